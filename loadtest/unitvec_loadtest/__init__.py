@@ -1,0 +1,1 @@
+"""Load tester for unitvec servers."""

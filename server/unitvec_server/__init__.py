@@ -1,0 +1,1 @@
+"""The unitvec gRPC server: text to unit vectors through ONNX Runtime."""
