@@ -1,0 +1,250 @@
+"""The artifact: the folder that export writes and the server serves.
+
+    manifest.json     what it is; every other file with its sha256
+    tokenizer.json    Hugging Face tokenizers file, without padding or truncation
+    model.<p>.onnx    one graph for each precision: input_ids, attention_mask (B, S) int64
+                      -> embeddings (B, D) float32, pooled and normalized as the model says
+
+A loaded manifest is fully validated: code behind this door trusts it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from unitvec_server.errors import ArtifactError
+
+FORMAT = "unitvec-artifact"
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+PRECISIONS = ("fp32", "int8", "fp16")
+
+Pooling = Literal["mean", "cls"]
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file of the artifact.
+
+    Attributes:
+        name: Its name inside the folder.
+        sha256: Hex digest of its content.
+        size_bytes: Its size.
+    """
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """A graph compared with sentence-transformers on the same texts.
+
+    Attributes:
+        texts: Number of texts compared.
+        cosine_mean: Mean cosine over the texts.
+        cosine_min: Lowest cosine.
+        max_abs_diff: Largest absolute difference of any component.
+    """
+
+    texts: int
+    cosine_mean: float
+    cosine_min: float
+    max_abs_diff: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """The model at one precision, with its measured quality."""
+
+    file: File
+    parity: Parity
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What an artifact is.
+
+    Attributes:
+        model_id: Source model, such as ``sentence-transformers/all-MiniLM-L6-v2``.
+        revision: Revision of the source, empty if unknown.
+        dim: Dimension D of the embeddings.
+        max_seq_length: Longest text in tokens, special tokens included.
+        pooling: How token vectors become one.
+        normalized: Whether the graph ends in L2 normalization.
+        pad_token_id: Token id that fills up shorter rows of a batch.
+        prompts: Prompt texts by name.
+        default_prompt_name: Prompt used when a request names none, or None.
+        tokenizer: The tokenizer file.
+        graphs: Graphs by precision.
+        created_by: Name and version of the program that wrote it.
+    """
+
+    model_id: str
+    revision: str
+    dim: int
+    max_seq_length: int
+    pooling: Pooling
+    normalized: bool
+    pad_token_id: int
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    tokenizer: File
+    graphs: Mapping[str, Graph]
+    created_by: str
+
+    def to_json(self) -> str:
+        """Renders the manifest as the text of `manifest.json`."""
+        content = {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A verified model folder."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Path of `tokenizer.json`."""
+        return self.folder / self.manifest.tokenizer.name
+
+    def graph_path(self, precision: str) -> Path:
+        """Path of the graph at `precision`.
+
+        Raises:
+            ArtifactError: The artifact has no graph of this precision.
+        """
+        graph = self.manifest.graphs.get(precision)
+        if graph is None:
+            have = ", ".join(self.manifest.graphs)
+            raise ArtifactError(
+                f"{self.folder} has no {precision} graph (it has: {have}); "
+                f"export it with unitvec-export --precision {precision}"
+            )
+        return self.folder / graph.file.name
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Reads and validates the manifest of a model folder; hashes no files yet.
+
+    Raises:
+        ArtifactError: It is missing, damaged, of a foreign format or of a newer version.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{folder} is not a unitvec model folder: it has no {MANIFEST_FILE}; "
+            "make one with unitvec-export"
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise ArtifactError(f"{path} cannot be read: {exc}") from exc
+    return Artifact(folder, _parse_manifest(content, path))
+
+
+def verify_file(artifact: Artifact, file: File) -> None:
+    """Compares a file of the artifact with its recorded size and sha256.
+
+    Raises:
+        ArtifactError: It is missing or differs.
+    """
+    path = artifact.folder / file.name
+    try:
+        size_bytes = path.stat().st_size
+        digest = sha256_file(path) if size_bytes == file.size_bytes else None
+    except OSError as exc:
+        raise ArtifactError(f"{path} cannot be read: {exc.strerror}; export it again") from exc
+    if digest is None:
+        raise ArtifactError(
+            f"{path} has {size_bytes} bytes, its manifest says {file.size_bytes}; export it again"
+        )
+    if digest != file.sha256:
+        raise ArtifactError(f"{path} is damaged: its sha256 is not the manifest's; export it again")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe_file(path: Path) -> File:
+    """The manifest's record of a file."""
+    return File(path.name, sha256_file(path), path.stat().st_size)
+
+
+def _parse_manifest(content: Any, path: Path) -> Manifest:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ArtifactError(f'{path} is not a unitvec manifest (no "format": "{FORMAT}")')
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path} has format_version {version!r}, this server reads {FORMAT_VERSION}; "
+            "export the model again, or use the unitvec release that wrote it"
+        )
+    fields = {key: val for key, val in content.items() if key not in ("format", "format_version")}
+    try:
+        manifest = _build(fields)
+        _check(manifest)
+    except (TypeError, ValueError, KeyError, AttributeError) as exc:
+        raise ArtifactError(f"{path} is damaged: {exc}; export it again") from exc
+    return manifest
+
+
+def _build(fields: dict[str, Any]) -> Manifest:
+    graphs = {
+        name: Graph(file=File(**graph["file"]), parity=Parity(**graph["parity"]))
+        for name, graph in fields.pop("graphs").items()
+    }
+    tokenizer = File(**fields.pop("tokenizer"))
+    return Manifest(**fields, tokenizer=tokenizer, graphs=graphs)
+
+
+_FIELD_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "model_id": str,
+    "revision": str,
+    "dim": int,
+    "max_seq_length": int,
+    "normalized": bool,
+    "pad_token_id": int,
+    "prompts": dict,
+    "default_prompt_name": (str, type(None)),
+    "created_by": str,
+}
+
+
+def _check(manifest: Manifest) -> None:
+    for name, kind in _FIELD_TYPES.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise TypeError(f"{name} has the wrong type")
+    if manifest.dim < 1 or manifest.max_seq_length < 1 or manifest.pad_token_id < 0:
+        raise ValueError("dim, max_seq_length or pad_token_id is out of range")
+    if manifest.pooling not in ("mean", "cls"):
+        raise ValueError(f"pooling {manifest.pooling!r} is unknown")
+    if not all(isinstance(text, str) for text in manifest.prompts.values()):
+        raise TypeError("prompts has the wrong type")
+    default = manifest.default_prompt_name
+    if default is not None and default not in manifest.prompts:
+        raise ValueError(f"default_prompt_name {default!r} is not among the prompts")
+    _check_graphs(manifest)
+
+
+def _check_graphs(manifest: Manifest) -> None:
+    if not manifest.graphs:
+        raise ValueError("it lists no graphs")
+    unknown = set(manifest.graphs) - set(PRECISIONS)
+    if unknown:
+        raise ValueError(f"precision {min(unknown)!r} is unknown")
+    for file in (manifest.tokenizer, *(graph.file for graph in manifest.graphs.values())):
+        if Path(file.name).name != file.name:
+            raise ValueError(f"file name {file.name!r} is not a plain name")

@@ -1,0 +1,220 @@
+"""Which waiting texts form the next batch. Pure policy: no clock, thread, queue or I/O here.
+
+Everything about *when and with whom* is decided in this file:
+
+- **Who is first.** Start tags of self-clocked fair queueing (Golestani, INFOCOM 1994): each
+  flow (a request or a stream) gets `tag = max(virtual time, flow's last tag) + length`, and
+  the waiting item of the lowest tag seeds the next batch. A lone text behind a request of
+  10,000 texts therefore waits for the running batch, not for the request, and since tags
+  only grow nothing starves.
+- **With whom.** Items of like length join the seed, nearest lengths first, while the padded
+  batch keeps within `max_batch_tokens` and padding within `max_padding` of it.
+- **How much.** If less work waits than the free workers can take, it is shared out among
+  them, so that one small request uses all of them.
+- **Who is dropped.** Cancelled items vanish; items past their deadline are handed back,
+  never run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchLimits:
+    """Bounds of one batch.
+
+    Attributes:
+        max_batch_tokens: Most tokens in a batch, padding included. A longer text runs alone.
+        max_padding: Most padding, as a fraction of the batch's tokens.
+    """
+
+    max_batch_tokens: int
+    max_padding: float = 0.1
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Item:
+    """One waiting text.
+
+    Attributes:
+        length: Its tokens.
+        flow: The request or stream it belongs to.
+        deadline_s: When it stops being worth running, on the caller's clock.
+        payload: The caller's own.
+        waiting: False once taken, cancelled or expired.
+    """
+
+    length: int
+    flow: Hashable
+    deadline_s: float = math.inf
+    payload: object = None
+    waiting: bool = False
+
+
+class _Batch:
+    """A batch in the making: its padded size is rows * longest."""
+
+    def __init__(self, seed: Item, budget_tokens: int, max_padding: float) -> None:
+        self.items = [seed]
+        self._budget_tokens = budget_tokens
+        self._max_padding = max_padding
+        self._longest = self._tokens = seed.length
+
+    def fits(self, length: int) -> bool:
+        """Whether one more item of this length keeps the batch within its bounds."""
+        padded_tokens = (len(self.items) + 1) * max(self._longest, length)
+        padding = padded_tokens - self._tokens - length
+        return padded_tokens <= self._budget_tokens and padding <= self._max_padding * padded_tokens
+
+    def append(self, item: Item) -> None:
+        """Adds an item that fits."""
+        self.items.append(item)
+        self._longest = max(self._longest, item.length)
+        self._tokens += item.length
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to do next.
+
+    Attributes:
+        batch: Items to run together, the seed first; empty if nothing waits.
+        expired: Items that are past their deadline, to be failed.
+    """
+
+    batch: list[Item]
+    expired: list[Item]
+
+
+class BatchQueue:
+    """The waiting texts of one model. Not thread-safe: the scheduler holds its lock.
+
+    Args:
+        limits: Bounds of one batch.
+    """
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._by_tag: list[tuple[float, int, Item]] = []
+        self._by_length: dict[int, deque[Item]] = {}
+        self._length_entries = 0
+        self._last_tags: dict[Hashable, float] = {}
+        self._flow_items: dict[Hashable, int] = {}
+        self._virtual_time = 0.0
+        self._order = itertools.count()
+        self.waiting_items = 0
+        self.waiting_tokens = 0
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Lets items wait."""
+        for item in items:
+            last = max(self._virtual_time, self._last_tags.get(item.flow, 0.0))
+            tag = self._last_tags[item.flow] = last + item.length
+            self._flow_items[item.flow] = self._flow_items.get(item.flow, 0) + 1
+            heapq.heappush(self._by_tag, (tag, next(self._order), item))
+            self._by_length.setdefault(item.length, deque()).append(item)
+            self._length_entries += 1
+            item.waiting = True
+            self.waiting_items += 1
+            self.waiting_tokens += item.length
+
+    def cancel(self, items: Iterable[Item]) -> list[Item]:
+        """Removes those of the items that still wait, and returns them."""
+        cancelled = [item for item in items if item.waiting]
+        for item in cancelled:
+            self._settle(item)
+        self._compact()
+        return cancelled
+
+    def next_batch(self, *, now_s: float, free_workers: int) -> Plan:
+        """Takes the next batch out of the queue.
+
+        Args:
+            now_s: The present, on the clock of the items' deadlines.
+            free_workers: Workers that could start now, the asking one included.
+        """
+        expired: list[Item] = []
+        seed = self._pop_seed(now_s, expired)
+        if seed is None:
+            return Plan([], expired)
+        batch = _Batch(seed, self._budget(seed, free_workers), self._limits.max_padding)
+        for length in self._lengths_near(seed.length):
+            while batch.fits(length):
+                item = self._pop_length(length, now_s, expired)
+                if item is None:
+                    break
+                batch.append(item)
+        self._compact()
+        return Plan(batch.items, expired)
+
+    def _budget(self, seed: Item, free_workers: int) -> int:
+        """Tokens for this batch: a fair share of what waits, at most the limit."""
+        share = math.ceil((self.waiting_tokens + seed.length) / max(1, free_workers))
+        # Padding must not make the last share spill over into one batch more.
+        share = math.ceil(share * (1 + self._limits.max_padding))
+        return min(self._limits.max_batch_tokens, share)
+
+    def _pop_seed(self, now_s: float, expired: list[Item]) -> Item | None:
+        while self._by_tag:
+            tag, _, item = heapq.heappop(self._by_tag)
+            if not item.waiting:
+                continue
+            self._virtual_time = max(self._virtual_time, tag - item.length)
+            if self._take(item, now_s, expired):
+                return item
+        return None
+
+    def _pop_length(self, length: int, now_s: float, expired: list[Item]) -> Item | None:
+        items = self._by_length.get(length)
+        while items:
+            item = items.popleft()
+            self._length_entries -= 1
+            if item.waiting and self._take(item, now_s, expired):
+                return item
+        self._by_length.pop(length, None)
+        return None
+
+    def _take(self, item: Item, now_s: float, expired: list[Item]) -> bool:
+        self._settle(item)
+        if item.deadline_s <= now_s:
+            expired.append(item)
+            return False
+        return True
+
+    def _settle(self, item: Item) -> None:
+        item.waiting = False
+        self.waiting_items -= 1
+        self.waiting_tokens -= item.length
+        self._flow_items[item.flow] -= 1
+        if not self._flow_items[item.flow]:
+            # The flow may come back: its tag then starts at the virtual time again.
+            del self._flow_items[item.flow], self._last_tags[item.flow]
+        if not self.waiting_items:
+            self._by_tag.clear()
+            self._by_length.clear()
+            self._length_entries = 0
+
+    def _compact(self) -> None:
+        """Forgets settled items once they outnumber the waiting: memory stays bounded."""
+        if len(self._by_tag) > 2 * self.waiting_items + 64:
+            self._by_tag = [entry for entry in self._by_tag if entry[2].waiting]
+            heapq.heapify(self._by_tag)
+        if self._length_entries > 2 * self.waiting_items + 64:
+            kept = {n: deque(i for i in q if i.waiting) for n, q in self._by_length.items()}
+            self._by_length = {n: items for n, items in kept.items() if items}
+            self._length_entries = self.waiting_items
+
+    def _lengths_near(self, length: int) -> Iterator[int]:
+        """Lengths that waiting items may have, nearest first, within the padding bound."""
+        reach = math.ceil(length * self._limits.max_padding / (1 - self._limits.max_padding))
+        for distance in range(reach + 1):
+            if length - distance in self._by_length:
+                yield length - distance
+            if distance and length + distance in self._by_length:
+                yield length + distance

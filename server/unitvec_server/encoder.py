@@ -1,0 +1,147 @@
+"""Encodings -> embeddings. The only module that runs graphs.
+
+On CPU one session serves N callers side by side, each run on one thread: with like-length,
+cache-sized batches this embeds more text than one run over all cores. On CUDA one caller at
+a time runs large batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from unitvec_server.errors import ArtifactError, ProviderError
+
+Provider = Literal["cpu", "cuda"]
+
+_ORT_NAMES: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_INSTALL: dict[str, str] = {"cpu": "unitvec[server]", "cuda": "unitvec[server-cuda]"}
+_INPUTS = ("input_ids", "attention_mask")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderOptions:
+    """Where and how a graph runs.
+
+    Attributes:
+        provider: Execution provider.
+        device_id: Which CUDA device.
+        pad_token_id: Fills up the shorter rows of a batch.
+    """
+
+    provider: Provider = "cpu"
+    device_id: int = 0
+    pad_token_id: int = 0
+
+
+class Encoder:
+    """Runs one graph. `encode` is safe to call from many threads.
+
+    Args:
+        graph_path: The ONNX file.
+        options: Where and how it runs.
+
+    Raises:
+        ProviderError: The provider is not installed or refuses the graph.
+        ArtifactError: The graph cannot be loaded.
+    """
+
+    def __init__(self, graph_path: Path, options: EncoderOptions) -> None:
+        self._options = options
+        self._session = _open_session(graph_path, options)
+        self.dim = _check_signature(self._session, graph_path)
+
+    def encode(self, rows: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        """Embeds a batch.
+
+        Args:
+            rows: B arrays of token ids, each (S_i,) int64.
+
+        Returns:
+            (B, D) float32.
+        """
+        input_ids, attention_mask = pad(rows, pad_token_id=self._options.pad_token_id)
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._options.provider == "cuda":
+            return self._run_bound(feed)
+        embeddings: npt.NDArray[np.float32] = self._session.run(None, feed)[0]
+        return embeddings
+
+    def _run_bound(self, feed: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        """Runs with the inputs copied to the device once and only (B, D) copied back."""
+        device, device_id = self._options.provider, self._options.device_id
+        binding = self._session.io_binding()
+        for name, array in feed.items():
+            value = ort.OrtValue.ortvalue_from_numpy(array, device, device_id)
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output(self._session.get_outputs()[0].name, device, device_id)
+        self._session.run_with_iobinding(binding)
+        embeddings: npt.NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+        return embeddings
+
+
+def pad(
+    rows: Sequence[npt.NDArray[np.int64]], *, pad_token_id: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Stacks rows of different lengths.
+
+    Returns:
+        input_ids (B, S) int64 and attention_mask (B, S) int64 of 0 and 1, where S is the
+        longest row, at least 1.
+    """
+    longest = max(1, *map(len, rows))
+    input_ids = np.full((len(rows), longest), pad_token_id, np.int64)  # (B, S)
+    attention_mask = np.zeros((len(rows), longest), np.int64)  # (B, S)
+    for index, row in enumerate(rows):
+        input_ids[index, : len(row)] = row
+        attention_mask[index, : len(row)] = 1
+    return input_ids, attention_mask
+
+
+def _open_session(path: Path, options: EncoderOptions) -> Any:
+    name = _ORT_NAMES[options.provider]
+    if name not in ort.get_available_providers():
+        raise ProviderError(
+            f"provider {options.provider} is not in this onnxruntime; "
+            f"in a fresh environment: pip install '{_INSTALL[options.provider]}'"
+        )
+    provider_options = {"device_id": str(options.device_id)} if options.provider == "cuda" else {}
+    try:
+        session = ort.InferenceSession(
+            str(path), _session_options(), providers=[(name, provider_options)]
+        )
+    except Exception as exc:  # onnxruntime's own classes derive from bare Exception
+        raise ArtifactError(f"{path} cannot be loaded by onnxruntime: {exc}") from exc
+    session.disable_fallback()
+    if session.get_providers()[0] != name:
+        raise ProviderError(
+            f"provider {options.provider} could not be started (onnxruntime fell back to "
+            f"{session.get_providers()[0]}); check the driver and CUDA libraries"
+        )
+    return session
+
+
+def _session_options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # Parallelism comes from concurrent runs; a pool under each of them would fight over cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # A memory plan is kept for every input shape ever seen: unbounded growth in real traffic.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
+
+
+def _check_signature(session: Any, path: Path) -> int:
+    inputs = tuple(sorted(value.name for value in session.get_inputs()))
+    outputs = session.get_outputs()
+    dim = outputs[0].shape[-1] if outputs else None
+    if inputs != tuple(sorted(_INPUTS)) or len(outputs) != 1 or not isinstance(dim, int):
+        raise ArtifactError(f"{path} is not a unitvec graph: inputs {inputs}; export it again")
+    return dim

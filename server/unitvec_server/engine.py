@@ -1,0 +1,297 @@
+"""The path of a request: check -> admit -> tokenize -> schedule -> shape.
+
+Knows nothing of protobuf or gRPC; what it raises are domain errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+
+from unitvec_server.admission import Ticket, TokenGate
+from unitvec_server.artifact import Manifest
+from unitvec_server.errors import InvalidRequest, ModelNotFound
+from unitvec_server.scheduler import Scheduler
+from unitvec_server.tokenizer import Encoding, TokenizedText, Tokenizer, Truncation
+from unitvec_server.vectors import Floats, shape_embeddings
+
+_SPECIAL_TOKENS = 2  # most models add a first and a last one; an estimate needs no more
+_TOKENIZE_CHUNK_TEXTS = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One served model."""
+
+    name: str
+    manifest: Manifest
+    tokenizer: Tokenizer
+    precision: str
+    provider: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds of one request. Named as in `ServerConfig`."""
+
+    max_texts_per_request: int
+    max_text_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """On whose behalf work is done.
+
+    Attributes:
+        flow: Shares one place in the queue.
+        deadline_s: On the monotonic clock.
+        waits: Wait for room (streams) rather than be refused (unary calls).
+    """
+
+    flow: Hashable
+    deadline_s: float = math.inf
+    waits: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeOptions:
+    """How texts become vectors.
+
+    Attributes:
+        normalize: Scale to unit L2 norm.
+        dimensions: Leading dimensions to keep; 0 keeps all.
+        prompt_name: Which prompt; None for the model's default, empty for none.
+        truncation: Side to cut of too long texts; None refuses them.
+    """
+
+    normalize: bool = True
+    dimensions: int = 0
+    prompt_name: str | None = None
+    truncation: Truncation | None = Truncation.END
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """What became of n texts.
+
+    Attributes:
+        vectors: (n, D) float32.
+        tokens: Tokens encoded of each text.
+        truncated: Indices of the texts that were cut.
+        tokenize_ns: Text to tokens.
+        queue_ns: Tokenized to first batch starting.
+        infer_ns: First batch starting to last one done.
+    """
+
+    vectors: Floats
+    tokens: list[int]
+    truncated: list[int]
+    tokenize_ns: int
+    queue_ns: int
+    infer_ns: int
+
+
+class Engine:
+    """Serves several models. All methods run on one event loop.
+
+    Args:
+        models: By name, the default first.
+        scheduler: A started scheduler of the same models.
+        gate: Bounds the queue.
+        executor: Runs tokenization and other work off the loop.
+        limits: Bounds of one request.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        *,
+        scheduler: Scheduler,
+        gate: TokenGate,
+        executor: Executor,
+        limits: Limits,
+    ) -> None:
+        self.models = models
+        self.executor = executor
+        self._scheduler = scheduler
+        self._gate = gate
+        self._limits = limits
+
+    def model(self, name: str) -> Model:
+        """The model of this name; empty for the default.
+
+        Raises:
+            ModelNotFound: There is none.
+        """
+        if not name:
+            return next(iter(self.models.values()))
+        model = self.models.get(name)
+        if model is None:
+            served = ", ".join(self.models)
+            raise ModelNotFound(f"no model {name[:100]!r}; served: {served}", field="model")
+        return model
+
+    async def embed(
+        self,
+        model: Model,
+        texts: Sequence[str],
+        options: EncodeOptions,
+        *,
+        caller: Caller,
+        field: str = "texts",
+    ) -> Embedded:
+        """Embeds texts, all or none.
+
+        Args:
+            model: Which model.
+            texts: At least one.
+            options: How.
+            caller: For whom.
+            field: Name of the texts in the request, for errors.
+
+        Raises:
+            RequestError: See `errors`; nothing else.
+        """
+        prompt = self._prompt(model, options.prompt_name)
+        self.check_texts(texts, field=field)
+        self._check_dimensions(model, options.dimensions)
+        with await self._admit(_estimate_tokens(model, texts, prompt), caller) as ticket:
+            started_ns = time.monotonic_ns()
+            side = options.truncation or Truncation.END
+            encodings = await self._tokenize(model, texts, prompt, side)
+            tokenized_ns = time.monotonic_ns()
+            ticket.settle(sum(len(encoding.input_ids) for encoding in encodings))
+            truncated = [i for i, encoding in enumerate(encodings) if encoding.truncated]
+            if truncated and options.truncation is None:
+                raise _too_long(model, encodings[truncated[0]], f"{field}[{truncated[0]}]")
+            encoded = await self._scheduler.encode(
+                model.name,
+                [encoding.input_ids for encoding in encodings],
+                flow=caller.flow,
+                deadline_s=caller.deadline_s,
+            )
+        return Embedded(
+            vectors=await self._shape(model, encoded.vectors, options),
+            tokens=[len(encoding.input_ids) for encoding in encodings],
+            truncated=truncated,
+            tokenize_ns=tokenized_ns - started_ns,
+            queue_ns=encoded.queue_ns,
+            infer_ns=encoded.infer_ns,
+        )
+
+    async def tokenize(
+        self, model: Model, texts: Sequence[str], *, prompt_name: str | None, side: Truncation
+    ) -> list[TokenizedText]:
+        """Splits texts without cutting them.
+
+        Raises:
+            RequestError: See `errors`; nothing else.
+        """
+        prompt = self._prompt(model, prompt_name)
+        self.check_texts(texts, field="texts")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self.executor, lambda: model.tokenizer.tokenize(texts, prompt=prompt, side=side)
+        )
+
+    def check_texts(self, texts: Sequence[str], *, field: str) -> None:
+        """Holds texts against the limits.
+
+        Raises:
+            InvalidRequest: There are none, too many, or one is too long.
+        """
+        if not texts:
+            raise InvalidRequest(
+                f"{field} is empty; send at least one text", reason="NO_TEXTS", field=field
+            )
+        if len(texts) > self._limits.max_texts_per_request:
+            raise InvalidRequest(
+                f"{field} has {len(texts)} texts; the limit max_texts_per_request is "
+                f"{self._limits.max_texts_per_request}; split the request",
+                reason="TOO_MANY_TEXTS",
+                field=field,
+            )
+        bound = self._limits.max_text_bytes
+        for index, text in enumerate(texts):
+            # A code point takes at most 4 bytes, so most texts need no encoding to be counted.
+            if len(text) * 4 > bound and (size_bytes := len(text.encode())) > bound:
+                raise InvalidRequest(
+                    f"{field}[{index}] has {size_bytes} bytes; the limit max_text_bytes is {bound}",
+                    reason="TEXT_TOO_LARGE",
+                    field=f"{field}[{index}]",
+                )
+
+    def _prompt(self, model: Model, name: str | None) -> str:
+        if name is None:
+            name = model.manifest.default_prompt_name or ""
+        if not name:
+            return ""
+        prompt = model.manifest.prompts.get(name)
+        if prompt is None:
+            have = ", ".join(model.manifest.prompts) or "none"
+            raise InvalidRequest(
+                f"no prompt {name[:100]!r} in model {model.name}; it has: {have}",
+                reason="UNKNOWN_PROMPT",
+                field="options.prompt_name",
+            )
+        return prompt
+
+    @staticmethod
+    def _check_dimensions(model: Model, dimensions: int) -> None:
+        """Before the work, not after it."""
+        shape_embeddings(
+            np.empty((0, model.manifest.dim), np.float32), normalize=False, dimensions=dimensions
+        )
+
+    async def _admit(self, tokens: int, caller: Caller) -> Ticket:
+        if caller.waits:
+            return await self._gate.admit_when_free(tokens)
+        return self._gate.admit(tokens)
+
+    async def _tokenize(
+        self, model: Model, texts: Sequence[str], prompt: str, side: Truncation
+    ) -> list[Encoding]:
+        """Off the loop; a large request in chunks, side by side."""
+        loop = asyncio.get_running_loop()
+        chunks = await asyncio.gather(
+            *(
+                loop.run_in_executor(
+                    self.executor,
+                    lambda part: model.tokenizer.encode(part, prompt=prompt, side=side),
+                    texts[start : start + _TOKENIZE_CHUNK_TEXTS],
+                )
+                for start in range(0, len(texts), _TOKENIZE_CHUNK_TEXTS)
+            )
+        )
+        return [encoding for chunk in chunks for encoding in chunk]
+
+    async def _shape(self, model: Model, vectors: Floats, options: EncodeOptions) -> Floats:
+        if not options.dimensions and (model.manifest.normalized or not options.normalize):
+            return vectors
+        return await asyncio.get_running_loop().run_in_executor(
+            self.executor,
+            lambda: shape_embeddings(
+                vectors, normalize=options.normalize, dimensions=options.dimensions
+            ),
+        )
+
+
+def _estimate_tokens(model: Model, texts: Sequence[str], prompt: str) -> int:
+    """About the most tokens the texts can have: one for each code point, until they are split."""
+    extra, most = len(prompt) + _SPECIAL_TOKENS, model.manifest.max_seq_length
+    return sum(min(len(text) + extra, most) for text in texts)
+
+
+def _too_long(model: Model, encoding: Encoding, field: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{field} has {encoding.full_length} tokens; model {model.name} takes "
+        f"{model.manifest.max_seq_length} and truncate is ERROR",
+        reason="TEXT_TOO_LONG",
+        field=field,
+    )

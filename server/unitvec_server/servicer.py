@@ -1,0 +1,212 @@
+"""The RPCs: protobuf <-> domain, and the flow control of streams."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, NamedTuple, TypeVar
+
+from unitvec_protos import __version__
+from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
+from unitvec_server.comparison import Corpus, Side, compare
+from unitvec_server.config import ServerConfig
+from unitvec_server.edge import Context, describe
+from unitvec_server.engine import Caller, Engine
+from unitvec_server.errors import RequestError, Unavailable
+from unitvec_server.messages import (
+    read_dtype,
+    read_options,
+    read_truncation,
+    write_matrix,
+    write_model,
+    write_timings,
+    write_tokenized,
+    write_usage,
+)
+from unitvec_server.streams import Pipeline
+from unitvec_server.tokenizer import Truncation
+
+_T = TypeVar("_T")
+
+_SIMILARITY_AHEAD = 4
+"""Messages of a StreamSimilarity in work: keeps the workers busy and the memory bounded."""
+
+
+class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
+    """Serves `unitvec.v1.EmbeddingService`.
+
+    Args:
+        config: For the limits.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._engine: Engine | None = None
+        self._draining = False
+        self._pipelines: set[Pipeline[Any, Any]] = set()
+
+    def open(self, engine: Engine) -> None:
+        """Starts answering; until then every call is UNAVAILABLE."""
+        self._engine = engine
+
+    def drain(self) -> None:
+        """Ends streams after the requests they have read; gRPC itself refuses new calls."""
+        self._draining = True
+        for pipeline in self._pipelines:
+            pipeline.stop_reading()
+
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        """One list of texts -> one matrix."""
+        return await _embed(self._ready(), request, Caller(object(), _deadline_s(context)))
+
+    async def StreamEmbed(
+        self, request_iterator: AsyncIterator[pb.StreamEmbedRequest], context: Context
+    ) -> AsyncIterator[pb.StreamEmbedResponse]:
+        """Many requests, answered by id as they finish."""
+        engine = self._ready()
+        caller = Caller(flow=object(), deadline_s=_deadline_s(context), waits=True)
+
+        async def answer(request: pb.StreamEmbedRequest) -> pb.StreamEmbedResponse:
+            try:
+                response = await _embed(engine, request.request, caller)
+            except Exception as exc:
+                return pb.StreamEmbedResponse(id=request.id, error=describe(exc))
+            return pb.StreamEmbedResponse(id=request.id, response=response)
+
+        most = self._config.max_stream_requests
+        pipeline = Pipeline(request_iterator, answer, most_in_work=most, in_order=False)
+        async for reply in self._replies(pipeline):
+            yield reply
+
+    async def Similarity(
+        self, request: pb.SimilarityRequest, context: Context
+    ) -> pb.SimilarityResponse:
+        """Pairs, or all with all."""
+        caller = Caller(flow=object(), deadline_s=_deadline_s(context))
+        return await compare(
+            self._ready(), request, caller=caller, max_scores=self._config.max_scores
+        )
+
+    async def StreamSimilarity(
+        self, request_iterator: AsyncIterator[pb.StreamSimilarityRequest], context: Context
+    ) -> AsyncIterator[pb.StreamSimilarityResponse]:
+        """Documents, then queries over them; answered in order."""
+        corpus = Corpus(
+            self._ready(),
+            Caller(flow=object(), deadline_s=_deadline_s(context), waits=True),
+            max_documents=self._config.max_stream_documents,
+            max_scores=self._config.max_scores,
+        )
+        begin = functools.partial(_begin, corpus)
+        pipeline = Pipeline(request_iterator, begin, most_in_work=_SIMILARITY_AHEAD, in_order=True)
+        async for step in self._replies(pipeline):
+            yield await _finish(corpus, step)
+
+    async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
+        """Token ids, tokens and offsets, and what Embed would cut."""
+        engine = self._ready()
+        model = engine.model(request.model)
+        texts = await engine.tokenize(
+            model,
+            request.texts,
+            prompt_name=request.prompt_name if request.HasField("prompt_name") else None,
+            side=read_truncation(request.truncate) or Truncation.END,
+        )
+        return pb.TokenizeResponse(
+            texts=map(write_tokenized, texts),
+            model=model.name,
+            max_seq_length=model.manifest.max_seq_length,
+        )
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """What is served, and the limits."""
+        models = self._ready().models.values()
+        limits = {
+            field.name: getattr(self._config, field.name) for field in pb.Limits.DESCRIPTOR.fields
+        }
+        return pb.ListModelsResponse(
+            models=[write_model(model, is_default=not index) for index, model in enumerate(models)],
+            limits=pb.Limits(**limits),
+            server_version=__version__,
+        )
+
+    def _ready(self) -> Engine:
+        if self._engine is None:
+            raise Unavailable("the server is starting; try again soon", reason="STARTING")
+        return self._engine
+
+    async def _replies(self, pipeline: Pipeline[Any, _T]) -> AsyncIterator[_T]:
+        """Replies of a stream; when the server drains, all that was read and then UNAVAILABLE."""
+        self._pipelines.add(pipeline)
+        try:
+            async for reply in pipeline.replies():
+                yield reply
+        finally:
+            self._pipelines.discard(pipeline)
+        if self._draining:
+            raise Unavailable("the server is shutting down; send what is unanswered to another")
+
+
+async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb.EmbedResponse:
+    started_ns = time.monotonic_ns()
+    model, dtype = engine.model(request.model), read_dtype(request)
+    options = read_options(request.options)
+    embedded = await engine.embed(model, request.texts, options, caller=caller)
+    return pb.EmbedResponse(
+        embeddings=write_matrix(embedded.vectors, dtype=dtype, as_list=request.as_list),
+        model=model.name,
+        usage=write_usage([embedded]),
+        timings=write_timings([embedded], total_ns=time.monotonic_ns() - started_ns),
+    )
+
+
+class _Step(NamedTuple):
+    """A message of a StreamSimilarity, its texts embedded, not yet applied."""
+
+    request: pb.StreamSimilarityRequest
+    outcome: Side | Exception | None
+    started_ns: int
+
+
+def _begin(corpus: Corpus, request: pb.StreamSimilarityRequest) -> Awaitable[_Step]:
+    """Starts on a message. A setup takes effect here, before the next message is read."""
+    started_ns = time.monotonic_ns()
+
+    async def read() -> _Step:
+        try:
+            outcome: Side | Exception | None = failure or await corpus.read(request)
+        except Exception as exc:
+            outcome = exc
+        return _Step(request, outcome, started_ns)
+
+    failure: Exception | None = None
+    try:
+        corpus.set_up(request)
+    except RequestError as exc:
+        failure = exc
+    return read()
+
+
+async def _finish(corpus: Corpus, step: _Step) -> pb.StreamSimilarityResponse:
+    """Applies a message, in its turn, and answers it."""
+    try:
+        if isinstance(step.outcome, Exception):
+            raise step.outcome
+        response = await corpus.apply(step.request, step.outcome)
+    except Exception as exc:
+        response = pb.StreamSimilarityResponse(id=step.request.id, error=describe(exc))
+    embedded = step.outcome.embedded if isinstance(step.outcome, Side) else []
+    total_ns = time.monotonic_ns() - step.started_ns
+    response.timings.CopyFrom(write_timings(embedded, total_ns=total_ns))
+    return response
+
+
+def _deadline_s(context: Context) -> float:
+    """The call's deadline on the monotonic clock; infinite if the client set none."""
+    remaining_s = context.time_remaining()
+    return math.inf if remaining_s is None else time.monotonic() + remaining_s

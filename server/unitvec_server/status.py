@@ -1,0 +1,97 @@
+"""Domain errors -> gRPC status, once, by one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.errors import (
+    DeadlineExpired,
+    InferenceFailed,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+)
+
+STATUS_CODES: Mapping[type[RequestError], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    InferenceFailed: grpc.StatusCode.INTERNAL,
+}
+
+_DOMAIN = "unitvec"
+_MAX_TEXT = 1000  # trailers share 8 KiB by default, and each error travels in two of them
+
+
+class Trailer(NamedTuple):
+    """One trailing metadata entry."""
+
+    key: str
+    value: str | bytes
+
+
+def to_message(error: RequestError, *, request_id: str) -> pb.Error:
+    """The error as a message, for streams and for the `unitvec-error-bin` trailer."""
+    return pb.Error(
+        code=_number(error),
+        reason=error.reason,
+        message=str(error)[:_MAX_TEXT],
+        field=error.field[:_MAX_TEXT],
+        retry_delay_ms=math.ceil(error.retry_delay_s * 1000),
+        request_id=request_id,
+    )
+
+
+def to_trailers(message: pb.Error) -> Sequence[Trailer]:
+    """Trailing metadata that carry the details of an error."""
+    trailers = [
+        Trailer("x-request-id", message.request_id),
+        Trailer("grpc-status-details-bin", _rich_status(message).SerializeToString()),
+        Trailer("unitvec-error-bin", message.SerializeToString()),
+    ]
+    if message.retry_delay_ms:  # honoured by gRPC's built-in retries (gRFC A6)
+        trailers.append(Trailer("grpc-retry-pushback-ms", str(message.retry_delay_ms)))
+    return trailers
+
+
+def status_code(error: RequestError) -> grpc.StatusCode:
+    """The canonical code of an error."""
+    return STATUS_CODES[type(error)]
+
+
+def _number(error: RequestError) -> int:
+    number: int = status_code(error).value[0]
+    return number
+
+
+def _rich_status(message: pb.Error) -> status_pb2.Status:
+    status = status_pb2.Status(code=message.code, message=message.message)
+    details = [
+        error_details_pb2.ErrorInfo(reason=message.reason, domain=_DOMAIN),
+        error_details_pb2.RequestInfo(request_id=message.request_id),
+    ]
+    if message.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=message.field, description=message.message, reason=message.reason
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if message.retry_delay_ms:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(message.retry_delay_ms)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
