@@ -139,7 +139,8 @@ def _try_address(config: ServerConfig) -> None:
 
 def _add_reflection(server: grpc.aio.Server) -> None:
     """Reflection v1alpha, and v1, whose messages are the same on the wire."""
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1)
+    # v1 is answered but not listed: Python has no descriptors of it to show.
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

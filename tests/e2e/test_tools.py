@@ -1,0 +1,48 @@
+"""Clients nobody here wrote find, describe and call the service by reflection alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Server
+
+BUF = Path(sys.executable).with_name("buf")
+SERVICE = "unitvec.v1.EmbeddingService"
+
+
+@pytest.fixture
+def buf_curl(minilm_server: Server) -> Callable[..., str]:
+    """`buf curl` against the server; knows nothing of the .proto."""
+    assert BUF.exists() or shutil.which("buf")
+
+    def call(path: str = "", *args: str) -> str:
+        command = [str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", *args]
+        url = f"http://{minilm_server.target}{path}"
+        result = subprocess.run(
+            [*command, url], capture_output=True, text=True, timeout=60, check=True
+        )
+        return result.stdout
+
+    return call
+
+
+@pytest.mark.parametrize("version", ["grpc-v1", "grpc-v1alpha"])
+def test_list_describe_and_call(buf_curl: Callable[..., str], version: str) -> None:
+    """Both versions of the reflection protocol."""
+    protocol = ("--reflect-protocol", version)
+    assert SERVICE in buf_curl("", *protocol, "--list-services").split()
+    methods = buf_curl("", *protocol, "--list-methods").split()
+    assert f"{SERVICE}/StreamSimilarity" in methods
+    data = json.dumps({"texts": ["a cat on a mat"], "asList": True, "options": {"dimensions": 3}})
+    reply = json.loads(buf_curl(f"/{SERVICE}/Embed", *protocol, "--data", data))
+    assert len(reply["embeddings"]["values"]) == 3
+    assert reply["model"] == "minilm"
