@@ -1,0 +1,195 @@
+"""Driver of scripts over a blocking channel. See `steps` for what each step does."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from unitvec_client.failures import Failure, failure_of_call
+from unitvec_client.methods import Method
+from unitvec_client.steps import (
+    END,
+    Call,
+    Collect,
+    Emit,
+    Finish,
+    Invoke,
+    Open,
+    Pull,
+    Receive,
+    Script,
+    Send,
+    Sleep,
+    Start,
+)
+
+T = TypeVar("T")
+
+
+def run(channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()) -> T:
+    """Run a script that emits nothing and return its result.
+
+    Args:
+        channel: Calls go here.
+        script: Not started yet.
+        source: What it may pull from.
+    """
+    steps = iterate(channel, script, source)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        steps.close()
+
+
+def iterate(
+    channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()
+) -> Generator[Any, None, T]:
+    """Run a script and yield what it emits; a generator that returns the script's result.
+
+    Args:
+        channel: Calls go here.
+        script: Not started yet.
+        source: What it may pull from; it is iterated in the caller's thread.
+    """
+    driver = _Driver(channel, source)
+    try:
+        result = None
+        while True:
+            try:
+                step = script.send(result)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            if isinstance(step, Emit):
+                yield step.item
+                result = None
+            else:
+                result = driver.perform(step)
+    finally:
+        script.close()
+        driver.close()
+
+
+class _Driver:
+    """The calls in flight of one script."""
+
+    def __init__(self, channel: grpc.Channel, source: Iterable[Any]) -> None:
+        self._channel = channel
+        self._source = source
+        self._pulled: Iterator[Any] | None = None
+        self._futures: dict[int, Any] = {}
+        self._finished: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._stream: _Stream | None = None
+        self._actions: dict[type, Callable[[Any], Any]] = {
+            Invoke: self._invoke,
+            Start: self._start,
+            Collect: self._collect,
+            Sleep: self._sleep,
+            Open: self._open,
+            Send: lambda step: self._opened.send(step.message),
+            Finish: lambda _: self._opened.finish(),
+            Receive: lambda _: self._opened.receive(),
+            Pull: self._pull,
+        }
+
+    def perform(self, step: Any) -> Any:
+        return self._actions[type(step)](step)
+
+    def close(self) -> None:
+        """Cancel what is in flight."""
+        for future in self._futures.values():
+            future.cancel()
+        if self._stream is not None:
+            self._stream.close()
+
+    @property
+    def _opened(self) -> _Stream:
+        if self._stream is None:
+            raise AssertionError("a script used a stream before opening one; this is a bug")
+        return self._stream
+
+    def _unary(self, method: Method) -> Any:
+        return self._channel.unary_unary(method.path, method.serialize, method.deserialize)
+
+    def _invoke(self, step: Invoke) -> Any:
+        call = step.call
+        try:
+            return self._unary(call.method)(
+                call.request, timeout=call.timeout_s, metadata=call.metadata
+            )
+        except grpc.RpcError as exc:
+            return failure_of_call(exc)
+
+    def _start(self, step: Start) -> None:
+        call = step.call
+        future = self._unary(call.method).future(
+            call.request, timeout=call.timeout_s, metadata=call.metadata
+        )
+        self._futures[step.key] = future
+        future.add_done_callback(lambda done: self._finished.put((step.key, done)))
+
+    def _collect(self, step: Collect) -> tuple[int, Any] | None:
+        try:
+            key, future = self._finished.get(timeout=step.timeout_s)
+        except queue.Empty:
+            return None
+        del self._futures[key]
+        try:
+            return key, future.result()
+        except grpc.RpcError as exc:
+            return key, failure_of_call(exc)
+        except grpc.FutureCancelledError as exc:  # The channel was closed under it.
+            message = "the client was closed during the call"
+            return key, Failure(grpc.StatusCode.CANCELLED, message, cause=exc)
+
+    def _sleep(self, step: Sleep) -> None:
+        time.sleep(step.delay_s)
+
+    def _open(self, step: Open) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = _Stream(self._channel, step.call)
+
+    def _pull(self, _: Pull) -> Any:
+        if self._pulled is None:
+            self._pulled = iter(self._source)
+        return next(self._pulled, END)
+
+
+class _Stream:
+    """One bidirectional stream. grpc reads its requests in a thread, from a queue.
+
+    The policy bounds what is queued. The queue's end marker frees that thread, so that it
+    never outlives the stream.
+    """
+
+    def __init__(self, channel: grpc.Channel, call: Call) -> None:
+        self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        method = call.method
+        multicallable = channel.stream_stream(method.path, method.serialize, method.deserialize)
+        requests = iter(self._outbox.get, END)
+        self._call = multicallable(requests, timeout=call.timeout_s, metadata=call.metadata)
+
+    def send(self, message: Any) -> None:
+        self._outbox.put(message)
+
+    def finish(self) -> None:
+        self._outbox.put(END)
+
+    def receive(self) -> Any:
+        try:
+            return next(self._call, END)
+        except grpc.RpcError as exc:
+            return failure_of_call(exc)
+
+    def close(self) -> None:
+        self._call.cancel()
+        self._outbox.put(END)

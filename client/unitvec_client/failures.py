@@ -1,0 +1,135 @@
+"""What came back in place of a reply, the same for unary calls, streams and stream items.
+
+grpc.RpcError (sync or aio) ──┐
+├──> Failure ──> UnitvecError, by the table in `errors`
+Error inside a stream ────────┘
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from unitvec_client.errors import (
+    STATUS_TO_ERROR,
+    ErrorFacts,
+    MessageTooLargeError,
+    UnitvecError,
+)
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+ERROR_TRAILER = "unitvec-error-bin"
+"""Trailer that holds a serialized `unitvec.v1.Error`."""
+
+_CODE_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+_TEXT_FIELD = re.compile(r"(?:^|\.)texts\[(\d+)\]$")
+# C-core's own words, on either side; it adds no details that could be asked instead.
+_TOO_LARGE = re.compile(r"message larger than max", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error status, of a call or of one request in a stream.
+
+    Attributes:
+        code: The status.
+        message: For people.
+        error: What the server adds to the status, if it is one of ours.
+        cause: The grpc error; None for an error inside a stream.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    error: pb.Error | None = None
+    cause: BaseException | None = None
+
+    @property
+    def retry_delay_s(self) -> float | None:
+        """When the server says to try again, in seconds; None if it does not."""
+        if self.error is None or not self.error.retry_delay_ms:
+            return None
+        return self.error.retry_delay_ms / 1000
+
+    @property
+    def too_large(self) -> bool:
+        """Whether one message was larger than one side takes."""
+        return (
+            self.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            and self.error is None
+            and bool(_TOO_LARGE.search(self.message))
+        )
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later.
+
+        Our server names a delay whenever it sheds load. RESOURCE_EXHAUSTED of ours without
+        one is a request that never fits; without our details it came from something else on
+        the way, and is worth another try unless the message itself is too large.
+        """
+        if self.code is grpc.StatusCode.UNAVAILABLE:
+            return True
+        if self.code is not grpc.StatusCode.RESOURCE_EXHAUSTED or self.too_large:
+            return False
+        return self.error is None or self.retry_delay_s is not None
+
+    @property
+    def text_index(self) -> int | None:
+        """Index, within its request, of the one text at fault; None if it is not one text."""
+        match = _TEXT_FIELD.search(self.error.field) if self.error else None
+        return int(match.group(1)) if match else None
+
+    def to_exception(self, request_id: str) -> UnitvecError:
+        """Return the exception that says this, its cause set.
+
+        Args:
+            request_id: The call's ``x-request-id``, where the server did not echo it.
+        """
+        kind = MessageTooLargeError if self.too_large else STATUS_TO_ERROR[self.code]
+        error = self.error or pb.Error()
+        facts = ErrorFacts(
+            reason=error.reason,
+            field=error.field,
+            request_id=error.request_id or request_id,
+            retry_delay_s=self.retry_delay_s,
+        )
+        exception = kind(self.message or self.code.name, facts)
+        exception.__cause__ = self.cause
+        return exception
+
+
+def failure_of_call(exc: grpc.RpcError) -> Failure:
+    """Read the failure of a call, sync or aio.
+
+    Args:
+        exc: The error as grpc raised it; it is a `grpc.Call` as well.
+    """
+    code = exc.code() if isinstance(exc, (grpc.Call, grpc.aio.AioRpcError)) else None
+    if not isinstance(exc, (grpc.Call, grpc.aio.AioRpcError)) or code is None:
+        return Failure(grpc.StatusCode.UNKNOWN, str(exc), cause=exc)
+    error = _find_error(exc.trailing_metadata() or ())
+    message = error.message if error and error.message else exc.details() or ""
+    return Failure(code, message, error, exc)
+
+
+def failure_of_item(error: pb.Error) -> Failure:
+    """Read the failure of one request inside a stream.
+
+    Args:
+        error: As the server sent it; a code that gRPC does not know is UNKNOWN.
+    """
+    code = _CODE_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN)
+    return Failure(code, error.message, error)
+
+
+def _find_error(trailers: object) -> pb.Error | None:
+    for key, value in trailers:  # type: ignore[attr-defined]  # tuples or aio.Metadata
+        if key == ERROR_TRAILER:
+            try:
+                return pb.Error.FromString(value)
+            except DecodeError:
+                return None  # The status still says what happened.
+    return None

@@ -1,0 +1,48 @@
+"""The remote methods, as data: what both kinds of channel need to call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One remote method.
+
+    Attributes:
+        path: ``/package.Service/Method``.
+        serialize: Request message to bytes.
+        deserialize: Bytes to response message.
+    """
+
+    path: str
+    serialize: Callable[[Any], bytes]
+    deserialize: Callable[[bytes], Any]
+
+
+def _method(name: str, request: Any, response: Any) -> Method:
+    path = f"/unitvec.v1.EmbeddingService/{name}"
+    return Method(path, request.SerializeToString, response.FromString)
+
+
+EMBED = _method("Embed", pb.EmbedRequest, pb.EmbedResponse)
+STREAM_EMBED = _method("StreamEmbed", pb.StreamEmbedRequest, pb.StreamEmbedResponse)
+SIMILARITY = _method("Similarity", pb.SimilarityRequest, pb.SimilarityResponse)
+STREAM_SIMILARITY = _method(
+    "StreamSimilarity", pb.StreamSimilarityRequest, pb.StreamSimilarityResponse
+)
+TOKENIZE = _method("Tokenize", pb.TokenizeRequest, pb.TokenizeResponse)
+LIST_MODELS = _method("ListModels", pb.ListModelsRequest, pb.ListModelsResponse)
+
+# grpc.health.v1 has a request of one string and a response of one enum, each field 1: on the
+# wire the same as these wrappers, which spare a dependency.
+HEALTH_CHECK = Method(
+    "/grpc.health.v1.Health/Check", StringValue.SerializeToString, Int32Value.FromString
+)
+HEALTH_STATUSES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}

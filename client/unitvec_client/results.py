@@ -1,0 +1,212 @@
+"""What calls return. All arrays are writable, in native byte order, and own their memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unitvec_client.errors import UnitvecError
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the server's time went, in nanoseconds, summed over the requests it took.
+
+    Attributes:
+        tokenize_ns: Text to tokens.
+        queue_ns: Waiting for the first batch to start.
+        infer_ns: From the first batch starting to the last one done.
+        total_ns: From the request decoded to the response ready.
+    """
+
+    tokenize_ns: int = 0
+    queue_ns: int = 0
+    infer_ns: int = 0
+    total_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbedResult:
+    """Vectors as they came, and what they cost.
+
+    Attributes:
+        vectors: (n, D) float32 or float16; (n, D) int8, to be multiplied by `scales`; or
+            (n, ceil(D / 8)) uint8 of packed sign bits, the first value in the highest bit.
+        scales: (n,) float32, for int8 only.
+        tokens: (n,) uint32: tokens encoded for each text, special tokens included.
+        truncated: Indices of the texts that were cut, ascending.
+        model: Name of the model that made them.
+        timings: Where the time went.
+    """
+
+    vectors: NDArray[Any]
+    scales: NDArray[np.float32] | None
+    tokens: NDArray[np.uint32]
+    truncated: tuple[int, ...]
+    model: str
+    timings: Timings
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def values(self) -> NDArray[Any]:
+        """Return the vectors as numbers: int8 becomes (n, D) float32; others are as they are."""
+        return scale_rows(self.vectors, self.scales)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamItem:
+    """The answer to one text of a stream: a vector or an error.
+
+    Attributes:
+        index: Place of the text in the input, from 0.
+        vector: (D,) float32 or float16, or (ceil(D / 8),) uint8 for binary; rows of one
+            chunk share memory. None if there is an error.
+        error: Why there is none.
+        tokens: Tokens encoded; 0 if there is an error.
+        truncated: Whether the text was cut.
+    """
+
+    index: int
+    vector: NDArray[Any] | None = None
+    error: UnitvecError | None = None
+    tokens: int = 0
+    truncated: bool = False
+
+
+class Rankings(NamedTuple):
+    """The best of `b` for each of `a`, best first; equal scores rank by index.
+
+    Attributes:
+        indices: (n, k) uint32, k at most the size of `b`.
+        scores: (n, k) float32, in the metric's own unit.
+    """
+
+    indices: NDArray[np.uint32]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document found by a query.
+
+    Attributes:
+        index: Place of the document in the input, from 0.
+        score: In the metric's own unit.
+        text: The document, where documents were given as texts.
+    """
+
+    index: int
+    score: float
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenizedText:
+    """A text as its model sees it, before truncation.
+
+    Attributes:
+        ids: (t,) uint32, special tokens included.
+        tokens: The t tokens.
+        offsets: (t, 2) uint32: start and end of each token in the text, prompt included, in
+            code points; special tokens have (0, 0).
+        kept_tokens: How many of them `embed` would encode.
+        kept_start: First code point that `embed` would encode.
+        kept_end: End of what `embed` would encode, exclusive.
+    """
+
+    ids: NDArray[np.uint32]
+    tokens: tuple[str, ...]
+    offsets: NDArray[np.uint32]
+    kept_tokens: int
+    kept_start: int
+    kept_end: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether `embed` would cut the text."""
+        return self.kept_tokens < len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A served model.
+
+    Attributes:
+        name: The name that calls use.
+        model_id: Where it came from.
+        revision: Revision of the source, if known.
+        dim: Dimension of its vectors.
+        max_seq_length: Longest text in tokens, special tokens included.
+        pooling: ``mean``, ``cls`` or ``unspecified``.
+        normalized: The model's own pipeline ends in L2 normalization.
+        prompts: Prompts by name.
+        default_prompt_name: Used where a call names none; empty if there is none.
+        precision: Of its graph: fp32, int8, fp16.
+        provider: Where it runs, such as cpu or cuda.
+        is_default: Used where a call names no model.
+        parity_cosine_min: Lowest cosine to sentence-transformers measured at its export; 0
+            if not measured.
+    """
+
+    name: str
+    model_id: str
+    revision: str
+    dim: int
+    max_seq_length: int
+    pooling: str
+    normalized: bool
+    prompts: dict[str, str] = field(hash=False)
+    default_prompt_name: str
+    precision: str
+    provider: str
+    is_default: bool
+    parity_cosine_min: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """The bounds of a server.
+
+    Attributes:
+        max_texts_per_request: Texts in one request or message.
+        max_text_bytes: UTF-8 bytes in one text.
+        max_queued_tokens: Tokens waiting or running in the whole server.
+        max_stream_documents: Documents in one search.
+        max_message_bytes: Bytes in one message, either way.
+        max_stream_requests: Requests of one stream in work at a time.
+        max_scores: Scores in one reply.
+    """
+
+    max_texts_per_request: int
+    max_text_bytes: int
+    max_queued_tokens: int
+    max_stream_documents: int
+    max_message_bytes: int
+    max_stream_requests: int
+    max_scores: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What is served.
+
+    Attributes:
+        models: The models, the default first.
+        limits: The bounds.
+        server_version: Version of the server.
+    """
+
+    models: tuple[ModelInfo, ...]
+    limits: ServerLimits
+    server_version: str
+
+
+def scale_rows(vectors: NDArray[Any], scales: NDArray[np.float32] | None) -> NDArray[Any]:
+    """Return vectors (n, D) times scales (n,) as float32; without scales, as they are."""
+    if scales is None:
+        return vectors
+    return vectors.astype(np.float32) * scales[:, np.newaxis]

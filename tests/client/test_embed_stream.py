@@ -1,0 +1,101 @@
+"""`embed_stream` with both clients: order, per-item errors, breaks, bounds, early ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unitvec_client as uv
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+BAD = "<bad>"
+WORDS = [f"text number {i}" for i in range(100)]
+
+
+def test_stream_gives_every_text_its_answer(client: Any, fake: Any, expected: np.ndarray) -> None:
+    fake.servicer.reverse_replies = True
+    texts = list(WORDS)
+    for bad in (0, 17, 18, 99):
+        texts[bad] = BAD
+    items = list(client.embed_stream(iter(texts), chunk_texts=10))
+    assert [item.index for item in items] == list(range(100))
+    for item, text in zip(items, texts, strict=True):
+        if text == BAD:
+            assert item.error.field == f"texts[{item.index}]"
+            assert item.vector is None
+        else:
+            np.testing.assert_array_equal(item.vector, expected[item.index])
+            assert item.tokens == 5
+
+
+def test_broken_stream_is_opened_again(client: Any, fake: Any, expected: np.ndarray) -> None:
+    fake.servicer.break_after.extend([2, 0, 1])
+    items = list(client.embed_stream(WORDS, chunk_texts=5))
+    np.testing.assert_array_equal(np.stack([item.vector for item in items]), expected)
+    assert len(fake.servicer.calls("StreamEmbed")) == 4
+
+
+def test_stream_gives_up_when_nothing_moves(client: Any, fake: Any) -> None:
+    fake.servicer.break_after.extend([0] * 4)
+    with pytest.raises(uv.UnavailableError):
+        list(client.embed_stream(WORDS))
+
+
+def test_stream_retries_a_shed_request(client: Any, fake: Any, expected: np.ndarray) -> None:
+    fake.servicer.item_errors.extend([pb.Error(code=8, retry_delay_ms=1)] * 2)
+    items = list(client.embed_stream(WORDS[:20], chunk_texts=10))
+    np.testing.assert_array_equal(np.stack([item.vector for item in items]), expected[:20])
+
+
+def test_stream_that_ends_early_is_a_protocol_error(client: Any, fake: Any) -> None:
+    fake.servicer.end_after = 1
+    with pytest.raises(uv.ProtocolError):
+        list(client.embed_stream(WORDS, chunk_texts=5))
+
+
+def test_stream_reads_ahead_no_further_than_its_window(client: Any, fake: Any) -> None:
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield f"text {read}"
+
+    items = client.embed_stream(endless(), chunk_texts=5)
+    for index, item in zip(range(200), items, strict=False):
+        assert item.index == index
+        assert read - index <= 4 * 5 + 5
+    items.close()
+    assert fake.servicer.stream_ended.wait(10)
+
+
+def test_stream_left_early_leaves_no_thread(client: Any, fake: Any) -> None:
+    client.models()
+    before = set(threading.enumerate())
+    items = client.embed_stream(WORDS, chunk_texts=2)
+    next(items)
+    items.close()
+    assert fake.servicer.stream_ended.wait(10)
+    for thread in set(threading.enumerate()) - before:
+        if "ThreadPoolExecutor" not in thread.name:  # the fake server's own
+            thread.join(10)
+            assert not thread.is_alive(), thread
+
+
+def test_error_in_the_callers_iterable_reaches_the_caller(client: Any) -> None:
+    def broken() -> Iterator[str]:
+        yield "a"
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        list(client.embed_stream(broken(), chunk_texts=1))
+
+
+def test_empty_stream(client: Any, fake: Any) -> None:
+    assert list(client.embed_stream([])) == []
+    assert not fake.servicer.calls("StreamEmbed")
