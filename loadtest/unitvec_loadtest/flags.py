@@ -40,7 +40,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "2 wrong usage; 3 no server.",
         allow_abbrev=False,
     )
-    parser.add_argument("target", nargs="?", default=DEFAULT_TARGET, help="host:port (%(default)s)")
+    parser.add_argument("--target", default=DEFAULT_TARGET, help="host:port (%(default)s)")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_load(parser.add_argument_group("load"))
     _add_requests(parser.add_argument_group("requests"))

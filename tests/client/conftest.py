@@ -4,8 +4,6 @@ Vectors are made from the text alone, so every client result can be checked. Bot
 through the same tests: the async one is driven by a loop of its own.
 """
 
-# ruff: noqa: N802 - servicer methods are named as the contract names them.
-
 from __future__ import annotations
 
 import asyncio

@@ -110,7 +110,20 @@ class TestEmbed:
 
     @pytest.mark.parametrize(
         "text",
-        ["", " ", "\n\t ", "\0", "a\0b", "🙂🙃", "[CLS]", "[SEP] [MASK]", "[PAD]", "\u202e", "日本語", "x" * 900_000],
+        [
+            "",
+            " ",
+            "\n\t ",
+            "\0",
+            "a\0b",
+            "🙂🙃",
+            "[CLS]",
+            "[SEP] [MASK]",
+            "[PAD]",
+            "\u202e",
+            "日本語",
+            "x" * 900_000,
+        ],
         ids=ascii,
     )
     def test_odd_texts_have_the_vectors_of_sentence_transformers(
@@ -270,7 +283,9 @@ class TestSimilarity:
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_all_with_all(self, minilm_server: Server, metric: int) -> None:
-        cross = pb.CrossComparison(queries=vectors_operand(self.A), documents=vectors_operand(self.B))
+        cross = pb.CrossComparison(
+            queries=vectors_operand(self.A), documents=vectors_operand(self.B)
+        )
         reply = minilm_server.stub.Similarity(pb.SimilarityRequest(metric=metric, cross=cross))
         expected = METRICS[metric](self.A.astype(float), self.B.astype(float))
         assert np.allclose(array(reply.scores), expected, atol=1e-5)
@@ -324,7 +339,8 @@ class TestSimilarity:
         "NaN": (
             pb.SimilarityRequest(
                 cross=pb.CrossComparison(
-                    queries=vectors_operand([[1, float("nan")]]), documents=vectors_operand([[1, 2]])
+                    queries=vectors_operand([[1, float("nan")]]),
+                    documents=vectors_operand([[1, 2]]),
                 )
             ),
             "VALUE_NOT_FINITE",
@@ -428,11 +444,7 @@ class TestStreamSimilarity:
     BAD: dict[str, tuple[list[pb.StreamSimilarityRequest], str]] = {
         "no action": ([pb.StreamSimilarityRequest()], "MISSING_FIELD"),
         "query first": (
-            [
-                pb.StreamSimilarityRequest(
-                    query=pb.SimilarityQuery(queries=vectors_operand([[1]]))
-                )
-            ],
+            [pb.StreamSimilarityRequest(query=pb.SimilarityQuery(queries=vectors_operand([[1]])))],
             "NO_DOCUMENTS",
         ),
         "late setup": (

@@ -89,9 +89,7 @@ class TestRefusals:
         assert "server-cuda" in refused(*args)
 
 
-def test_several_models_in_one_process(
-    start: Start, artifact: Path, minilm_artifact: Path
-) -> None:
+def test_several_models_in_one_process(start: Start, artifact: Path, minilm_artifact: Path) -> None:
     """The first is the default; each answers with its own vectors."""
     server = start("--model", f"small={artifact}", "--model", f"big={minilm_artifact}")
     dims = {

@@ -54,7 +54,7 @@ class SmallServicer(EmbeddingServiceServicer):
             if self.calls >= calls:
                 milestone.set()
 
-    async def Embed(self, request, context):  # noqa: N802
+    async def Embed(self, request, context):
         """Answers one request."""
         call = self._enter(request.texts, context)
         await self.gate.wait()
@@ -62,7 +62,7 @@ class SmallServicer(EmbeddingServiceServicer):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue is full at {call}")
         return self._embed(request, call)
 
-    async def StreamEmbed(self, request_iterator, context):  # noqa: N802
+    async def StreamEmbed(self, request_iterator, context):
         """Answers each message, in order, until `end_stream_after` of them."""
         self.streams += 1
         answered = 0
@@ -79,7 +79,7 @@ class SmallServicer(EmbeddingServiceServicer):
             if answered == self.end_stream_after:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
 
-    async def Similarity(self, request, context):  # noqa: N802
+    async def Similarity(self, request, context):
         """Compares queries with documents by cosine."""
         queries = list(request.cross.queries.texts.texts)
         documents = list(request.cross.documents.texts.texts)

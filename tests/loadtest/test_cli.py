@@ -47,7 +47,7 @@ async def run_command(*arguments: str) -> Ended:
 async def test_a_run_with_all_its_files(small_server, tmp_path: Path) -> None:
     """Text, JSON and page agree on what the server saw; nothing is said on stderr."""
     files = ("--output-json", f"{tmp_path}/a.json", "--output-html", f"{tmp_path}/a.html")
-    ended = await run_command(small_server.target, "--concurrency", "4", *QUICK, *files)
+    ended = await run_command("--target", small_server.target, "--concurrency", "4", *QUICK, *files)
     assert (ended.code, ended.err) == (0, "")
     assert "20 sent   20 ok   0 failed" in ended.out
     assert small_server.servicer.calls == 20
@@ -61,7 +61,7 @@ async def test_a_run_with_all_its_files(small_server, tmp_path: Path) -> None:
 async def test_failed_requests_decide_the_code(small_server, flags, code: int) -> None:
     """One failure among twenty is code 1, unless it is allowed."""
     small_server.servicer.fail_when = lambda call: call == 13
-    ended = await run_command(small_server.target, *QUICK, *flags)
+    ended = await run_command("--target", small_server.target, *QUICK, *flags)
     assert ended.code == code
     assert re.search(r"1  RESOURCE_EXHAUSTED +queue is full at 13", ended.out)
 
@@ -79,7 +79,7 @@ async def test_failed_requests_decide_the_code(small_server, flags, code: int) -
 )
 async def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
     """Code 2 and one line that says what is wrong, before anything is sent."""
-    ended = await run_command("127.0.0.1:1", *arguments)
+    ended = await run_command("--target", "127.0.0.1:1", *arguments)
     assert ended.code == 2
     assert message in ended.err
     assert "Traceback" not in ended.err
@@ -88,14 +88,16 @@ async def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
 
 async def test_no_server() -> None:
     """Code 3, and the target in the message."""
-    ended = await run_command("127.0.0.1:1", "--timeout-s", "0.2")
+    ended = await run_command("--target", "127.0.0.1:1", "--timeout-s", "0.2")
     assert (ended.code, ended.out) == (3, "")
     assert ended.err == "unitvec-loadtest: no connection to 127.0.0.1:1 within 0.2 s\n"
 
 
 async def test_ctrl_c_ends_the_run_and_reports(small_server) -> None:
     """An hour's run ends at the first Ctrl-C, with a report of what was sent."""
-    process = await start(small_server.target, "--duration-s", "3600", "--warmup-s", "0")
+    process = await start(
+        "--target", small_server.target, "--duration-s", "3600", "--warmup-s", "0"
+    )
     await small_server.servicer.reached(10)
     process.send_signal(signal.SIGINT)
     ended = await finish(process)
@@ -108,7 +110,7 @@ async def test_ctrl_c_ends_the_run_and_reports(small_server) -> None:
 async def test_a_second_ctrl_c_quits_at_once(small_server) -> None:
     """A request that is never answered does not hold up the second Ctrl-C."""
     small_server.servicer.gate.clear()
-    process = await start(small_server.target, "--timeout-s", "3600", "--warmup-s", "0")
+    process = await start("--target", small_server.target, "--timeout-s", "3600", "--warmup-s", "0")
     await small_server.servicer.reached(1)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
@@ -124,7 +126,16 @@ async def test_find_max(small_server, fails: bool) -> None:
     """Each step is printed as it ends; code 0 if a rate was found."""
     small_server.servicer.fail_when = lambda call: fails
     ended = await run_command(
-        *(small_server.target, "--find-max", "--p99-ms", "9000", "--rate", "40", "--max-rate"),
+        *(
+            "--target",
+            small_server.target,
+            "--find-max",
+            "--p99-ms",
+            "9000",
+            "--rate",
+            "40",
+            "--max-rate",
+        ),
         *("80", "--step-s", "0.1", "--duration-s", "0.1", "--warmup-s", "0"),
     )
     steps = [line for line in ended.out.splitlines() if line.split(" ")[0] in STAGES]
@@ -153,7 +164,15 @@ async def test_plots_without_matplotlib(tmp_path: Path) -> None:
         "from unitvec_loadtest.cli import main; sys.exit(main())"
     )
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program, "127.0.0.1:1", "--output-html", f"{tmp_path}/a.html"),
+        *(
+            sys.executable,
+            "-c",
+            program,
+            "--target",
+            "127.0.0.1:1",
+            "--output-html",
+            f"{tmp_path}/a.html",
+        ),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
