@@ -39,7 +39,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 install: $(VENV)/.dev  ## Install everything into $(VENV)
 
-$(ARTIFACT)/manifest.json: | $(VENV)/.serve
+# Made again when the code that makes it has changed.
+EXPORT_CODE := $(wildcard export/unitvec_export/*.py) server/unitvec_server/artifact.py
+$(ARTIFACT)/manifest.json: $(EXPORT_CODE) | $(VENV)/.serve
 	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
 
 export: $(VENV)/.serve  ## Export MODEL (default: the packaged MiniLM) to artifacts/NAME

@@ -512,7 +512,10 @@ def test_tokenize_shows_what_embed_keeps(minilm_server: Server) -> None:
 def test_list_models_tells_what_is_served(minilm_server: Server) -> None:
     reply = minilm_server.stub.ListModels(pb.ListModelsRequest())
     (model,) = reply.models
-    assert (model.name, model.model_id) == ("minilm", "sentence-transformers/all-MiniLM-L6-v2")
+    assert (model.name, model.model_id) == (
+        "all-MiniLM-L6-v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+    )
     assert (model.dim, model.max_seq_length, model.pooling) == (384, 256, pb.POOLING_MEAN)
     assert (model.precision, model.provider, model.is_default) == ("fp32", "cpu", True)
     assert model.parity_cosine_min >= 0.99999

@@ -45,4 +45,4 @@ def test_list_describe_and_call(buf_curl: Callable[..., str], version: str) -> N
     data = json.dumps({"texts": ["a cat on a mat"], "asList": True, "options": {"dimensions": 3}})
     reply = json.loads(buf_curl(f"/{SERVICE}/Embed", *protocol, "--data", data))
     assert len(reply["embeddings"]["values"]) == 3
-    assert reply["model"] == "minilm"
+    assert reply["model"] == "all-MiniLM-L6-v2"

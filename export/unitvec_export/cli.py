@@ -1,0 +1,160 @@
+"""`unitvec-export`: sentence-transformers model -> artifact folder."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from unitvec_export.errors import ExportError
+from unitvec_export.source import DEFAULT_MODEL_ID, Request, model_name
+from unitvec_server.artifact import PRECISIONS, Manifest
+from unitvec_server.errors import StartupError
+
+if TYPE_CHECKING:
+    from unitvec_export.export import ExportOptions
+
+_DESCRIPTION = """\
+Exports a sentence-transformers model to a folder that unitvec-serve serves: ONNX graphs with
+pooling and normalization inside, the tokenizer, and a manifest with the measured parity.
+It ends by comparing the result with sentence-transformers on bundled texts; an fp32 graph
+that is not equal fails the export and leaves nothing behind."""
+
+_INT8_NOTE = """\
+int8: activations are scaled over the whole batch, so a text's vector depends on what it is
+batched with. Do not mix its vectors with fp32 ones where the last percent matters."""
+
+_TABLE = "{:<10} {:>6} {:>12} {:>12} {:>12} {:>10}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: Arguments without the program's name; None means the process's own.
+
+    Returns:
+        Exit code: 0 done, 1 the export failed, 2 the command line or the model cannot be used.
+    """
+    options = _parse(argv)
+    started_s = time.monotonic()
+    with _Signals():
+        try:
+            manifest = _run(options)
+        except (ExportError, StartupError) as exc:
+            print(f"unitvec-export: error: {exc}", file=sys.stderr)
+            return exc.exit_code if isinstance(exc, ExportError) else 1
+    print(_report(manifest, options.out, time.monotonic() - started_s))
+    return 0
+
+
+def _run(options: ExportOptions) -> Manifest:
+    from unitvec_export.export import STEPS, export
+    from unitvec_export.progress import Progress
+
+    return export(options, Progress(sys.stdout, steps=STEPS))
+
+
+def _parse(argv: Sequence[str] | None) -> ExportOptions:
+    from unitvec_export.export import ExportOptions
+
+    args = _parser().parse_args(argv)
+    return ExportOptions(
+        request=Request(args.model, args.revision, args.offline),
+        out=args.out or Path("artifacts") / model_name(args.model),
+        precisions=args.precision,
+        opset=args.opset,
+        verbose=args.verbose,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    from unitvec_export.graph import DEFAULT_OPSET, OPSETS
+
+    parser = argparse.ArgumentParser(prog="unitvec-export", description=_DESCRIPTION)
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help=f"hub id or folder (default: {DEFAULT_MODEL_ID})")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="artifact folder (default: artifacts/<model's name>)",
+    )
+    add(
+        "--precision",
+        type=_precisions,
+        default=("fp32",),
+        metavar="P,...",
+        help="graphs to write: fp32, int8, fp16 (for CUDA); fp32 is always among them",
+    )
+    add(
+        "--opset",
+        type=int,
+        choices=OPSETS,
+        default=DEFAULT_OPSET,
+        metavar="N",
+        help=f"ONNX operator set, {OPSETS[0]} to {OPSETS[-1]} (default: {DEFAULT_OPSET})",
+    )
+    add("--revision", metavar="R", help="branch, tag or commit of a hub model")
+    add("--offline", action="store_true", help="use only what is on this machine")
+    add("--verbose", action="store_true", help="show what the libraries log")
+    return parser
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    unknown = sorted(names - set(PRECISIONS))
+    if unknown or not names:
+        what = f"unknown precision {unknown[0]!r}" if unknown else "no precision"
+        raise argparse.ArgumentTypeError(f"{what}; known: {', '.join(PRECISIONS)}")
+    return tuple(name for name in PRECISIONS if name in names | {"fp32"})
+
+
+def _report(manifest: Manifest, out: Path, seconds_s: float) -> str:
+    lines = [
+        "",
+        _TABLE.format("precision", "texts", "cosine mean", "cosine min", "max abs diff", "MB"),
+    ]
+    for name, graph in manifest.graphs.items():
+        parity = graph.parity
+        cosines = (f"{parity.cosine_mean:.7f}", f"{parity.cosine_min:.7f}")
+        size = f"{graph.file.size_bytes / 1e6:.1f}"
+        lines.append(
+            _TABLE.format(name, parity.texts, *cosines, f"{parity.max_abs_diff:.1e}", size)
+        )
+    if "int8" in manifest.graphs:
+        lines += ["", _INT8_NOTE]
+    kind = (
+        f"{manifest.dim} dimensions, {manifest.max_seq_length} tokens, {manifest.pooling} pooling"
+    )
+    lines += ["", f"{manifest.model_id} ({kind}) is in {out}, after {seconds_s:.0f} s."]
+    lines += [f"Serve it:  unitvec-serve --model {out}"]
+    return "\n".join(lines)
+
+
+class _Signals:
+    """Turns SIGTERM and SIGINT into an exit that cleans up; further ones are ignored."""
+
+    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __enter__(self) -> None:
+        self._former = [signal.signal(number, self._exit) for number in self._SIGNALS]
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(self._SIGNALS, self._former, strict=True):
+            signal.signal(number, handler)
+
+    def _exit(self, number: int, _: FrameType | None) -> NoReturn:
+        for other in self._SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        print("\nunitvec-export: interrupted; no partial output was left", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""The command as a process: what it prints, and what is left when it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.models import TinyModel
+from unitvec_server.artifact import load_artifact, verify_file
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextlib.contextmanager
+def running(*args: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs `unitvec-export`; killed if it is still there at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unitvec_export.cli", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process: subprocess.Popen[str], start: str) -> None:
+    """Reads what it prints up to the line of a finished step."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(start):
+            return
+    pytest.fail(f"it ended before {start}")
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and modification time of every file."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The two calls of the model hub that a download needs, over a folder."""
+
+    folder: Path
+    model_id: str
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith(f"/api/models/{self.model_id}"):
+            self._send(json.dumps(self._info()).encode(), {"Content-Type": "application/json"})
+            return
+        match = re.fullmatch(rf"/{self.model_id}/resolve/\w+/(.+)", path)
+        file = self.folder / match[1] if match else self.folder
+        if not file.is_file():
+            missing = "EntryNotFound" if match else "RepoNotFound"
+            self._send(b"{}", {"X-Error-Code": missing}, status=404)
+            return
+        content = file.read_bytes()
+        tag = hashlib.sha1(content).hexdigest()
+        self._send(content, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+
+    def _info(self) -> dict[str, object]:
+        names = [
+            str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
+        ]
+        siblings = [{"rfilename": name} for name in names]
+        return {"id": self.model_id, "sha": COMMIT, "siblings": siblings}
+
+    def _send(self, content: bytes, headers: dict[str, str], *, status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub(tiny_model: Callable[[TinyModel], Path]) -> Iterator[str]:
+    """Address of a hub that has one model, `someone/tiny`."""
+    handler = type("OneModelHub", (Hub,), {})
+    handler.folder, handler.model_id = tiny_model(TinyModel()), "someone/tiny"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_from_the_hub(hub: str, tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    args = ("someone/tiny", "--out", str(out), "--precision", "int8,fp16")
+    with running(*args, HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "cache")) as process:
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert stderr == ""
+    assert re.findall(r"^\[(\d)/6\] .+ \.\.\. \d+\.\d s$", stdout, re.MULTILINE) == list("123456")
+    for precision in ("fp32", "int8", "fp16"):
+        row = rf"^{precision} +\d+ +[01]\.\d{{7}} +[01]\.\d{{7}} +\d\.\de-\d\d +\d+\.\d$"
+        assert re.search(row, stdout, re.MULTILINE)
+    assert "batched with" in stdout
+    assert stdout.endswith(f"unitvec-serve --model {out}\n")
+    artifact = load_artifact(out)
+    manifest = artifact.manifest
+    assert (manifest.model_id, manifest.revision) == ("someone/tiny", COMMIT)
+    for file in (manifest.tokenizer, *(graph.file for graph in manifest.graphs.values())):
+        verify_file(artifact, file)
+    assert manifest.graphs["fp16"].parity.cosine_min > 0.99
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "message"),
+    [
+        ("someone/else", (), "neither a folder nor a model of the hub"),
+        ("someone/tiny", ("--offline",), "local hub cache"),
+        ("not a name!", (), "neither a folder nor a model of the hub"),
+    ],
+)
+def test_not_on_the_hub(
+    hub: str, tmp_path: Path, model: str, args: tuple[str, ...], message: str
+) -> None:
+    assert message in one_line(hub, tmp_path, model, *args)
+
+
+def test_an_unreachable_hub(tmp_path: Path) -> None:
+    # Nothing listens on the discard port of this machine.
+    line = one_line("http://127.0.0.1:9", tmp_path, "someone/tiny")
+    assert "the hub cannot be reached" in line
+
+
+def one_line(endpoint: str, tmp_path: Path, *args: str) -> str:
+    """The one line of an export that fails for its MODEL."""
+    out = tmp_path / "out" / "model"
+    environment = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache")}
+    with running(*args, "--out", str(out), **environment) as process:
+        stderr = process.communicate()[1]
+    assert process.returncode == 2
+    assert stderr.count("\n") == 1
+    assert list(out.parent.iterdir()) == []
+    return stderr
+
+
+def test_stopped_exports_leave_the_former_artifact(
+    tiny_model: Callable[[TinyModel], Path], artifact: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    out.mkdir()
+    for path in artifact.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    before = files_of(out)
+    args = (str(tiny_model(TinyModel(pooling="cls"))), "--out", str(out))
+
+    with running(*args) as process:
+        read_until(process, "[3/6]")
+        process.kill()
+        process.wait()
+    assert files_of(out) == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+    with running(*args) as process:
+        read_until(process, "[2/6]")
+        process.send_signal(signal.SIGTERM)
+        stderr = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert stderr.strip() == "unitvec-export: interrupted; no partial output was left"
+    assert files_of(out) == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_help_needs_no_model_libraries() -> None:
+    with running("--help") as process:
+        stdout = process.communicate()[0]
+    assert process.returncode == 0
+    for flag in ("--out", "--precision", "--opset", "--revision", "--offline"):
+        assert flag in stdout

@@ -1,0 +1,222 @@
+"""What cannot be exported is named in one clear line, and nothing is left behind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.models import TinyModel, edit_json
+from unitvec_export.cli import main
+from unitvec_export.errors import InputError
+from unitvec_export.graph import trim
+from unitvec_export.reference import check_module_types
+from unitvec_export.source import DEFAULT_MODEL_ID, Request, check_weights, resolve_source
+
+ST = "sentence_transformers.models."
+
+
+class Terminal:
+    """Runs the command in this process and reads what it prints."""
+
+    def __init__(self, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.out = out
+        self._capsys = capsys
+
+    def fails(self, *args: str) -> str:
+        """The one line that a failing export prints; it must leave nothing behind."""
+        assert main([*args, "--out", str(self.out)]) == 2
+        return self.only_line()
+
+    def only_line(self) -> str:
+        """What is on stderr, which must be one line."""
+        line = self._capsys.readouterr().err
+        assert line.startswith("unitvec-export: error: ")
+        assert line.count("\n") == 1
+        assert list(self.out.parent.iterdir()) == []
+        return line
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """A terminal whose --out is a new folder in an empty one."""
+    (tmp_path / "out").mkdir()
+    return Terminal(tmp_path / "out" / "model", capsys)
+
+
+@pytest.fixture
+def broken(tiny_model: Callable[[TinyModel], Path], tmp_path: Path) -> Path:
+    """A copy of a tiny model, to be damaged."""
+    return shutil.copytree(tiny_model(TinyModel()), tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("types", "named"),
+    [
+        (["Transformer", "Pooling", "Dense"], "Dense"),
+        (["Transformer", "Pooling", "Dense", "Normalize"], "Dense"),
+        (["Transformer", "Pooling", "LayerNorm"], "LayerNorm"),
+        (["Transformer", "WeightedLayerPooling", "Pooling"], "WeightedLayerPooling"),
+        (["Router"], "Router"),
+        (["StaticEmbedding", "Normalize"], "StaticEmbedding"),
+        (["CLIPModel"], "CLIPModel"),
+        (["Transformer"], "Transformer"),
+        (["Transformer", "Normalize", "Pooling"], "Normalize -> Pooling"),
+        (["Transformer", "Pooling", "Normalize", "Normalize"], "Normalize -> Normalize"),
+    ],
+)
+def test_other_modules_are_named(types: list[str], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        check_module_types(ST + name for name in types)
+
+
+def test_custom_code_is_named() -> None:
+    with pytest.raises(InputError, match=r"custom_st\.Transformer"):
+        check_module_types(["custom_st.Transformer", ST + "Pooling"])
+
+
+def test_both_module_path_styles_are_known() -> None:
+    base = "sentence_transformers."
+    check_module_types([ST + "Transformer", ST + "Pooling"])
+    check_module_types(
+        [
+            base + "base.modules.transformer.Transformer",
+            base + "sentence_transformer.modules.pooling.Pooling",
+            base + "sentence_transformer.modules.normalize.Normalize",
+        ]
+    )
+
+
+def test_an_unsupported_module_in_a_folder(terminal: Terminal, broken: Path) -> None:
+    path = broken / "modules.json"
+    path.write_text(path.read_text().replace("Normalize", "Dense"))
+    assert "module Dense" in terminal.fails(str(broken))
+
+
+@pytest.mark.parametrize("pooling", ["max", "lasttoken", "weightedmean", ("mean", "cls")])
+def test_other_poolings_are_named(
+    pooling: str | tuple[str, ...], terminal: Terminal, broken: Path
+) -> None:
+    modes = list(pooling) if isinstance(pooling, tuple) else pooling
+    edit_json(broken / "1_Pooling" / "config.json", {"pooling_mode": modes})
+    name = " + ".join(pooling) if isinstance(pooling, tuple) else pooling
+    assert f"pooling {name} is not supported" in terminal.fails(str(broken))
+
+
+def test_prompts_left_out_of_the_pooling(terminal: Terminal, broken: Path) -> None:
+    edit_json(broken / "1_Pooling" / "config.json", {"include_prompt": False})
+    config = broken / "config_sentence_transformers.json"
+    edit_json(config, {"prompts": {"query": "query: "}})
+    assert "include_prompt" in terminal.fails(str(broken))
+
+
+@pytest.mark.parametrize(
+    "name", ["modules.json", "config.json", "1_Pooling/config.json", "model.safetensors"]
+)
+def test_missing_files_are_named(name: str, terminal: Terminal, broken: Path) -> None:
+    (broken / name).unlink()
+    assert name in terminal.fails(str(broken))
+
+
+def test_a_missing_tokenizer(terminal: Terminal, broken: Path) -> None:
+    for path in broken.glob("*token*"):
+        path.unlink()
+    assert "its tokenizer files are missing" in terminal.fails(str(broken))
+
+
+@pytest.mark.parametrize("name", ["modules.json", "config.json", "tokenizer.json"])
+def test_damaged_json(name: str, terminal: Terminal, broken: Path) -> None:
+    (broken / name).write_text('[{"type": ')
+    assert str(broken) in terminal.fails(str(broken))
+
+
+def test_truncated_weights(terminal: Terminal, broken: Path) -> None:
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert f"{broken} cannot be loaded: its weights are damaged" in terminal.fails(str(broken))
+
+
+def test_weights_of_another_shape(terminal: Terminal, broken: Path) -> None:
+    edit_json(broken / "config.json", {"hidden_size": 64})
+    assert "size mismatch" in terminal.fails(str(broken))
+
+
+def test_an_unknown_architecture(terminal: Terminal, broken: Path) -> None:
+    edit_json(broken / "config.json", {"model_type": "nonsense"})
+    assert "nonsense" in terminal.fails(str(broken))
+
+
+def test_incomplete_weights(terminal: Terminal, broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    lost = next(name for name in weights if "layer.1.attention" in name)
+    weights.pop(lost)
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    assert lost in terminal.fails(str(broken))
+
+
+def test_a_slow_tokenizer(terminal: Terminal, broken: Path) -> None:
+    (broken / "tokenizer.json").unlink()
+    edit_json(broken / "tokenizer_config.json", {"tokenizer_class": "CanineTokenizer"})
+    assert "CanineTokenizer has no fast version" in terminal.fails(str(broken))
+
+
+def test_packaged_weights_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"other weights")
+    with pytest.raises(InputError, match="is not the published file: its sha256 is"):
+        check_weights(path, sha256="0" * 64)
+
+
+def test_the_packaged_default_is_the_published_model() -> None:
+    source = resolve_source(Request())
+    assert source.model_id == DEFAULT_MODEL_ID
+    assert (source.folder / "modules.json").is_file()
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_no_such_folder(model: str, terminal: Terminal) -> None:
+    assert f"{model}: no such folder" in terminal.fails(model)
+
+
+def test_a_file_is_not_a_model(terminal: Terminal, broken: Path) -> None:
+    assert "is a file" in terminal.fails(str(broken / "config.json"))
+
+
+def test_offline_and_not_in_the_cache(terminal: Terminal) -> None:
+    assert "local hub cache" in terminal.fails("nobody/nothing", "--offline")
+
+
+def test_a_revision_of_a_folder(terminal: Terminal, broken: Path) -> None:
+    assert "--revision" in terminal.fails(str(broken), "--revision", "main")
+
+
+@pytest.mark.parametrize(
+    "args", [["--precision", "fp8"], ["--precision", ","], ["--opset", "9"], ["--opset", "x"]]
+)
+def test_bad_flags(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as failure:
+        main(args)
+    assert failure.value.code == 2
+    assert args[0] in capsys.readouterr().err
+
+
+def test_a_graph_that_needs_other_inputs() -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    def values(name: str, kind: int, rank: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, [None] * rank)
+
+    inputs = [values("input_ids", 7, 2), values("position_ids", 7, 2)]
+    nodes = [
+        helper.make_node("Add", ["input_ids", "position_ids"], ["sum"]),
+        helper.make_node("Cast", ["sum"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["float", "axis"], ["tokens"]),
+    ]
+    axis = helper.make_tensor("axis", TensorProto.INT64, [1], [-1])
+    graph = helper.make_graph(nodes, "g", inputs, [values("tokens", 1, 3)], [axis])
+    with pytest.raises(InputError, match="position_ids"):
+        trim(helper.make_model(graph))

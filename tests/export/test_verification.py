@@ -1,0 +1,187 @@
+"""A wrong artifact does not pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tokenizers
+
+from tests.models import TinyModel
+from unitvec_export.cli import main
+from unitvec_export.errors import ParityError
+from unitvec_export.graph import export_body, finish
+from unitvec_export.reference import Reference, load_reference
+from unitvec_export.source import Source
+from unitvec_export.verification import Verification, check_fp32, compare, load_sample
+from unitvec_server.artifact import MANIFEST_FILE, Parity, describe_file, load_artifact
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model: Callable[[TinyModel], Path]) -> Reference:
+    """The tiny BERT model itself."""
+    folder = tiny_model(TinyModel())
+    return load_reference(Source(folder, folder.name))
+
+
+@pytest.fixture(scope="module")
+def verification(reference: Reference) -> Verification:
+    """Its verification on the bundled sample."""
+    return Verification(reference, load_sample())
+
+
+@pytest.fixture(scope="module")
+def body(reference: Reference) -> onnx.ModelProto:
+    """Its graph before pooling."""
+    return export_body(reference, opset=18)
+
+
+@pytest.fixture
+def copy(artifact: Path, tmp_path: Path) -> Path:
+    """A copy of its artifact, to be changed."""
+    return shutil.copytree(artifact, tmp_path / "copy")
+
+
+def reseal(folder: Path) -> None:
+    """Makes the manifest agree with the files, so that only the vectors can give it away."""
+    path = folder / MANIFEST_FILE
+    content = json.loads(path.read_text())
+    content["tokenizer"] = dataclasses.asdict(describe_file(folder / "tokenizer.json"))
+    graph = content["graphs"]["fp32"]
+    graph["file"] = dataclasses.asdict(describe_file(folder / "model.fp32.onnx"))
+    path.write_text(json.dumps(content))
+
+
+def test_sample_covers_the_lengths() -> None:
+    texts = load_sample()
+    assert len(texts) >= 256
+    assert len(set(texts)) == len(texts)
+    words = sorted(len(text.split()) for text in texts)
+    assert words[0] == 0
+    assert words.count(1) >= 5
+    assert words[-1] > 150
+    assert any(not text.isascii() for text in texts)
+
+
+def test_the_artifact_passes(verification: Verification, artifact: Path) -> None:
+    parity = verification.measure(artifact, "fp32")
+    assert parity == pytest.approx(load_artifact(artifact).manifest.graphs["fp32"].parity)
+    assert parity.cosine_min > 0.999999
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pooling": "cls"}, "fp32 reaches only cosine"),
+        ({"normalized": False}, "fp32 differs by"),
+    ],
+)
+def test_a_wrong_graph_fails(
+    change: dict[str, object],
+    message: str,
+    verification: Verification,
+    reference: Reference,
+    body: onnx.ModelProto,
+    copy: Path,
+) -> None:
+    wrong = finish(body, dataclasses.replace(reference.facts, **change))
+    onnx.save(wrong, str(copy / "model.fp32.onnx"))
+    reseal(copy)
+    with pytest.raises(ParityError, match=message):
+        verification.measure(copy, "fp32")
+
+
+def test_a_graph_that_ignores_the_mask_fails(
+    verification: Verification, reference: Reference, body: onnx.ModelProto, copy: Path
+) -> None:
+    wrong = finish(body, reference.facts)
+    cast = next(node for node in wrong.graph.node if node.name == "unitvec/Cast_unitvec/mask_2d")
+    ones = onnx.helper.make_tensor("value", onnx.TensorProto.INT64, [1], [1])
+    wrong.graph.node.insert(
+        0, onnx.helper.make_node("ConstantOfShape", ["unitvec/ids_shape"], ["ones"], value=ones)
+    )
+    shape = next(node for node in wrong.graph.node if node.output[0] == "unitvec/ids_shape")
+    wrong.graph.node.remove(shape)
+    wrong.graph.node.insert(0, shape)
+    cast.input[0] = "ones"
+    onnx.save(wrong, str(copy / "model.fp32.onnx"))
+    reseal(copy)
+    with pytest.raises(ParityError, match="fp32 reaches only cosine"):
+        verification.measure(copy, "fp32")
+
+
+def test_a_wrong_tokenizer_fails(verification: Verification, copy: Path) -> None:
+    path = copy / "tokenizer.json"
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=False)
+    tokenizer.save(str(path))
+    reseal(copy)
+    with pytest.raises(ParityError, match="tokenizer"):
+        verification.measure(copy, "fp32")
+
+
+def test_a_wrong_max_seq_length_fails(verification: Verification, copy: Path) -> None:
+    path = copy / MANIFEST_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_seq_length": 63}))
+    with pytest.raises(ParityError, match="tokenizer"):
+        verification.measure(copy, "fp32")
+
+
+def test_a_failing_export_leaves_nothing(
+    tiny_model: Callable[[TinyModel], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("unitvec_export.verification.MIN_FP32_COSINE", 1.1)
+    out = tmp_path / "model"
+    assert main([str(tiny_model(TinyModel())), "--out", str(out)]) == 1
+    assert "fp32 reaches only cosine 1.0" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_counts_what_it_says() -> None:
+    expected = np.array([[1, 0], [0, 2], [3, 4]], np.float32)
+    actual = np.array([[1, 0], [2, 0], [3, 4]], np.float32)
+    parity = compare(actual, expected)
+    assert parity == Parity(3, pytest.approx(2 / 3), pytest.approx(0.0), pytest.approx(2.0))
+
+
+def test_vectors_of_length_zero_have_no_direction() -> None:
+    zero = np.zeros((1, 3), np.float32)
+    tiny = np.array([[1e-20, -1e-20, 0]], np.float32)
+    unit = np.array([[1, 0, 0]], np.float32)
+    assert compare(zero, tiny).cosine_min == 1.0
+    assert compare(unit, tiny).cosine_min < 0.99
+    assert compare(unit * 1e-6, unit).cosine_min == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_fail(value: float) -> None:
+    expected = np.ones((2, 3), np.float32)
+    with pytest.raises(ParityError, match="not finite"):
+        compare(np.where(np.eye(2, 3) > 0, value, expected).astype(np.float32), expected)
+
+
+def test_vectors_of_another_shape_fail() -> None:
+    with pytest.raises(ParityError, match="shape"):
+        compare(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("cosine_min", "max_abs_diff", "passes"),
+    [(0.99999, 0.001, True), (0.999989, 0.0, False), (1.0, 0.00101, False), (1.0, 0.0, True)],
+)
+def test_fp32_bounds(cosine_min: float, max_abs_diff: float, passes: bool) -> None:
+    parity = Parity(9, 1.0, cosine_min, max_abs_diff)
+    if passes:
+        check_fp32(parity, 1.0)
+        return
+    with pytest.raises(ParityError):
+        check_fp32(parity, 1.0)
