@@ -98,9 +98,9 @@ class TokenGate:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if not turn.cancelled():
                     self.give_back(tokens)
-                else:
+                elif waiter in self._waiters:
                     self._waiters.remove(waiter)
                     self._wake()
                 raise
@@ -114,10 +114,15 @@ class TokenGate:
         self._wake()
 
     def _wake(self) -> None:
-        while self._waiters and self._stream_fits(self._waiters[0][0]):
-            tokens, turn = self._waiters.popleft()
-            self.queued_tokens += tokens
-            turn.set_result(None)
+        while self._waiters:
+            tokens, turn = self._waiters[0]
+            # A cancelled stream stands in line until its task has run.
+            if not (turn.cancelled() or self._stream_fits(tokens)):
+                return
+            self._waiters.popleft()
+            if not turn.cancelled():
+                self.queued_tokens += tokens
+                turn.set_result(None)
 
     def _stream_fits(self, tokens: int) -> bool:
         return self.queued_tokens + tokens <= self._max_stream_tokens

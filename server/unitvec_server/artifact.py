@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -147,7 +148,7 @@ def load_artifact(folder: Path) -> Artifact:
             f"{folder} is not a unitvec model folder: it has no {MANIFEST_FILE}; "
             "make one with unitvec-export"
         ) from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ArtifactError(f"{path} cannot be read: {exc}") from exc
     return Artifact(folder, _parse_manifest(content, path))
 
@@ -210,25 +211,42 @@ def _build(fields: dict[str, Any]) -> Manifest:
     return Manifest(**fields, tokenizer=tokenizer, graphs=graphs)
 
 
-_FIELD_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "model_id": str,
-    "revision": str,
-    "dim": int,
-    "max_seq_length": int,
-    "normalized": bool,
-    "pad_token_id": int,
-    "prompts": dict,
-    "default_prompt_name": (str, type(None)),
-    "created_by": str,
+_FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
+    Manifest: {
+        "model_id": (str,),
+        "revision": (str,),
+        "dim": (int,),
+        "max_seq_length": (int,),
+        "normalized": (bool,),
+        "pad_token_id": (int,),
+        "prompts": (dict,),
+        "default_prompt_name": (str, type(None)),
+        "created_by": (str,),
+    },
+    File: {"name": (str,), "sha256": (str,), "size_bytes": (int,)},
+    Parity: {
+        "texts": (int,),
+        "cosine_mean": (float, int),
+        "cosine_min": (float, int),
+        "max_abs_diff": (float, int),
+    },
 }
+_MAX_NUMBER = 2**31 - 1  # of dimensions, tokens and ids: far more than there are
+_PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")
+
+
+def _check_types(record: Manifest | File | Parity) -> None:
+    for name, kinds in _FIELD_TYPES[type(record)].items():
+        if type(getattr(record, name)) not in kinds:  # not isinstance: True is no number here
+            raise TypeError(f"{name} has the wrong type")
 
 
 def _check(manifest: Manifest) -> None:
-    for name, kind in _FIELD_TYPES.items():
-        if not isinstance(getattr(manifest, name), kind):
-            raise TypeError(f"{name} has the wrong type")
-    if manifest.dim < 1 or manifest.max_seq_length < 1 or manifest.pad_token_id < 0:
-        raise ValueError("dim, max_seq_length or pad_token_id is out of range")
+    _check_types(manifest)
+    lowest = {"dim": 1, "max_seq_length": 1, "pad_token_id": 0}
+    for name, low in lowest.items():
+        if not low <= getattr(manifest, name) <= _MAX_NUMBER:
+            raise ValueError(f"{name} is out of range")
     if manifest.pooling not in ("mean", "cls"):
         raise ValueError(f"pooling {manifest.pooling!r} is unknown")
     if not all(isinstance(text, str) for text in manifest.prompts.values()):
@@ -245,6 +263,9 @@ def _check_graphs(manifest: Manifest) -> None:
     unknown = set(manifest.graphs) - set(PRECISIONS)
     if unknown:
         raise ValueError(f"precision {min(unknown)!r} is unknown")
+    for graph in manifest.graphs.values():
+        _check_types(graph.parity)
     for file in (manifest.tokenizer, *(graph.file for graph in manifest.graphs.values())):
-        if Path(file.name).name != file.name:
+        _check_types(file)
+        if not _PLAIN_NAME.fullmatch(file.name):
             raise ValueError(f"file name {file.name!r} is not a plain name")

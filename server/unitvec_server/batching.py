@@ -2,13 +2,14 @@
 
 Everything about *when and with whom* is decided in this file:
 
-- **Who is first.** Start tags of self-clocked fair queueing (Golestani, INFOCOM 1994): each
-  flow (a request or a stream) gets `tag = max(virtual time, flow's last tag) + length`, and
-  the waiting item of the lowest tag seeds the next batch. A lone text behind a request of
-  10,000 texts therefore waits for the running batch, not for the request, and since tags
-  only grow nothing starves.
-- **With whom.** Items of like length join the seed, nearest lengths first, while the padded
-  batch keeps within `max_batch_tokens` and padding within `max_padding` of it.
+- **Who is first.** Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each item
+  of a flow (a request or a stream) gets `start = max(virtual time, start + length of the
+  flow's item before)`, and the waiting item of the lowest start seeds the next batch. A lone
+  text behind a request of 10,000 texts therefore waits for the running batch, not for the
+  request; lone texts leave in the order they came; flows that wait share by tokens.
+- **With whom.** Items of like length join the seed, nearest lengths first and lowest starts
+  first among equals, while the padded batch keeps within `max_batch_tokens` and padding
+  within `max_padding` of it.
 - **How much.** If less work waits than the free workers can take, it is shared out among
   them, so that one small request uses all of them.
 - **Who is dropped.** Cancelled items vanish; items past their deadline are handed back,
@@ -21,7 +22,6 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 
 
@@ -55,6 +55,15 @@ class Item:
     deadline_s: float = math.inf
     payload: object = None
     waiting: bool = False
+
+
+_MAX_STEP_TOKENS = 8
+"""How far past its start a seed carries the virtual time, at which newcomers start. A whole
+length would rank them behind the rest of the seed's flow; nothing, as in the paper, would rank
+an endless run of them before that rest for ever."""
+
+_Entry = tuple[float, int, Item]
+"""Start, order of arrival, item: entries of a heap, which never come to compare items."""
 
 
 class _Batch:
@@ -101,10 +110,10 @@ class BatchQueue:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._by_tag: list[tuple[float, int, Item]] = []
-        self._by_length: dict[int, deque[Item]] = {}
+        self._by_start: list[_Entry] = []
+        self._by_length: dict[int, list[_Entry]] = {}
         self._length_entries = 0
-        self._last_tags: dict[Hashable, float] = {}
+        self._next_starts: dict[Hashable, float] = {}
         self._flow_items: dict[Hashable, int] = {}
         self._virtual_time = 0.0
         self._order = itertools.count()
@@ -114,11 +123,12 @@ class BatchQueue:
     def add(self, items: Iterable[Item]) -> None:
         """Lets items wait."""
         for item in items:
-            last = max(self._virtual_time, self._last_tags.get(item.flow, 0.0))
-            tag = self._last_tags[item.flow] = last + item.length
+            start = max(self._virtual_time, self._next_starts.get(item.flow, 0.0))
+            self._next_starts[item.flow] = start + item.length
             self._flow_items[item.flow] = self._flow_items.get(item.flow, 0) + 1
-            heapq.heappush(self._by_tag, (tag, next(self._order), item))
-            self._by_length.setdefault(item.length, deque()).append(item)
+            entry = (start, next(self._order), item)
+            heapq.heappush(self._by_start, entry)
+            heapq.heappush(self._by_length.setdefault(item.length, []), entry)
             self._length_entries += 1
             item.waiting = True
             self.waiting_items += 1
@@ -161,19 +171,19 @@ class BatchQueue:
         return min(self._limits.max_batch_tokens, share)
 
     def _pop_seed(self, now_s: float, expired: list[Item]) -> Item | None:
-        while self._by_tag:
-            tag, _, item = heapq.heappop(self._by_tag)
+        while self._by_start:
+            start, _, item = heapq.heappop(self._by_start)
             if not item.waiting:
                 continue
-            self._virtual_time = max(self._virtual_time, tag - item.length)
+            step_tokens = min(item.length / 2, _MAX_STEP_TOKENS)
+            self._virtual_time = max(self._virtual_time, start + step_tokens)
             if self._take(item, now_s, expired):
                 return item
         return None
 
     def _pop_length(self, length: int, now_s: float, expired: list[Item]) -> Item | None:
-        items = self._by_length.get(length)
-        while items:
-            item = items.popleft()
+        while entries := self._by_length.get(length):
+            item = heapq.heappop(entries)[2]
             self._length_entries -= 1
             if item.waiting and self._take(item, now_s, expired):
                 return item
@@ -193,21 +203,21 @@ class BatchQueue:
         self.waiting_tokens -= item.length
         self._flow_items[item.flow] -= 1
         if not self._flow_items[item.flow]:
-            # The flow may come back: its tag then starts at the virtual time again.
-            del self._flow_items[item.flow], self._last_tags[item.flow]
+            # The flow may come back: it then starts at the virtual time again.
+            del self._flow_items[item.flow], self._next_starts[item.flow]
         if not self.waiting_items:
-            self._by_tag.clear()
+            self._by_start.clear()
             self._by_length.clear()
             self._length_entries = 0
 
     def _compact(self) -> None:
         """Forgets settled items once they outnumber the waiting: memory stays bounded."""
-        if len(self._by_tag) > 2 * self.waiting_items + 64:
-            self._by_tag = [entry for entry in self._by_tag if entry[2].waiting]
-            heapq.heapify(self._by_tag)
-        if self._length_entries > 2 * self.waiting_items + 64:
-            kept = {n: deque(i for i in q if i.waiting) for n, q in self._by_length.items()}
-            self._by_length = {n: items for n, items in kept.items() if items}
+        bound = 2 * self.waiting_items + 64
+        if len(self._by_start) > bound:
+            self._by_start = _waiting(self._by_start)
+        if self._length_entries > bound:
+            kept = {length: _waiting(entries) for length, entries in self._by_length.items()}
+            self._by_length = {length: entries for length, entries in kept.items() if entries}
             self._length_entries = self.waiting_items
 
     def _lengths_near(self, length: int) -> Iterator[int]:
@@ -218,3 +228,10 @@ class BatchQueue:
                 yield length - distance
             if distance and length + distance in self._by_length:
                 yield length + distance
+
+
+def _waiting(entries: list[_Entry]) -> list[_Entry]:
+    """The heap without its settled items."""
+    kept = [entry for entry in entries if entry[2].waiting]
+    heapq.heapify(kept)
+    return kept

@@ -27,13 +27,14 @@ def _quotas(root: Path, own: Path) -> Iterator[float]:
     """CPU quotas of the process's cgroup and all above it (cgroup v2 and v1)."""
     for line in _read(own).splitlines() or ["0::/"]:
         _, controllers, path = line.split(":", 2)
-        hierarchy = root / controllers if controllers else root
         if controllers and "cpu" not in controllers.split(","):
             continue
-        group = hierarchy / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(hierarchy):
-                yield from _quota(folder)
+        # The mount point of v1 may name its controllers in another order; `cpu` links to it.
+        for hierarchy in (root / controllers, root / "cpu") if controllers else (root,):
+            group = hierarchy / path.lstrip("/")
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(hierarchy):
+                    yield from _quota(folder)
 
 
 def _quota(folder: Path) -> Iterator[float]:

@@ -8,6 +8,7 @@ into the request's matrix; the loop hears of a request once, when all of it is d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import math
@@ -73,14 +74,15 @@ class _Job:
         self.settled = True
 
         def settle() -> None:
-            if self.future.done():
-                return
-            if isinstance(outcome, Exception):
-                self.future.set_exception(outcome)
-            else:
-                self.future.set_result(outcome)
+            if not self.future.done():
+                if isinstance(outcome, Exception):
+                    self.future.set_exception(outcome)
+                else:
+                    self.future.set_result(outcome)
 
-        self.loop.call_soon_threadsafe(settle)
+        # A closed loop has nobody left to tell, and must not end the worker.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(settle)
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -167,7 +169,8 @@ class Scheduler:
         lane = self._lanes[model]
         job = self._new_job(lane, len(rows))
         job.items = [
-            Item(len(row), flow, deadline_s, _Row(job, index, row))
+            # An empty encoding is padded to one token.
+            Item(max(1, len(row)), flow, deadline_s, _Row(job, index, row))
             for index, row in enumerate(rows)
         ]
         with self._changed:
@@ -179,23 +182,21 @@ class Scheduler:
             return await job.future
         finally:
             if not job.settled:
-                self._cancel(job)
+                with self._changed:
+                    job.settled = True
+                    _drop(job)
 
     def _new_job(self, lane: _Lane, count: int) -> _Job:
         loop = asyncio.get_running_loop()
         vectors = np.empty((count, lane.encoder.dim), np.float32)
         return _Job(lane, loop, loop.create_future(), vectors, count, time.monotonic_ns())
 
-    def _cancel(self, job: _Job) -> None:
-        with self._changed:
-            job.settled = True
-            job.lane.queue.cancel(job.items)
-
     def _work(self) -> None:
         while (taken := self._take()) is not None:
             lane, batch = taken
             started_s = self._clock_s()
             self._run(lane, batch)
+            _forget(batch)
             self.throughput.record(
                 tokens=sum(item.length for item in batch),
                 busy_s=self._clock_s() - started_s,
@@ -208,23 +209,22 @@ class Scheduler:
             self._idle_workers += 1
             try:
                 while not self._stopping:
-                    for lane in self._lanes_with_work():
+                    # Models take turns: the one that ran longest ago is asked first.
+                    for lane in [lane for lane in self._turns if lane.queue.waiting_items]:
                         plan = lane.queue.next_batch(
                             now_s=self._clock_s(), free_workers=self._idle_workers
                         )
-                        self._expire(plan.expired)
+                        error = DeadlineExpired("the deadline passed in the queue; not run")
+                        self._fail(plan.expired, error)
                         if plan.batch:
                             self._mark_started(plan.batch)
+                            self._turns.remove(lane)
+                            self._turns.append(lane)
                             return lane, plan.batch
                     self._changed.wait()
                 return None
             finally:
                 self._idle_workers -= 1
-
-    def _lanes_with_work(self) -> list[_Lane]:
-        """Models take turns."""
-        self._turns.append(self._turns.pop(0))
-        return [lane for lane in self._turns if lane.queue.waiting_items]
 
     def _mark_started(self, batch: list[Item]) -> None:
         now_ns = time.monotonic_ns()
@@ -236,13 +236,13 @@ class Scheduler:
         """Runs a batch; if it fails, each text apart, so that one bad text harms no other."""
         try:
             vectors = lane.encoder.encode([_row(item).input_ids for item in batch])
-            if not np.isfinite(vectors).all():
-                raise FloatingPointError("the model returned values that are not finite")
+            _check(vectors, (len(batch), lane.encoder.dim))
         except Exception as exc:
             if len(batch) > 1:
                 logger.warning("a batch of %d texts failed, running each apart", len(batch))
                 for item in batch:
-                    self._run(lane, [item])
+                    if not _row(item).job.settled:
+                        self._run(lane, [item])
                 return
             logger.exception("inference failed on a text of %d tokens", batch[0].length)
             error = InferenceFailed("the model failed on this text; it is not retried")
@@ -265,15 +265,31 @@ class Scheduler:
                     queue_ns = job.started_ns - job.submitted_ns
                     job.finish(Encoded(job.vectors, queue_ns, now_ns - job.started_ns))
 
-    def _expire(self, items: list[Item]) -> None:
-        self._fail(items, DeadlineExpired("the deadline passed while the request was queued"))
-
     def _fail(self, items: list[Item], error: RequestError) -> None:
         """Fails the jobs of these items and drops what else of them waits. Needs the lock."""
         for job in {_row(item).job for item in items}:
             if not job.settled:
                 job.finish(error)
-                job.lane.queue.cancel(job.items)
+                _drop(job)
+        _forget(items)
+
+
+def _check(vectors: npt.NDArray[np.float32], shape: tuple[int, int]) -> None:
+    if vectors.shape != shape:
+        raise ValueError(f"the model returned shape {vectors.shape} in place of {shape}")
+    if not np.isfinite(vectors).all():
+        raise FloatingPointError("the model returned values that are not finite")
+
+
+def _drop(job: _Job) -> None:
+    """Takes what still waits of a job out of the queue. Needs the lock."""
+    _forget(job.lane.queue.cancel(job.items))
+
+
+def _forget(items: Sequence[Item]) -> None:
+    """Frees the jobs of settled items, which the queue may hold on to for a while."""
+    for item in items:
+        item.payload = None
 
 
 def _row(item: Item) -> _Row:

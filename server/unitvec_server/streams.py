@@ -40,9 +40,11 @@ class Pipeline(Generic[Request, Reply]):
         self._ready: asyncio.Queue[asyncio.Task[Reply] | None] = asyncio.Queue()
         self._in_work: set[asyncio.Task[Reply]] = set()
         self._reader: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def stop_reading(self) -> None:
-        """Reads no more; what was read is still answered."""
+        """Reads no more; what was read is still answered. May come before `replies` begins."""
+        self._stopped = True
         if self._reader is not None:
             self._reader.cancel()
 
@@ -54,6 +56,8 @@ class Pipeline(Generic[Request, Reply]):
         """
         self._reader = asyncio.create_task(self._read())
         self._reader.add_done_callback(lambda _: self._ready.put_nowait(None))
+        if self._stopped:
+            self._reader.cancel()
         try:
             while self._in_work or not self._reader.done():
                 task = await self._ready.get()

@@ -68,12 +68,18 @@ class Tokenizer:
         max_seq_length: Longest encoding in tokens, special tokens included.
 
     Raises:
-        ArtifactError: The file cannot be loaded.
+        ArtifactError: The file cannot be loaded, or has more special tokens than fit.
     """
 
     def __init__(self, path: Path, *, max_seq_length: int) -> None:
         self.max_seq_length = max_seq_length
         self._whole = _load(path)
+        special_tokens = self._whole.num_special_tokens_to_add(is_pair=False)
+        if max_seq_length <= special_tokens:
+            raise ArtifactError(
+                f"{path} adds {special_tokens} special tokens to each text, which leaves no room "
+                f"in a max_seq_length of {max_seq_length}; export the model again"
+            )
         self._cutting = {
             side: _load(path, max_seq_length=max_seq_length, side=side) for side in Truncation
         }

@@ -15,8 +15,9 @@ from unitvec_server.errors import InvalidRequest
 
 Floats = npt.NDArray[np.float32]
 
-MAX_MAGNITUDE = 1e17
-"""Largest value of a given vector: its square times 4,096 dimensions still fits a float32."""
+MAX_MAGNITUDE = 1e15
+"""Largest value of a given vector. A squared difference of two, times the 5 million dimensions of
+the longest vector that a message can hold by default, still fits a float32."""
 
 _MIN_NORM = 1e-12  # as torch.nn.functional.normalize, which sentence-transformers uses
 
@@ -73,7 +74,9 @@ def pack(vectors: Floats, dtype: Dtype) -> Packed:
     if dtype is Dtype.INT8:
         scales = np.abs(vectors).max(axis=1, initial=0.0, keepdims=True) / 127
         quantized = np.rint(vectors / np.where(scales == 0, 1, scales))
-        return Packed(quantized.astype(np.int8).tobytes(), scales[:, 0].tolist())
+        # A scale among subnormal numbers is coarse, and a quotient may pass 127.
+        codes = np.clip(quantized, -127, 127).astype(np.int8)
+        return Packed(codes.tobytes(), scales[:, 0].tolist())
     if dtype is Dtype.BINARY:
         return Packed(np.packbits(vectors > 0, axis=1).tobytes(), [])
     return Packed(vectors.astype("<f4", copy=False).tobytes(), [])
@@ -108,13 +111,14 @@ def check_values(values: npt.NDArray[np.floating], *, field: str) -> Floats:
     Raises:
         InvalidRequest: One is not; the message says which.
     """
-    bad = ~(np.abs(values) <= MAX_MAGNITUDE)  # true for NaN as well
+    floats = values.astype(np.float32)  # first: MAX_MAGNITUDE as float16 would be infinite
+    bad = ~(np.abs(floats) <= MAX_MAGNITUDE)  # true for NaN as well
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InvalidRequest(
-            f"row {row}, column {column} is {values[row, column]}; every value must be finite "
+            f"row {row}, column {column} is {floats[row, column]}; every value must be finite "
             f"and at most {MAX_MAGNITUDE:g} in magnitude",
             reason="VALUE_NOT_FINITE",
             field=field,
         )
-    return values.astype(np.float32)
+    return floats

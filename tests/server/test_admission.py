@@ -1,0 +1,276 @@
+"""Admission: the bound holds, streams wait their turn, nothing leaks."""
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unitvec_server.admission import STREAM_SHARE, Throughput, Ticket, TokenGate
+from unitvec_server.errors import InvalidRequest, Overloaded
+
+BOUND = 100
+STREAM_BOUND = int(BOUND * STREAM_SHARE)
+
+
+@pytest.fixture
+def gate() -> TokenGate:
+    """A gate for 100 tokens, half of them for streams."""
+    return TokenGate(BOUND, Throughput())
+
+
+async def spin(times: int = 10) -> None:
+    """Lets every task that can run do so."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+class TestUnary:
+    """Callers that are shed."""
+
+    def test_the_whole_bound_can_be_used(self, gate: TokenGate) -> None:
+        with gate.admit(60), gate.admit(40):
+            assert gate.queued_tokens == BOUND
+            with pytest.raises(Overloaded):
+                gate.admit(1)
+        assert gate.queued_tokens == 0
+
+    def test_settling_makes_room(self, gate: TokenGate) -> None:
+        with gate.admit(100) as ticket:
+            ticket.settle(30)
+            assert gate.queued_tokens == 30
+            with gate.admit(70):
+                pass
+        assert gate.queued_tokens == 0
+
+    def test_an_estimate_that_was_low_is_corrected(self, gate: TokenGate) -> None:
+        with gate.admit(10) as ticket:
+            ticket.settle(25)
+            assert gate.queued_tokens == 25
+        assert gate.queued_tokens == 0
+
+    def test_room_returns_after_an_error(self, gate: TokenGate) -> None:
+        with pytest.raises(ZeroDivisionError), gate.admit(100):
+            raise ZeroDivisionError
+        assert gate.queued_tokens == 0
+
+    def test_more_than_there_can_ever_be(self, gate: TokenGate) -> None:
+        with pytest.raises(InvalidRequest, match=r"101 tokens.*\(100, from max_queued_tokens"):
+            gate.admit(101)
+        assert gate.queued_tokens == 0
+
+    @pytest.mark.parametrize(
+        ("tokens_per_s", "delay_s"), [(None, 0.05), (10.0, 3.0), (1.0, 30.0), (0.01, 30.0)]
+    )
+    def test_retry_delay_is_the_time_that_the_excess_takes(
+        self, tokens_per_s: float | None, delay_s: float
+    ) -> None:
+        throughput = Throughput()
+        if tokens_per_s:
+            throughput.record(tokens=1000, busy_s=1000 / tokens_per_s, workers=1)
+        gate = TokenGate(BOUND, throughput)
+        gate.admit(90)
+        with pytest.raises(Overloaded) as caught:
+            gate.admit(40)
+        assert caught.value.retry_delay_s == pytest.approx(delay_s)
+        assert f"{delay_s:.2f} s" in str(caught.value)
+
+
+class TestStreams:
+    """Callers that wait."""
+
+    async def test_streams_fill_only_their_share(self, gate: TokenGate) -> None:
+        first = await gate.admit_when_free(STREAM_BOUND)
+        second = asyncio.create_task(gate.admit_when_free(1))
+        await spin()
+        assert not second.done()
+        with gate.admit(BOUND - STREAM_BOUND):
+            pass
+        first.settle(0)
+        (await second).settle(0)
+        assert gate.queued_tokens == 0
+
+    async def test_first_come_first_served(self, gate: TokenGate) -> None:
+        """A small request does not pass a large one that came before."""
+        held = gate.admit(STREAM_BOUND)
+        order: list[int] = []
+
+        async def enter(tokens: int) -> Ticket:
+            ticket = await gate.admit_when_free(tokens)
+            order.append(tokens)
+            return ticket
+
+        tasks = [asyncio.create_task(enter(tokens)) for tokens in (40, 5, 30, 1)]
+        await spin()
+        held.settle(STREAM_BOUND - 10)
+        await spin()
+        assert order == []
+        held.settle(0)
+        await spin()
+        assert order == [40, 5]
+        (await tasks[0]).settle(0)
+        await spin()
+        assert order == [40, 5, 30, 1]
+        for task in tasks:
+            (await task).settle(0)
+        assert gate.queued_tokens == 0
+
+    async def test_newcomer_does_not_pass_those_who_wait(self, gate: TokenGate) -> None:
+        held = gate.admit(STREAM_BOUND - 1)
+        waiting = asyncio.create_task(gate.admit_when_free(10))
+        await spin()
+        newcomer = asyncio.create_task(gate.admit_when_free(1))  # would fit
+        await spin()
+        assert not newcomer.done()
+        held.settle(0)
+        await asyncio.gather(waiting, newcomer)
+
+    async def test_more_than_there_can_ever_be(self, gate: TokenGate) -> None:
+        with pytest.raises(InvalidRequest, match=rf"\({STREAM_BOUND}, from max_queued_tokens"):
+            await gate.admit_when_free(STREAM_BOUND + 1)
+
+    async def test_cancelled_while_waiting(self, gate: TokenGate) -> None:
+        """Who waits behind it gets its turn."""
+        held = gate.admit(STREAM_BOUND - 5)
+        large = asyncio.create_task(gate.admit_when_free(40))
+        small = asyncio.create_task(gate.admit_when_free(5))
+        await spin()
+        large.cancel()
+        await spin()
+        assert large.cancelled()
+        assert small.done()
+        held.settle(0)
+        assert gate.queued_tokens == 5
+
+    async def test_cancelled_just_after_its_turn_came(self, gate: TokenGate) -> None:
+        held = gate.admit(STREAM_BOUND)
+        task = asyncio.create_task(gate.admit_when_free(40))
+        await spin()
+        held.settle(0)  # its turn is set, and it has not yet run
+        task.cancel()
+        await spin()
+        assert task.cancelled()
+        assert gate.queued_tokens == 0
+
+    async def test_cancelled_just_before_its_turn_comes(self, gate: TokenGate) -> None:
+        held = gate.admit(STREAM_BOUND)
+        task = asyncio.create_task(gate.admit_when_free(40))
+        behind = asyncio.create_task(gate.admit_when_free(20))
+        await spin()
+        task.cancel()  # it has not yet run, and still stands in line
+        held.settle(0)
+        await spin()
+        assert task.cancelled()
+        assert behind.done()
+        assert gate.queued_tokens == 20
+
+    async def test_cancelled_in_the_middle_of_the_line(self, gate: TokenGate) -> None:
+        held = gate.admit(STREAM_BOUND)
+        tasks = [asyncio.create_task(gate.admit_when_free(20)) for _ in range(3)]
+        await spin()
+        tasks[1].cancel()
+        await spin()
+        held.settle(0)
+        await spin()
+        assert tasks[0].done()
+        assert tasks[2].done()
+        assert gate.queued_tokens == 40
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["admit", "stream"]), st.integers(1, BOUND)),
+        st.tuples(st.sampled_from(["exit", "cancel"]), st.integers(0, 20)),
+        st.tuples(st.just("settle"), st.integers(0, 20)),
+        st.tuples(st.just("run"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+class Crowd:
+    """Callers of a gate, driven step by step; the loop runs only where a step says so."""
+
+    def __init__(self) -> None:
+        self.gate = TokenGate(BOUND, Throughput())
+        self.tickets: list[Ticket] = []
+        self.tasks: list[asyncio.Task[Ticket]] = []
+
+    async def do(self, action: str, number: int) -> None:
+        """One step of a caller."""
+        if action == "admit":
+            with contextlib.suppress(Overloaded):
+                self.tickets.append(self.gate.admit(number))
+        elif action == "stream":
+            tokens = min(number, STREAM_BOUND)
+            self.tasks.append(asyncio.create_task(self.gate.admit_when_free(tokens)))
+        elif action == "run":
+            await spin(3)
+        elif action == "cancel" and self.tasks:
+            self.tasks[number % len(self.tasks)].cancel()
+        elif self.tickets and action == "exit":
+            self.tickets.pop(number % len(self.tickets)).settle(0)
+        elif self.tickets and action == "settle":
+            ticket = self.tickets[number % len(self.tickets)]
+            ticket.settle(ticket.tokens // 2)
+        self.collect()
+
+    def collect(self) -> None:
+        """Takes the tickets of streams whose turn came."""
+        for task in [task for task in self.tasks if task.done()]:
+            self.tasks.remove(task)
+            if not task.cancelled():
+                self.tickets.append(task.result())
+
+    async def leave(self) -> None:
+        """Everyone leaves; those who wait get their turn and leave as well."""
+        while self.tasks or self.tickets:
+            for ticket in self.tickets:
+                ticket.settle(0)
+            self.tickets.clear()
+            await spin(3)
+            self.collect()
+
+
+@settings(deadline=None, max_examples=300)
+@given(steps)
+def test_bound_holds_and_nothing_leaks(actions: list[tuple[str, int]]) -> None:
+    """Whatever callers do and in which order, and all who wait get in at last."""
+
+    async def scenario() -> None:
+        crowd = Crowd()
+        for action, number in actions:
+            await crowd.do(action, number)
+            assert 0 <= crowd.gate.queued_tokens <= BOUND
+            assert sum(ticket.tokens for ticket in crowd.tickets) <= crowd.gate.queued_tokens
+        async with asyncio.timeout(10):
+            await crowd.leave()
+        assert crowd.gate.queued_tokens == 0
+        assert not crowd.gate._waiters
+
+    asyncio.run(scenario())
+
+
+class TestThroughput:
+    """The measured rate."""
+
+    def test_unmeasured(self) -> None:
+        assert Throughput().seconds_for(1000) == 0.0
+
+    def test_counts_all_workers(self) -> None:
+        throughput = Throughput()
+        throughput.record(tokens=100, busy_s=1.0, workers=4)
+        assert throughput.seconds_for(800) == pytest.approx(2.0)
+
+    def test_forgets_by_work_done(self) -> None:
+        throughput = Throughput()
+        throughput.record(tokens=100, busy_s=1.0, workers=1)
+        for _ in range(20):
+            throughput.record(tokens=20_000, busy_s=20.0, workers=1)
+        assert throughput.tokens_per_s == pytest.approx(1000, rel=1e-3)
+
+    def test_survives_a_clock_that_stands_still(self) -> None:
+        throughput = Throughput()
+        throughput.record(tokens=100, busy_s=0.0, workers=1)
+        assert throughput.tokens_per_s > 0

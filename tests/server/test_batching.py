@@ -1,0 +1,252 @@
+"""The batching policy as tables: who is first, with whom, how much, who is dropped."""
+
+import itertools
+import random
+
+import pytest
+
+from unitvec_server.batching import BatchLimits, BatchQueue, Item, Plan
+
+LIMITS = BatchLimits(max_batch_tokens=256)
+
+
+def waiting(lengths: list[int], *, limits: BatchLimits = LIMITS) -> tuple[BatchQueue, list[Item]]:
+    """A queue in which one flow waits with texts of these lengths."""
+    queue = BatchQueue(limits)
+    items = [Item(length, flow="flow") for length in lengths]
+    queue.add(items)
+    return queue, items
+
+
+def take(queue: BatchQueue, *, now_s: float = 0.0, free_workers: int = 1) -> Plan:
+    """The next batch."""
+    return queue.next_batch(now_s=now_s, free_workers=free_workers)
+
+
+def drain(queue: BatchQueue, *, free_workers: int = 1) -> list[list[int]]:
+    """Lengths of all batches until nothing waits."""
+    batches = []
+    while batch := take(queue, free_workers=free_workers).batch:
+        batches.append([item.length for item in batch])
+    return batches
+
+
+class TestFirst:
+    """Who seeds the next batch."""
+
+    @pytest.mark.parametrize("length", [1, 20, 256])
+    def test_lone_text_behind_a_large_request_is_in_the_very_next_batch(self, length: int) -> None:
+        random_ = random.Random(length)
+        queue = BatchQueue(LIMITS)
+        queue.add(Item(random_.randint(5, 60), flow="bulk") for _ in range(10_000))
+        for _ in range(50):
+            take(queue)
+            lone = Item(length, flow=object())
+            queue.add([lone])
+            assert lone in take(queue).batch
+
+    def test_lone_text_behind_a_large_request_of_its_own_length(self) -> None:
+        queue, _ = waiting([16] * 10_000)
+        take(queue)
+        lone = Item(16, flow="lone")
+        queue.add([lone])
+        assert lone in take(queue).batch
+
+    def test_lone_texts_leave_in_the_order_they_came(self) -> None:
+        queue = BatchQueue(BatchLimits(max_batch_tokens=1))
+        lengths = random.Random(0).choices(range(1, 300), k=200)
+        items = [Item(length, flow=object()) for length in lengths]
+        queue.add(items[:100])
+        left = [take(queue).batch[0] for _ in range(50)]
+        queue.add(items[100:])
+        left += [take(queue).batch[0] for _ in range(150)]
+        assert left == items
+
+    @pytest.mark.parametrize("length", [200, 1000])
+    def test_long_text_does_not_starve_among_new_short_ones(self, length: int) -> None:
+        """Each short text is a flow of its own, and there are always more than fit."""
+        queue = BatchQueue(LIMITS)
+        queue.add(Item(4, flow=object()) for _ in range(128))
+        long = Item(length, flow="long")
+        queue.add([long])
+        for batches in itertools.count(1):
+            if long in take(queue).batch:
+                break
+            assert batches < 10
+            queue.add(Item(4, flow=object()) for _ in range(64))
+
+    def test_large_request_does_not_starve_among_new_short_ones(self) -> None:
+        """It gets at least half of the part of one of the 129 flows that wait at any time."""
+        queue = BatchQueue(LIMITS)
+        queue.add(Item(4, flow=object()) for _ in range(128))
+        bulk = [Item(30, flow="bulk") for _ in range(50)]
+        queue.add(bulk)
+        for batches in itertools.count(1):
+            if not any(item.waiting for item in bulk):
+                break
+            # Of a batch of 256 tokens, one of 129 flows gets 2.
+            assert batches < 2 * 50 * 30 / 2
+            if len(take(queue).batch) > 8:
+                queue.add(Item(4, flow=object()) for _ in range(64))
+
+
+class TestShare:
+    """How flows share the workers."""
+
+    @pytest.mark.parametrize(("first", "second"), [(16, 16), (10, 50), (50, 10)])
+    def test_two_flows_get_the_same_number_of_tokens(self, first: int, second: int) -> None:
+        queue = BatchQueue(LIMITS)
+        queue.add(Item(first, flow="first") for _ in range(2_000))
+        for _ in range(20):
+            take(queue)
+        queue.add(Item(second, flow="second") for _ in range(2_000))
+        tokens = {"first": 0, "second": 0}
+        for _ in range(40):
+            for item in take(queue).batch:
+                tokens[str(item.flow)] += item.length
+            assert abs(tokens["first"] - tokens["second"]) <= 2 * LIMITS.max_batch_tokens
+
+    def test_two_flows_of_mixed_lengths_get_like_numbers_of_tokens(self) -> None:
+        random_ = random.Random(1)
+        queue = BatchQueue(LIMITS)
+        for flow in ("first", "second"):
+            queue.add(Item(random_.randint(3, 80), flow=flow) for _ in range(2_000))
+        tokens = {"first": 0, "second": 0}
+        for _ in range(200):
+            for item in take(queue).batch:
+                tokens[str(item.flow)] += item.length
+        assert 0.8 < tokens["first"] / tokens["second"] < 1.25
+
+    def test_flow_that_comes_back_is_not_made_to_pay_for_the_past(self) -> None:
+        queue = BatchQueue(BatchLimits(max_batch_tokens=1))
+        queue.add(Item(10, flow="steady") for _ in range(100))
+        queue.add(Item(10, flow="visitor") for _ in range(20))
+        for _ in range(60):
+            take(queue)
+        queue.add([again := Item(10, flow="visitor")])
+        assert again in take(queue).batch + take(queue).batch
+
+
+class TestMates:
+    """Who joins the seed."""
+
+    def test_like_lengths_go_together(self) -> None:
+        queue, _ = waiting([8, 100, 8, 100, 8, 100, 8, 100])
+        assert sorted(map(sorted, drain(queue))) == [[8, 8, 8, 8], [100, 100], [100, 100]]
+
+    def test_nearest_lengths_first(self) -> None:
+        limits = BatchLimits(max_batch_tokens=4 * 22)
+        queue, _ = waiting([20, 22, 18, 21, 20, 19], limits=limits)
+        assert take(queue).batch[0].length == 20
+        queue, _ = waiting([20, 22, 18, 21, 20, 19], limits=limits)
+        assert sorted(item.length for item in take(queue).batch) == [19, 20, 20, 21]
+
+    def test_padding_keeps_within_its_bound(self) -> None:
+        queue, _ = waiting(list(range(1, 200)), limits=BatchLimits(2000, max_padding=0.05))
+        for batch in drain(queue):
+            padded = len(batch) * max(batch)
+            assert padded - sum(batch) <= 0.05 * padded
+
+    def test_without_padding_only_equals_go_together(self) -> None:
+        queue, _ = waiting([5, 6, 5, 6], limits=BatchLimits(1000, max_padding=0))
+        assert drain(queue) == [[5, 5], [6, 6]]
+
+    def test_text_longer_than_the_bound_runs_alone(self) -> None:
+        queue, _ = waiting([500, 500, 10])
+        assert [500] in (batches := drain(queue))
+        assert batches.count([500]) == 2
+
+
+class TestAmount:
+    """How much a batch takes while workers are free."""
+
+    @pytest.mark.parametrize("workers", [1, 2, 3, 4, 8])
+    def test_small_request_is_shared_out_over_free_workers(self, workers: int) -> None:
+        queue, _ = waiting([10] * 16)
+        free = range(workers, 0, -1)
+        sizes = [len(take(queue, free_workers=workers).batch) for workers in free]
+        assert sum(sizes) == 16
+        assert max(sizes) - min(sizes) <= 1
+
+    def test_no_worker_takes_more_than_the_bound(self) -> None:
+        queue, _ = waiting([16] * 1000)
+        assert len(take(queue, free_workers=2).batch) == 16
+
+    def test_more_workers_than_texts(self) -> None:
+        queue, _ = waiting([10, 10])
+        assert drain(queue, free_workers=64) == [[10], [10]]
+
+
+class TestDropped:
+    """Who leaves without running."""
+
+    def test_expired_are_handed_back(self) -> None:
+        queue = BatchQueue(LIMITS)
+        early, exact, late = (Item(10, flow="a", deadline_s=at) for at in (1.0, 2.0, 3.0))
+        queue.add([early, exact, late])
+        plan = take(queue, now_s=2.0)
+        assert plan.batch == [late]
+        assert {id(item) for item in plan.expired} == {id(early), id(exact)}
+        assert (queue.waiting_items, queue.waiting_tokens) == (0, 0)
+
+    def test_all_expired(self) -> None:
+        queue = BatchQueue(LIMITS)
+        items = [Item(10, flow="a", deadline_s=1.0) for _ in range(100)]
+        queue.add(items)
+        plan = take(queue, now_s=5.0)
+        assert plan.batch == []
+        assert len(plan.expired) == 100
+        assert take(queue, now_s=5.0) == Plan([], [])
+
+    def test_cancelled_vanish(self) -> None:
+        queue, items = waiting([10] * 6)
+        assert queue.cancel(items[:3]) == items[:3]
+        assert queue.cancel(items[:3]) == []
+        assert take(queue).batch == items[3:]
+        assert queue.cancel(items) == []
+        assert (queue.waiting_items, queue.waiting_tokens) == (0, 0)
+
+    def test_all_cancelled(self) -> None:
+        queue, items = waiting([10, 20, 30])
+        queue.cancel(items)
+        assert take(queue) == Plan([], [])
+
+    def test_never_expires_without_a_deadline(self) -> None:
+        queue, items = waiting([10])
+        assert take(queue, now_s=1e18).batch == items
+
+
+class TestMemory:
+    """What the queue holds on to."""
+
+    def test_bounded_after_many_cycles_of_rare_lengths(self) -> None:
+        """One long text always waits, so that the queue is never empty and never cleared."""
+        random_ = random.Random(2)
+        queue = BatchQueue(BatchLimits(max_batch_tokens=4))
+        queue.add(Item(1, flow="stays") for _ in range(5))
+        for cycle in range(10_000):
+            items = [Item(random_.randint(1, 10_000), flow=cycle) for _ in range(10)]
+            queue.add(items)
+            queue.cancel(items[:9])
+            queue.add([Item(1, flow="stays")])
+            while queue.waiting_items > 5:
+                take(queue)
+        assert queue.waiting_items == 5
+        assert held(queue) <= 10 * (queue.waiting_items + 64)
+
+    def test_nothing_is_held_once_nothing_waits(self) -> None:
+        queue, items = waiting([3, 5, 900, 7] * 100)
+        queue.cancel(items[::3])
+        drain(queue)
+        assert held(queue) == 0
+
+
+def held(queue: BatchQueue) -> int:
+    """Entries in all collections of the queue, whatever they are called."""
+    total = 0
+    for value in vars(queue).values():
+        if isinstance(value, dict):
+            total += len(value) + sum(len(v) for v in value.values() if hasattr(v, "__len__"))
+        elif hasattr(value, "__len__"):
+            total += len(value)
+    return total

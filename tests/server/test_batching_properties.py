@@ -1,0 +1,157 @@
+"""The batching policy as properties, against a model that is a plain list."""
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from unitvec_server.batching import BatchLimits, BatchQueue, Item
+
+lengths = st.integers(1, 40)
+flows = st.integers(0, 4)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Every item leaves exactly once: in a batch, expired or cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = BatchLimits(max_batch_tokens=64, max_padding=0.2)
+        self.queue = BatchQueue(self.limits)
+        self.waiting: list[Item] = []
+        self.gone: list[Item] = []
+        self.now_s = 0.0
+
+    @rule(flow=flows, texts=st.lists(lengths, min_size=1, max_size=20), lives_s=st.none() | lengths)
+    def add(self, flow: int, texts: list[int], lives_s: int | None) -> None:
+        deadline_s = math.inf if lives_s is None else self.now_s + lives_s
+        items = [Item(length, flow, deadline_s) for length in texts]
+        self.queue.add(items)
+        self.waiting += items
+
+    @rule(seconds=st.integers(1, 20))
+    def wait(self, seconds: int) -> None:
+        self.now_s += seconds
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        wanted = data.draw(st.lists(st.sampled_from(self.waiting + self.gone), unique_by=id))
+        cancelled = self.queue.cancel(wanted)
+        assert ids(cancelled) == ids(item for item in wanted if item in self.waiting)
+        self.leave(cancelled)
+
+    @rule(free_workers=st.integers(0, 5))
+    def take(self, free_workers: int) -> None:
+        plan = self.queue.next_batch(now_s=self.now_s, free_workers=free_workers)
+        assert all(item.deadline_s <= self.now_s for item in plan.expired)
+        assert all(item.deadline_s > self.now_s for item in plan.batch)
+        self.leave([*plan.batch, *plan.expired])
+        if plan.batch:
+            self.check_bounds(plan.batch, free_workers)
+        else:
+            assert not self.waiting
+
+    def check_bounds(self, batch: list[Item], free_workers: int) -> None:
+        longest, tokens = max(i.length for i in batch), sum(i.length for i in batch)
+        if len(batch) > 1:
+            assert len(batch) * longest <= self.limits.max_batch_tokens
+            padding = len(batch) * longest - tokens
+            assert padding <= self.limits.max_padding * len(batch) * longest
+            everything = tokens + sum(i.length for i in self.waiting)
+            share = math.ceil(everything / max(1, free_workers)) * (1 + self.limits.max_padding)
+            assert len(batch) * longest <= math.ceil(share)
+
+    def leave(self, items: list[Item]) -> None:
+        for item in items:
+            self.waiting.remove(item)  # ValueError: it left before, or never came
+            assert not item.waiting
+        self.gone += items
+
+    @invariant()
+    def counters_are_exact(self) -> None:
+        assert self.queue.waiting_items == len(self.waiting)
+        assert self.queue.waiting_tokens == sum(item.length for item in self.waiting)
+        assert all(item.waiting for item in self.waiting)
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        bound = 2 * len(self.waiting) + 64
+        assert len(self.queue._by_start) <= bound
+        entries = sum(len(items) for items in self.queue._by_length.values())
+        assert entries == self.queue._length_entries <= bound
+        assert len(self.queue._next_starts) == len({item.flow for item in self.waiting})
+
+    def teardown(self) -> None:
+        self.wait(100)
+        while self.waiting:
+            self.take(1)
+
+
+QueueMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestQueue = QueueMachine.TestCase
+
+
+def ids(items: object) -> set[int]:
+    """Identities: items are compared by themselves."""
+    return {id(item) for item in items}  # type: ignore[attr-defined]
+
+
+arrivals = st.lists(st.tuples(flows, st.lists(lengths, min_size=1, max_size=5)), max_size=30)
+
+
+@settings(deadline=None)
+@given(arrivals, st.integers(0, 30))
+def test_seed_is_the_fair_one(rounds: list[tuple[int, list[int]]], takes: int) -> None:
+    """With one text a batch the order is start-time fair queueing, as written on paper."""
+    queue, oracle = BatchQueue(BatchLimits(max_batch_tokens=1)), PaperQueue()
+    for index, (flow, texts) in enumerate(rounds):
+        for length in texts:
+            item = Item(length, flow)
+            queue.add([item])
+            oracle.add(item)
+        if index % 2 and takes:
+            takes -= 1
+            assert queue.next_batch(now_s=0, free_workers=1).batch == [oracle.take()]
+    while queue.waiting_items:
+        assert queue.next_batch(now_s=0, free_workers=1).batch == [oracle.take()]
+
+
+class PaperQueue:
+    """Start-time fair queueing by linear search."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[float, Item]] = []
+        self.virtual_time = 0.0
+
+    def add(self, item: Item) -> None:
+        """Starts at the virtual time, or where the flow's waiting items end."""
+        ends = [start + other.length for start, other in self.entries if other.flow == item.flow]
+        self.entries.append((max([self.virtual_time, *ends]), item))
+
+    def take(self) -> Item:
+        """The lowest start; `min` keeps the first of equals."""
+        entry = min(self.entries, key=lambda entry: entry[0])
+        self.entries.remove(entry)
+        start, item = entry
+        self.virtual_time = max(self.virtual_time, start + min(item.length / 2, 8))
+        return item
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(lengths, flows), min_size=1, max_size=100), st.data())
+def test_no_item_is_passed_for_ever(texts: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Whatever comes later, each item leaves after a number of batches known when it comes."""
+    queue = BatchQueue(BatchLimits(max_batch_tokens=40))
+    items = [Item(length, flow) for length, flow in texts]
+    queue.add(items)
+    # A seed carries the virtual time at least half a token: past the last start, none is passed.
+    most_batches = len(items) + 2 * sum(item.length for item in items)
+    for _ in range(most_batches):
+        if not any(item.waiting for item in items):
+            return
+        newcomer = Item(data.draw(lengths), flow=object())
+        queue.add([newcomer])
+        queue.next_batch(now_s=0, free_workers=1)
+    assert not any(item.waiting for item in items)

@@ -1,0 +1,162 @@
+"""Flags, variables, defaults and the relations between them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unitvec_server.config import ENV_PREFIX, ModelSpec, ServerConfig, flag, parse_config
+from unitvec_server.errors import ConfigError
+
+# A field's sample: a text that is legal, its value, and texts that are not.
+SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
+    "model": ("m=/x", (ModelSpec("m", Path("/x")),), ["m="]),
+    "host": ("0.0.0.0", "0.0.0.0", []),
+    "port": ("0", 0, ["-1", "65536", "http", "1.5"]),
+    "provider": ("cuda", "cuda", ["gpu", "CPU"]),
+    "precision": ("int8", "int8", ["int4"]),
+    "device_id": ("1", 1, ["-1", "x"]),
+    "workers": ("1", 1, ["-1", "many"]),
+    "max_batch_tokens": ("512", 512, ["-1", "x"]),
+    "max_texts_per_request": ("1_000", 1000, ["0", "-5", "x"]),
+    "max_text_bytes": ("10", 10, ["0", "10MB"]),
+    "max_queued_tokens": ("99", 99, ["0", "x"]),
+    "max_stream_requests": ("7", 7, ["0", "x"]),
+    "max_stream_documents": ("7", 7, ["0", "x"]),
+    "max_scores": ("7", 7, ["0", "x"]),
+    "max_message_bytes": ("2000000", 2000000, ["0", "2147483648", "x"]),
+    "grace_s": ("0.5", 0.5, ["-1", "nan", "inf", "soon"]),
+    "tls_cert": ("/c", Path("/c"), []),
+    "tls_key": ("/k", Path("/k"), []),
+    "tls_client_ca": ("/ca", Path("/ca"), []),
+    "token_file": ("/t", Path("/t"), []),
+    "reflection": ("False", False, ["maybe", "2"]),
+    "log_format": ("json", "json", ["xml"]),
+    "log_level": ("debug", "debug", ["loud"]),
+}
+NEEDS = {"tls_cert": {"tls_key": "/k"}, "tls_key": {"tls_cert": "/c"}}
+NEEDS["tls_client_ca"] = {"tls_cert": "/c", "tls_key": "/k"}
+WRONG = [(name, text) for name, (_, _, wrong) in SAMPLES.items() for text in wrong]
+
+
+def test_every_field_has_a_sample() -> None:
+    """A new field must come into the table above."""
+    assert [field.name for field in dataclasses.fields(ServerConfig)] == list(SAMPLES)
+
+
+def flags(**fields: str) -> list[str]:
+    """Fields as a command line, with a model if none is named."""
+    return [f"{flag(name)}={text}" for name, text in ({"model": "d=/d"} | fields).items()]
+
+
+def variables(**fields: str) -> dict[str, str]:
+    """Fields as an environment, with a model if none is named."""
+    return {ENV_PREFIX + key.upper(): text for key, text in ({"model": "d=/d"} | fields).items()}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+class TestEveryField:
+    """What holds for all of them."""
+
+    def test_flag_and_variable_mean_the_same(self, name: str) -> None:
+        text, value, _ = SAMPLES[name]
+        fields = NEEDS.get(name, {}) | {name: text}
+        by_flag, by_variable = (
+            parse_config(flags(**fields), {}),
+            parse_config([], variables(**fields)),
+        )
+        assert by_flag == by_variable
+        assert getattr(by_flag, name) == value
+
+    def test_flag_wins_over_variable(self, name: str) -> None:
+        text, value, wrong = SAMPLES[name]
+        needs = NEEDS.get(name, {})
+        environ = variables(**needs, **{name: (wrong or ["/elsewhere"])[0]})
+        assert getattr(parse_config(flags(**needs, **{name: text}), environ), name) == value
+
+    def test_empty_variable_is_no_variable(self, name: str) -> None:
+        default = ServerConfig.__dataclass_fields__[name].default
+        config = parse_config(flags(), {ENV_PREFIX + name.upper(): ""})
+        assert getattr(config, name) == default or name == "model"
+
+    def test_help_shows_it(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            parse_config(["--help"], {})
+        assert caught.value.code == 0
+        assert flag(name) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "text"), WRONG)
+class TestWrongValues:
+    """The message names where the value came from."""
+
+    def test_of_a_flag(self, name: str, text: str) -> None:
+        with pytest.raises(ConfigError, match=f"^{flag(name)}: "):
+            parse_config(flags(**{name: text}), {})
+
+    def test_of_a_variable(self, name: str, text: str) -> None:
+        with pytest.raises(ConfigError, match=f"^{ENV_PREFIX}{name.upper()}: "):
+            parse_config([], variables(**{name: text}))
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ([], "--model"),
+        (["--model="], "--model"),
+        (["--model=,"], "--model"),
+        (["--model=a=/x", "--model=a=/y"], "'a'"),
+        (["--model=/x/m", "--model=/y/m"], "'m'"),
+        (["--model=/m", "--tls-cert=/c"], "--tls-key"),
+        (["--model=/m", "--tls-key=/k"], "--tls-cert"),
+        (["--model=/m", "--tls-client-ca=/ca"], "--tls-cert"),
+        (["--model=/m", "--max-text-bytes=20000000"], "--max-message-bytes"),
+        (["--model=/m", "--provider=cuda", "--workers=2"], "--workers"),
+    ],
+)
+def test_relations(argv: list[str], named: str) -> None:
+    """What does not go together is refused, by name and in one line."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(argv, {})
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_defaults() -> None:
+    """Nothing but a model is needed."""
+    assert parse_config(["--model=d=/d"], {}) == ServerConfig(model=(ModelSpec("d", Path("/d")),))
+
+
+def test_models_in_order_named_or_by_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is the default; a folder gives its name, however it is written."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    argv = ["--model=b=/x", "--model=/y/a/", "--model", ".", "--model=c=/z,/w/d"]
+    names = [spec.name for spec in parse_config(argv, {}).model]
+    assert names == ["b", "a", "here", "c", "d"]
+    assert parse_config([], {"UNITVEC_MODEL": "b=/x,/y/a"}).model == (
+        ModelSpec("b", Path("/x")),
+        ModelSpec("a", Path("/y/a")),
+    )
+
+
+def test_last_flag_wins() -> None:
+    """As with most commands."""
+    assert parse_config(["--model=/m", "--port=1", "--port=2"], {}).port == 2
+
+
+@pytest.mark.parametrize("argv", [["--nope=1"], ["--max-text=1"], ["--port"], ["stray"]])
+def test_unknown_flags_end_the_program(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With status 2 and the reason; abbreviations are not guessed."""
+    with pytest.raises(SystemExit) as caught:
+        parse_config(["--model=/m", *argv], {})
+    assert caught.value.code == 2
+    assert argv[0] in capsys.readouterr().err
+
+
+def test_foreign_variables_are_ignored() -> None:
+    """Such as those of the other commands."""
+    assert parse_config(["--model=/m"], {"UNITVEC_TARGET": "x", "PORT": "x"}).port == 50051

@@ -1,0 +1,186 @@
+"""The scheduler when texts, models or callers fail."""
+
+import asyncio
+import gc
+import random
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.server.encoders import (
+    DIM,
+    NAN,
+    POISON,
+    Held,
+    Sums,
+    queued,
+    submit,
+    text,
+    waiting,
+)
+from unitvec_server.errors import InferenceFailed
+from unitvec_server.scheduler import Encoded, Rows, Scheduler
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
+
+
+class TestFailures:
+    """One bad text harms nobody else, and no failure ends a worker."""
+
+    @pytest.mark.parametrize("bad", [POISON, NAN])
+    async def test_bad_text_fails_alone(
+        self, make: Callable[..., Scheduler], bad: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        scheduler = make(encoder := Held())
+        first = submit(scheduler, [text(1)])
+        await encoder.has_started()
+        good, poisoned = submit(scheduler, [text(2), text(3)]), submit(scheduler, [text(bad)])
+        mixed = submit(scheduler, [text(4), text(bad), text(5)])
+        await queued()
+        encoder.released.release(100)
+        await first
+        np.testing.assert_array_equal((await good).vectors, [[2, 2, 1, 2], [3, 3, 1, 3]])
+        for job in (poisoned, mixed):
+            with pytest.raises(InferenceFailed, match="failed on this text"):
+                await job
+        np.testing.assert_array_equal((await submit(scheduler, [text(6)])).vectors[0, 0], 6)
+        assert "not finite" in caplog.text or "poisoned" in caplog.text
+
+    async def test_cause_is_kept_for_the_log_and_not_told(
+        self, make: Callable[..., Scheduler]
+    ) -> None:
+        with pytest.raises(InferenceFailed) as caught:
+            await submit(make(Sums()), [text(POISON)])
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert "poisoned" not in str(caught.value)
+
+    async def test_job_of_many_bad_texts_fails_once_and_frees_the_queue(
+        self, make: Callable[..., Scheduler]
+    ) -> None:
+        scheduler = make(encoder := Sums(), workers=2)
+        with pytest.raises(InferenceFailed):
+            await submit(scheduler, [text(POISON)] * 1000)
+        assert waiting(scheduler) == 0
+        runs = sum(map(len, encoder.batches))
+        await submit(scheduler, [text(1)])
+        assert runs <= 4 * 64  # what was running when the first failed, together and apart
+
+    async def test_rest_of_a_failed_job_is_not_run_apart(
+        self, make: Callable[..., Scheduler]
+    ) -> None:
+        scheduler = make(encoder := Sums())
+        with pytest.raises(InferenceFailed):
+            await submit(scheduler, [text(POISON), text(1), text(2)])
+        await submit(scheduler, [text(3)])
+        assert [1] not in encoder.batches
+
+    @pytest.mark.parametrize("shape", [(3, DIM), (2, DIM + 1), (2,), (2, 3, DIM)])
+    async def test_result_of_a_wrong_shape(
+        self, make: Callable[..., Scheduler], shape: tuple[int, ...]
+    ) -> None:
+        """It fails the request; the worker lives on."""
+
+        class Misshapen(Sums):
+            def encode(self, rows: Rows) -> np.ndarray:
+                return super().encode(rows) if 100 in rows[0] else np.zeros(shape, np.float32)
+
+        scheduler = make(Misshapen())
+        async with asyncio.timeout(30):
+            with pytest.raises(InferenceFailed):
+                await submit(scheduler, [text(1, length=9), text(2, length=9)])
+            await submit(scheduler, [text(100)])
+
+    async def test_loop_of_the_caller_is_gone(self, make: Callable[..., Scheduler]) -> None:
+        """A worker outlives the loop that it has a result for."""
+        scheduler = make(encoder := Held())
+
+        def caller() -> None:
+            loop = asyncio.new_event_loop()
+            task = loop.create_task(scheduler.encode("m0", [text(1)], flow="gone"))
+            loop.run_until_complete(queued())
+            encoder.started.acquire()
+            loop.close()
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+        await asyncio.to_thread(caller)
+        encoder.released.release(2)
+        async with asyncio.timeout(30):
+            await submit(scheduler, [text(2)])
+
+
+class TestCancellation:
+    """Callers who leave."""
+
+    async def test_frees_the_queue(self, make: Callable[..., Scheduler]) -> None:
+        scheduler = make(encoder := Held())
+        first = submit(scheduler, [text(1)])
+        await encoder.has_started()
+        job = submit(scheduler, [text(2)] * 500)
+        await queued()
+        assert waiting(scheduler) == 500
+        job.cancel()
+        await asyncio.wait([job])
+        assert waiting(scheduler) == 0
+        encoder.released.release(2)
+        await first
+        await submit(scheduler, [text(3)])
+        assert encoder.batches == [[1], [3]]
+
+    async def test_while_running(self, make: Callable[..., Scheduler]) -> None:
+        scheduler = make(encoder := Held(), max_batch_tokens=2)
+        job = submit(scheduler, [text(n) for n in (1, 2, 3, 4)])
+        await encoder.has_started()
+        job.cancel()
+        await asyncio.wait([job])
+        encoder.released.release(2)
+        await submit(scheduler, [text(5)])
+        assert encoder.batches == [[1, 2], [5]]
+
+    async def test_at_any_moment(self, make: Callable[..., Scheduler]) -> None:
+        """Cancelled, failed and finished at once: each ends once, the others are right."""
+        scheduler = make(Sums(), workers=4)
+        random_ = random.Random(3)
+        for _ in range(60):
+            firsts = [random_.choice([5, 6, 7, POISON]) for _ in range(20)]
+            jobs = [submit(scheduler, [text(f), text(f + 100)]) for f in firsts]
+            for _ in range(random_.randint(0, 6)):
+                await asyncio.sleep(0)
+            for job in random_.sample(jobs, 10):
+                job.cancel()
+            results = await asyncio.gather(*jobs, return_exceptions=True)
+            for first, result in zip(firsts, results, strict=True):
+                if isinstance(result, Encoded):
+                    assert result.vectors[:, 0].tolist() == [first, first + 100]
+                elif not isinstance(result, asyncio.CancelledError):
+                    assert isinstance(result, InferenceFailed)
+                    assert first == POISON
+        assert waiting(scheduler) == 0
+
+    async def test_matrix_is_freed_with_its_request(self, make: Callable[..., Scheduler]) -> None:
+        """Not when the garbage collector comes by, and not when later requests were served."""
+        scheduler = make(encoder := Held())
+        first = submit(scheduler, [text(1)])
+        await encoder.has_started()
+        rest = [submit(scheduler, [text(2)]) for _ in range(5)]
+        stays = submit(scheduler, [text(3, length=50)])
+        await queued()
+        gc.disable()
+        try:
+            encoder.released.release(2)
+            matrices = [weakref.ref(job.result().vectors) for job in await done(first, *rest)]
+            del first, rest
+            await encoder.has_started()
+            await encoder.has_started()
+            assert [ref for ref in matrices if ref() is not None] == []
+        finally:
+            gc.enable()
+        encoder.released.release(10)
+        await stays
+
+
+async def done(*jobs: asyncio.Task[Encoded]) -> list[asyncio.Task[Encoded]]:
+    """The jobs, when all of them are finished."""
+    await asyncio.wait(jobs)
+    return list(jobs)
