@@ -111,6 +111,12 @@ class ServerConfig:
         64, "requests of one stream in work; beyond it the stream is not read", _integer
     )
     max_stream_documents: int = _option(100_000, "documents of one StreamSimilarity", _integer)
+    max_stream_bytes: int = _option(
+        512 * 2**20, "bytes of vectors that one StreamSimilarity holds", _integer
+    )
+    max_comparisons: int = _option(
+        100_000_000, "comparisons in one request: queries times documents", _integer
+    )
     max_scores: int = _option(1_000_000, "scores in one reply: queries times documents", _integer)
     max_message_bytes: int = _option(
         16 * 2**20, "bytes in one message, either way", _integer, high=2**31 - 1

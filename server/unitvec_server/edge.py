@@ -8,6 +8,7 @@ client sees INTERNAL and that id, nothing of our insides.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -83,8 +84,9 @@ class Edge(grpc.aio.ServerInterceptor):
         async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             try:
                 self._enter(context)
-                async for reply in call(_decode_each(requests), context):
-                    yield reply
+                async with contextlib.aclosing(call(_decode_each(requests), context)) as replies:
+                    async for reply in replies:
+                        yield reply
             except grpc.aio.AbortError:
                 raise
             except Exception as exc:

@@ -141,7 +141,13 @@ def _session_options() -> ort.SessionOptions:
 def _check_signature(session: Any, path: Path) -> int:
     inputs = tuple(sorted(value.name for value in session.get_inputs()))
     outputs = session.get_outputs()
-    dim = outputs[0].shape[-1] if outputs else None
-    if inputs != tuple(sorted(_INPUTS)) or len(outputs) != 1 or not isinstance(dim, int):
-        raise ArtifactError(f"{path} is not a unitvec graph: inputs {inputs}; export it again")
-    return dim
+    takes = {value.type for value in session.get_inputs()}
+    gives = [(value.type, len(value.shape), value.shape[-1:]) for value in outputs]
+    kind, rank, last = gives[0] if len(gives) == 1 else ("", 0, [])
+    expected = inputs == tuple(sorted(_INPUTS)) and takes == {"tensor(int64)"}
+    if not expected or (kind, rank) != ("tensor(float)", 2) or not isinstance(last[0], int):
+        raise ArtifactError(
+            f"{path} is not a unitvec graph (inputs {inputs} {takes}, outputs {gives}); "
+            "export it again"
+        )
+    return last[0]

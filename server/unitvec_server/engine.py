@@ -104,7 +104,8 @@ class Engine:
         models: By name, the default first.
         scheduler: A started scheduler of the same models.
         gate: Bounds the queue.
-        executor: Runs tokenization and other work off the loop.
+        executor: Runs tokenization and other short work off the loop.
+        comparing: Runs comparisons of vectors, which may take long.
         limits: Bounds of one request.
     """
 
@@ -115,9 +116,11 @@ class Engine:
         scheduler: Scheduler,
         gate: TokenGate,
         executor: Executor,
+        comparing: Executor,
         limits: Limits,
     ) -> None:
         self.models = models
+        self.comparing = comparing
         self.executor = executor
         self._scheduler = scheduler
         self._gate = gate
@@ -283,9 +286,11 @@ class Engine:
 
 
 def _estimate_tokens(model: Model, texts: Sequence[str], prompt: str) -> int:
-    """About the most tokens the texts can have: one for each code point, until they are split."""
-    extra, most = len(prompt) + _SPECIAL_TOKENS, model.manifest.max_seq_length
-    return sum(min(len(text) + extra, most) for text in texts)
+    """About the most tokens the texts can have, until they are split: one for each byte."""
+    extra, most = len(prompt.encode()) + _SPECIAL_TOKENS, model.manifest.max_seq_length
+    return sum(
+        min((len(text) if text.isascii() else len(text.encode())) + extra, most) for text in texts
+    )
 
 
 def _too_long(model: Model, encoding: Encoding, field: str) -> InvalidRequest:

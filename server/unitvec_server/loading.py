@@ -38,7 +38,9 @@ def batch_tokens(config: ServerConfig) -> int:
     return config.max_batch_tokens or _BATCH_TOKENS[config.provider]
 
 
-def load_engine(config: ServerConfig, executor: Executor) -> tuple[Engine, Scheduler]:
+def load_engine(
+    config: ServerConfig, *, executor: Executor, comparing: Executor
+) -> tuple[Engine, Scheduler]:
     """Loads, verifies and warms up all models and starts the workers. Takes seconds.
 
     Raises:
@@ -56,6 +58,7 @@ def load_engine(config: ServerConfig, executor: Executor) -> tuple[Engine, Sched
         scheduler=scheduler,
         gate=TokenGate(config.max_queued_tokens, scheduler.throughput),
         executor=executor,
+        comparing=comparing,
         limits=Limits(config.max_texts_per_request, config.max_text_bytes),
     )
     scheduler.start()
@@ -92,4 +95,10 @@ def _warm_up(encoder: Encoder, max_seq_length: int, max_batch_tokens: int) -> No
     """Runs short, middling and longest batches, so that no caller pays for first allocations."""
     for length in {min(max_seq_length, tokens) for tokens in (2, 16, 64, max_seq_length)}:
         row = np.zeros(length, np.int64)
-        encoder.encode([row] * max(1, min(max_batch_tokens, 4096) // length))
+        count = max(1, min(max_batch_tokens, 4096) // length)
+        embeddings = encoder.encode([row] * count)
+        if embeddings.shape != (count, encoder.dim) or not np.isfinite(embeddings).all():
+            raise ArtifactError(
+                f"the graph returned shape {embeddings.shape} or values that are not finite for "
+                f"{count} texts of {length} tokens; export the model again"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -60,13 +61,16 @@ async def serve(config: ServerConfig) -> None:
     # Parallelism comes from our own threads; the tokenizers' pool would fight them for cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     stop = _stop_on_signals()
-    with ThreadPoolExecutor(worker_count(config), thread_name_prefix="tokenize") as executor:
+    with (
+        ThreadPoolExecutor(worker_count(config), thread_name_prefix="tokenize") as executor,
+        ThreadPoolExecutor(1, thread_name_prefix="compare") as comparing,
+    ):
         servicer, health_servicer = EmbeddingServicer(config), health.aio.HealthServicer()
         await _set_health(health_servicer, serving=False)
         server, port = _build_server(config, servicer, health_servicer)
         await server.start()
         try:
-            engine, scheduler = await _load(config, executor)
+            engine, scheduler = await _load(config, executor, comparing)
         except BaseException:
             await server.stop(None)
             raise
@@ -82,10 +86,13 @@ async def serve(config: ServerConfig) -> None:
         logger.info("stopped")
 
 
-async def _load(config: ServerConfig, executor: ThreadPoolExecutor) -> tuple[Engine, Scheduler]:
+async def _load(
+    config: ServerConfig, executor: ThreadPoolExecutor, comparing: ThreadPoolExecutor
+) -> tuple[Engine, Scheduler]:
     """Loads off the loop, so that health checks are answered meanwhile."""
     logger.info("loading %s", ", ".join(str(spec.folder) for spec in config.model))
-    return await asyncio.get_running_loop().run_in_executor(None, load_engine, config, executor)
+    load = functools.partial(load_engine, config, executor=executor, comparing=comparing)
+    return await asyncio.get_running_loop().run_in_executor(None, load)
 
 
 def _build_server(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any, NamedTuple, TypeVar
 
 from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
-from unitvec_server.comparison import Corpus, Side, compare
+from unitvec_server.comparison import Bounds, Side, compare
 from unitvec_server.config import ServerConfig
+from unitvec_server.corpus import Corpus
 from unitvec_server.edge import Context, describe
 from unitvec_server.engine import Caller, Engine
 from unitvec_server.errors import RequestError, Unavailable
@@ -45,6 +47,12 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._engine: Engine | None = None
+        self._bounds = Bounds(
+            max_documents=config.max_stream_documents,
+            max_document_bytes=config.max_stream_bytes,
+            max_scores=config.max_scores,
+            max_comparisons=config.max_comparisons,
+        )
         self._draining = False
         self._pipelines: set[Pipeline[Any, Any]] = set()
 
@@ -78,17 +86,16 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
 
         most = self._config.max_stream_requests
         pipeline = Pipeline(request_iterator, answer, most_in_work=most, in_order=False)
-        async for reply in self._replies(pipeline):
-            yield reply
+        async with contextlib.aclosing(self._replies(pipeline)) as replies:
+            async for reply in replies:
+                yield reply
 
     async def Similarity(
         self, request: pb.SimilarityRequest, context: Context
     ) -> pb.SimilarityResponse:
         """Pairs, or all with all."""
         caller = Caller(flow=object(), deadline_s=_deadline_s(context))
-        return await compare(
-            self._ready(), request, caller=caller, max_scores=self._config.max_scores
-        )
+        return await compare(self._ready(), request, caller=caller, bounds=self._bounds)
 
     async def StreamSimilarity(
         self, request_iterator: AsyncIterator[pb.StreamSimilarityRequest], context: Context
@@ -97,13 +104,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         corpus = Corpus(
             self._ready(),
             Caller(flow=object(), deadline_s=_deadline_s(context), waits=True),
-            max_documents=self._config.max_stream_documents,
-            max_scores=self._config.max_scores,
+            bounds=self._bounds,
         )
         begin = functools.partial(_begin, corpus)
         pipeline = Pipeline(request_iterator, begin, most_in_work=_SIMILARITY_AHEAD, in_order=True)
-        async for step in self._replies(pipeline):
-            yield await _finish(corpus, step)
+        async with contextlib.aclosing(self._replies(pipeline)) as steps:
+            async for step in steps:
+                yield await _finish(corpus, step)
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         """Token ids, tokens and offsets, and what Embed would cut."""
@@ -140,12 +147,15 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             raise Unavailable("the server is starting; try again soon", reason="STARTING")
         return self._engine
 
-    async def _replies(self, pipeline: Pipeline[Any, _T]) -> AsyncIterator[_T]:
+    async def _replies(self, pipeline: Pipeline[Any, _T]) -> AsyncGenerator[_T]:
         """Replies of a stream; when the server drains, all that was read and then UNAVAILABLE."""
+        if self._draining:
+            raise Unavailable("the server is shutting down; try another")
         self._pipelines.add(pipeline)
         try:
-            async for reply in pipeline.replies():
-                yield reply
+            async with contextlib.aclosing(pipeline.replies()) as replies:
+                async for reply in replies:
+                    yield reply
         finally:
             self._pipelines.discard(pipeline)
         if self._draining:

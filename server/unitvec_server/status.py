@@ -33,7 +33,7 @@ STATUS_CODES: Mapping[type[RequestError], grpc.StatusCode] = {
 }
 
 _DOMAIN = "unitvec"
-_MAX_TEXT = 1000  # trailers share 8 KiB by default, and each error travels in two of them
+_MAX_TEXT_BYTES = 1000  # trailers share 8 KiB by default, and each error travels in two of them
 
 
 class Trailer(NamedTuple):
@@ -48,8 +48,8 @@ def to_message(error: RequestError, *, request_id: str) -> pb.Error:
     return pb.Error(
         code=_number(error),
         reason=error.reason,
-        message=str(error)[:_MAX_TEXT],
-        field=error.field[:_MAX_TEXT],
+        message=_cut(str(error)),
+        field=_cut(error.field),
         retry_delay_ms=math.ceil(error.retry_delay_s * 1000),
         request_id=request_id,
     )
@@ -70,6 +70,10 @@ def to_trailers(message: pb.Error) -> Sequence[Trailer]:
 def status_code(error: RequestError) -> grpc.StatusCode:
     """The canonical code of an error."""
     return STATUS_CODES[type(error)]
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_MAX_TEXT_BYTES].decode(errors="ignore")
 
 
 def _number(error: RequestError) -> int:

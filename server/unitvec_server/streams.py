@@ -8,7 +8,7 @@ what a stream can hold in memory is bounded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
 Request = TypeVar("Request")
@@ -48,7 +48,7 @@ class Pipeline(Generic[Request, Reply]):
         if self._reader is not None:
             self._reader.cancel()
 
-    async def replies(self) -> AsyncIterator[Reply]:
+    async def replies(self) -> AsyncGenerator[Reply]:
         """Replies until all that was read is answered.
 
         Raises:

@@ -36,8 +36,8 @@ def run(name: str, *args: str, text: str = "") -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """1,500 real texts: more than one request holds."""
-    return [text[:200] for _, text in zip(range(1500), stdlib_docstrings(), strict=False)]
+    """1,100 real texts: more than one request holds."""
+    return [text[:80] for _, text in zip(range(1100), stdlib_docstrings(), strict=False)]
 
 
 def test_the_five_lines_of_the_readme(minilm_server: Server) -> None:

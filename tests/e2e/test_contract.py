@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -357,7 +358,7 @@ class TestSimilarity:
             pb.SimilarityRequest(
                 pairs=pb.PairComparison(
                     a=pb.Operand(vectors=pb.Matrix(rows=2, dim=2, data=b"1234")),
-                    b=texts_operand("x"),
+                    b=texts_operand("x", "y"),
                 )
             ),
             "WRONG_MATRIX_SIZE",
@@ -376,6 +377,16 @@ class TestSimilarity:
                 pairs=pb.PairComparison(a=vectors_operand([[1]]), b=vectors_operand([[1]])),
             ),
             "UNKNOWN_ENUM_VALUE",
+        ),
+        "too many comparisons": (
+            pb.SimilarityRequest(
+                cross=pb.CrossComparison(
+                    queries=vectors_operand(np.ones((10_001, 1))),
+                    documents=vectors_operand(np.ones((10_001, 1))),
+                    top_k=1,
+                )
+            ),
+            "TOO_MANY_SCORES",
         ),
         "too many scores": (
             pb.SimilarityRequest(
@@ -484,6 +495,26 @@ class TestStreamSimilarity:
         )
         assert replies[len(requests) - 1].error.reason == reason
         assert replies[-1].documents.count == 1
+
+
+def test_a_stream_holds_only_so_many_bytes(start: Callable[..., Server], artifact: Path) -> None:
+    """What does not fit is refused; what fits afterwards is added."""
+    server = start("--model", str(artifact), "--max-stream-bytes", "64")
+    request = pb.StreamSimilarityRequest
+    replies = list(
+        server.stub.StreamSimilarity(
+            iter(
+                [
+                    request(documents=vectors_operand(np.ones((2, 4)))),
+                    request(documents=vectors_operand(np.ones((3, 4)))),
+                    request(documents=vectors_operand(np.ones((2, 4)))),
+                ]
+            )
+        )
+    )
+    assert [reply.error.reason for reply in replies] == ["", "TOO_MANY_DOCUMENTS", ""]
+    assert "max_stream_bytes" in replies[1].error.message
+    assert replies[2].documents.first_index == 2
 
 
 def test_tokenize_shows_what_embed_keeps(minilm_server: Server) -> None:

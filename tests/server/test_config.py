@@ -24,6 +24,8 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "max_queued_tokens": ("99", 99, ["0", "x"]),
     "max_stream_requests": ("7", 7, ["0", "x"]),
     "max_stream_documents": ("7", 7, ["0", "x"]),
+    "max_stream_bytes": ("7", 7, ["0", "x"]),
+    "max_comparisons": ("7", 7, ["0", "x"]),
     "max_scores": ("7", 7, ["0", "x"]),
     "max_message_bytes": ("2000000", 2000000, ["0", "2147483648", "x"]),
     "grace_s": ("0.5", 0.5, ["-1", "nan", "inf", "soon"]),

@@ -1,0 +1,140 @@
+"""The documents of one StreamSimilarity: they live as long as the stream."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.comparison import (
+    Bounds,
+    Reply,
+    Side,
+    dimension_mismatch,
+    read_side,
+    run_in,
+    score,
+)
+from unitvec_server.engine import Caller, Engine
+from unitvec_server.errors import InvalidRequest
+from unitvec_server.messages import read_metric, write_usage
+from unitvec_server.similarity import Metric, prepare
+from unitvec_server.vectors import Floats
+
+
+class Corpus:
+    """The documents of one StreamSimilarity, and searches over them.
+
+    `read` may run for several messages at a time; `apply` must run in request order.
+
+    Args:
+        engine: Embeds texts.
+        caller: Whose stream it is.
+        bounds: How much it may hold and compare.
+    """
+
+    def __init__(self, engine: Engine, caller: Caller, *, bounds: Bounds) -> None:
+        self._engine = engine
+        self._caller = caller
+        self._bounds = bounds
+        self._model = engine.model("")
+        self._metric = Metric.COSINE
+        self._documents: Floats = np.empty((0, 0), np.float32)  # (capacity, D)
+        self._count = 0
+        self._begun = False
+
+    def set_up(self, request: pb.StreamSimilarityRequest) -> None:
+        """Takes note of a message before the next is read: a setup holds for all that follow.
+
+        Raises:
+            RequestError: A setup that comes late or cannot be met.
+        """
+        first, self._begun = not self._begun, True
+        if request.WhichOneof("action") != "setup":
+            return
+        if not first:
+            raise InvalidRequest("setup must be the first message", field="setup")
+        self._model = self._engine.model(request.setup.model)
+        self._metric = read_metric(request.setup.metric)
+
+    async def read(self, request: pb.StreamSimilarityRequest) -> Side | None:
+        """Embeds what a message brings; None for a setup.
+
+        Raises:
+            RequestError: It cannot be used.
+        """
+        kind = request.WhichOneof("action")
+        if kind == "setup":
+            return None
+        if kind == "documents":
+            operand, field = request.documents, "documents"
+        elif kind == "query":
+            operand, field = request.query.queries, "query.queries"
+        else:
+            raise InvalidRequest(
+                "give setup, documents or query", reason="MISSING_FIELD", field="action"
+            )
+        side = await read_side(self._engine, self._model, operand, caller=self._caller, field=field)
+        make = functools.partial(prepare, side.vectors, self._metric)
+        vectors = await run_in(self._engine.executor, make)
+        return Side(vectors, side.embedded)
+
+    async def apply(
+        self, request: pb.StreamSimilarityRequest, side: Side | None
+    ) -> pb.StreamSimilarityResponse:
+        """Adds the documents or answers the query.
+
+        Raises:
+            RequestError: The documents do not fit, or the query cannot be answered.
+        """
+        response = pb.StreamSimilarityResponse(id=request.id)
+        if side is None:
+            response.setup.model = self._model.name
+            return response
+        if request.WhichOneof("action") == "documents":
+            add = functools.partial(self._add, side.vectors)
+            response.documents.CopyFrom(await run_in(self._engine.comparing, add))
+        else:
+            response.result.CopyFrom(await self._query(request.query, side.vectors))
+        response.usage.CopyFrom(write_usage(side.embedded))
+        return response
+
+    def _add(self, vectors: Floats) -> pb.DocumentsAdded:
+        first, total = self._count, self._count + len(vectors)
+        self._check_room(total, vectors.shape[1])
+        if first and vectors.shape[1] != self._documents.shape[1]:
+            raise dimension_mismatch(vectors, self._documents, "documents")
+        if total > len(self._documents):
+            capacity = min(max(total, 2 * len(self._documents)), self._bounds.max_documents)
+            grown = np.empty((capacity, vectors.shape[1]), np.float32)
+            if first:
+                grown[:first] = self._documents[:first]
+            self._documents = grown
+        self._documents[first:total] = vectors
+        self._count = total
+        return pb.DocumentsAdded(first_index=first, count=len(vectors))
+
+    def _check_room(self, total: int, dim: int) -> None:
+        size_bytes = total * dim * np.dtype(np.float32).itemsize
+        for count, limit, name, unit in (
+            (total, self._bounds.max_documents, "max_stream_documents", "documents"),
+            (size_bytes, self._bounds.max_document_bytes, "max_stream_bytes", "bytes of vectors"),
+        ):
+            if count > limit:
+                raise InvalidRequest(
+                    f"the stream would have {count} {unit}; the limit {name} is {limit}",
+                    reason="TOO_MANY_DOCUMENTS",
+                    field="documents",
+                )
+
+    async def _query(self, query: pb.SimilarityQuery, vectors: Floats) -> pb.QueryResult:
+        if not self._count:
+            raise InvalidRequest(
+                "there are no documents yet; send documents before queries",
+                reason="NO_DOCUMENTS",
+                field="query",
+            )
+        reply = Reply(query.top_k, query.as_list, self._bounds)
+        documents = self._documents[: self._count]
+        return await score(self._engine, vectors, documents, self._metric, reply)
