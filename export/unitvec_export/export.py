@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
-from unitvec_export import quantization
+from unitvec_export.fp16 import to_fp16
 from unitvec_export.graph import DEFAULT_OPSET, export_body, finish
+from unitvec_export.int8 import to_int8
 from unitvec_export.progress import Progress
 from unitvec_export.reference import Reference, load_reference
 from unitvec_export.source import Request, Source, resolve_source
@@ -26,6 +27,8 @@ from unitvec_server.artifact import (
 )
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
+# int8 is calibrated on each so many-th text of the sample and measured on all.
+_CALIBRATION_STRIDE = 4
 STEPS = 6
 
 
@@ -87,18 +90,18 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
     return manifest
 
 
-_CONVERSIONS: Mapping[str, Callable[..., onnx.ModelProto]] = {
-    "int8": quantization.to_int8,
-    "fp16": quantization.to_fp16,
-}
-
-
 def _write_graphs(
     stage: Path, body: onnx.ModelProto, reference: Reference, options: ExportOptions
 ) -> None:
     for precision in options.precisions:
-        convert = _CONVERSIONS.get(precision)
-        converted = convert(body, verbose=options.verbose) if convert else body
+        if precision == "int8":
+            texts = load_sample()[::_CALIBRATION_STRIDE]
+            prompt = reference.facts.prompts.get(reference.facts.default_prompt_name or "", "")
+            converted = to_int8(body, reference.token_ids(texts, prompt=prompt))
+        elif precision == "fp16":
+            converted = to_fp16(body, verbose=options.verbose)
+        else:
+            converted = body
         onnx.save(finish(converted, reference.facts), str(stage / graph_file(precision)))
 
 

@@ -125,7 +125,7 @@ def test_from_the_hub(hub: str, tmp_path: Path) -> None:
     for precision in ("fp32", "int8", "fp16"):
         row = rf"^{precision} +\d+ +[01]\.\d{{7}} +[01]\.\d{{7}} +\d\.\de-\d\d +\d+\.\d$"
         assert re.search(row, stdout, re.MULTILINE)
-    assert "batched with" in stdout
+    assert "--precision int8" in stdout
     assert stdout.endswith(f"unitvec-serve --model {out}\n")
     artifact = load_artifact(out)
     manifest = artifact.manifest

@@ -1,46 +1,11 @@
-"""Body graphs at lower precision. Pooling and normalization are appended later, in float32."""
+"""fp32 body -> half-precision body. Pooling and normalization come later, in float32."""
 
 from __future__ import annotations
-
-import tempfile
-from pathlib import Path
 
 import onnx
 
 from unitvec_export.errors import ExportError, first_line
 from unitvec_export.noise import muted
-
-
-def to_int8(body: onnx.ModelProto, *, verbose: bool = False) -> onnx.ModelProto:
-    """The plain dynamic recipe: int8 weights per channel, activations scaled per run.
-
-    Only products with constant weights are quantized. The scale of the activations is taken
-    over the whole batch, so a text's vector depends on what it is batched with.
-
-    Args:
-        body: fp32 graph from ids and mask to token vectors; not changed.
-        verbose: Show what the library logs.
-
-    Raises:
-        ExportError: onnxruntime cannot quantize it.
-    """
-    with muted(verbose=verbose), tempfile.TemporaryDirectory(prefix="unitvec-export-") as folder:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        path = Path(folder) / "int8.onnx"
-        try:
-            quantize_dynamic(
-                _copy(body),
-                path,
-                op_types_to_quantize=["MatMul"],
-                per_channel=True,
-                reduce_range=False,
-                weight_type=QuantType.QInt8,
-                extra_options={"MatMulConstBOnly": True},
-            )
-        except Exception as exc:  # the quantizer raises bare classes of all kinds
-            raise ExportError(f"int8 quantization failed: {first_line(exc)}") from exc
-        return _without_shapes(onnx.load(str(path)))
 
 
 def to_fp16(body: onnx.ModelProto, *, verbose: bool = False) -> onnx.ModelProto:

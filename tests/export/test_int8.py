@@ -1,0 +1,126 @@
+"""The int8 recipe: close to fp32, blind to company, robust to outliers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from unitvec_export.int8 import measure_peaks, to_int8
+from unitvec_export.verification import compare, load_sample
+from unitvec_server.artifact import Artifact, load_artifact
+from unitvec_server.encoder import Encoder, EncoderOptions
+from unitvec_server.tokenizer import Tokenizer
+
+WIDTH = 64
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Artifact:
+    """What `make test` has exported."""
+    folder = Path(__file__).parents[2] / "artifacts" / "all-MiniLM-L6-v2"
+    if not folder.exists():
+        pytest.skip("needs the artifact that make test exports")
+    return load_artifact(folder)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return load_sample()
+
+
+def open_int8(artifact: Artifact, folder: Path, rows: list[np.ndarray]) -> Encoder:
+    """An encoder of the artifact's fp32 graph, quantized."""
+    graph = onnx.load(str(artifact.graph_path("fp32")))
+    path = folder / "model.int8.onnx"
+    onnx.save(to_int8(graph, [row.tolist() for row in rows]), str(path))
+    return Encoder(path, EncoderOptions(pad_token_id=artifact.manifest.pad_token_id))
+
+
+def test_minilm_meets_its_quality_and_ignores_company(
+    minilm: Artifact, texts: list[str], tmp_path: Path
+) -> None:
+    """Mean cosine >= 0.998, lowest >= 0.995; alone and in mixed batches the same vectors."""
+    tokenizer = Tokenizer(minilm.tokenizer_path, max_seq_length=256)
+    rows = [encoding.input_ids for encoding in tokenizer.encode(texts)]
+    calibrated, unseen = rows[::4], [row for i, row in enumerate(rows) if i % 4][::3]
+    int8 = open_int8(minilm, tmp_path, calibrated)
+    fp32 = Encoder(minilm.graph_path("fp32"), EncoderOptions())
+    expected = np.concatenate([fp32.encode([row]) for row in unseen])
+    alone = np.concatenate([int8.encode([row]) for row in unseen])
+    parity = compare(alone, expected)
+    assert parity.cosine_mean >= 0.998
+    assert parity.cosine_min >= 0.995
+    together = np.concatenate([int8.encode(unseen[i : i + 8]) for i in range(0, len(unseen), 8)])
+    assert np.abs(together - alone).max() < 1e-5
+
+
+def test_a_tiny_model_ignores_company(artifact: Path, tmp_path: Path) -> None:
+    """Of any width: rows are scaled apart, padding included."""
+    loaded = load_artifact(artifact)
+    manifest = loaded.manifest
+    tokenizer = Tokenizer(loaded.tokenizer_path, max_seq_length=manifest.max_seq_length)
+    rows = [encoding.input_ids for encoding in tokenizer.encode(["a", "b c d e f", "", "g h"])]
+    encoder = Encoder(loaded.graph_path("int8"), EncoderOptions(pad_token_id=manifest.pad_token_id))
+    alone = np.concatenate([encoder.encode([row]) for row in rows])
+    assert np.abs(encoder.encode(rows) - alone).max() < 1e-5
+    assert "QuantizeLinear" in {n.op_type for n in onnx.load(loaded.graph_path("int8")).graph.node}
+
+
+def product_graph(weights: np.ndarray, table: np.ndarray) -> onnx.ModelProto:
+    """input_ids -> rows of `table` (B, S, K) @ weights; the mask is there and unused."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    ids = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", "s", weights.shape[1]])
+    constants = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(weights, "w")]
+    graph = helper.make_graph(nodes, "g", ids, [output], constants)
+    opsets = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def run(model: onnx.ModelProto, ids: np.ndarray) -> np.ndarray:
+    import onnxruntime as ort
+
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    return ort.InferenceSession(model.SerializeToString()).run(None, feed)[0]
+
+
+@pytest.mark.parametrize("outlier", [1.0, 100.0, 1000.0])
+def test_one_product_stays_close_in_spite_of_outlier_channels(outlier: float) -> None:
+    """Smoothing moves what is hard about a loud channel to its weights."""
+    random = np.random.default_rng(0)
+    table = random.normal(size=(50, WIDTH)).astype(np.float32)
+    table[:, 7] *= outlier
+    table[3] = 0  # a token of zeros divides nothing by zero
+    weights = random.normal(size=(WIDTH, 32)).astype(np.float32)
+    weights[7] /= outlier
+    model = product_graph(weights, table)
+    ids = np.arange(50).reshape(5, 10)
+    quantized = run(to_int8(model, ids.tolist()), ids)
+    expected = run(model, ids)
+    assert np.abs(quantized - expected).max() < 0.03 * np.abs(expected).max()
+    assert not quantized[0, 3].any()
+
+
+def test_peaks_are_those_of_numpy() -> None:
+    table = np.random.default_rng(1).normal(size=(9, WIDTH)).astype(np.float32)
+    model = product_graph(np.ones((WIDTH, 32), np.float32), table)
+    peaks = measure_peaks(model, ["x"], [[1, 2, 3], [7]])
+    assert np.allclose(peaks["x"], np.abs(table[[1, 2, 3, 7]]).max(axis=0))
+
+
+def test_the_sample_has_what_calibration_needs(texts: list[str]) -> None:
+    """Long and short, plain and odd; as the file says."""
+    lengths = [len(text) for text in texts]
+    assert len(texts) >= 200
+    assert min(lengths) <= 1
+    assert max(lengths) > 1000
