@@ -100,7 +100,10 @@ class ServerConfig:
         0, "runs side by side; 0 takes the usable CPUs, or 1 on cuda", _integer, low=0
     )
     max_batch_tokens: int = _option(
-        0, "tokens in one run, padding included; 0 takes 256 on cpu, 16384 on cuda", _integer, low=0
+        0,
+        "tokens in one run, padding included; 0 measures at start what is fastest",
+        _integer,
+        low=0,
     )
     max_texts_per_request: int = _option(1024, "texts in one request or message", _integer)
     max_text_bytes: int = _option(1_000_000, "UTF-8 bytes in one text", _integer)

@@ -27,13 +27,23 @@ _TOKENIZE_CHUNK_TEXTS = 128
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """One served model."""
+    """One served model.
+
+    Attributes:
+        name: Its name in requests.
+        manifest: What it is.
+        tokenizer: Splits its texts.
+        precision: Of its graph.
+        provider: Where it runs.
+        max_batch_tokens: Tokens in one run of it, padding included.
+    """
 
     name: str
     manifest: Manifest
     tokenizer: Tokenizer
     precision: str
     provider: str
+    max_batch_tokens: int
 
 
 @dataclasses.dataclass(frozen=True)

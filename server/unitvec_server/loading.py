@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from concurrent.futures import Executor
 
-import numpy as np
-
 from unitvec_server.admission import TokenGate
 from unitvec_server.artifact import Manifest, load_artifact, verify_file
 from unitvec_server.batching import BatchLimits
@@ -17,9 +15,10 @@ from unitvec_server.engine import Engine, Limits, Model
 from unitvec_server.errors import ArtifactError
 from unitvec_server.scheduler import Scheduler
 from unitvec_server.tokenizer import Tokenizer
+from unitvec_server.warmup import measure_batch_tokens, warm_up
 
-_BATCH_TOKENS = {"cpu": 256, "cuda": 16_384}
-"""Tokens in one run. On CPU a batch that stays in the cache beats a wide one; CUDA wants width."""
+_WIDTHS = {"cpu": (128, 256, 512, 1024), "cuda": (4096, 16_384, 65_536)}
+"""Tokens in one run, to be tried at start. A CPU's caches want few, CUDA wants many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +30,6 @@ class _Loaded:
 def worker_count(config: ServerConfig) -> int:
     """Runs side by side: one for each usable CPU, or one in all on CUDA."""
     return config.workers or (1 if config.provider == "cuda" else usable_cpus())
-
-
-def batch_tokens(config: ServerConfig) -> int:
-    """Most tokens in one run."""
-    return config.max_batch_tokens or _BATCH_TOKENS[config.provider]
 
 
 def load_engine(
@@ -50,7 +44,7 @@ def load_engine(
     loaded = {spec.name: _load(spec, config) for spec in config.model}
     scheduler = Scheduler(
         {name: entry.encoder for name, entry in loaded.items()},
-        limits={name: BatchLimits(batch_tokens(config)) for name in loaded},
+        limits={name: BatchLimits(entry.model.max_batch_tokens) for name, entry in loaded.items()},
         workers=worker_count(config),
     )
     engine = Engine(
@@ -81,8 +75,8 @@ def _load(spec: ModelSpec, config: ServerConfig) -> _Loaded:
             f"{graph_path} makes vectors of {encoder.dim} dimensions, its manifest says "
             f"{manifest.dim}; export it again"
         )
-    _warm_up(encoder, manifest.max_seq_length, batch_tokens(config))
-    return _Loaded(Model(spec.name, manifest, tokenizer, precision, provider), encoder)
+    width = _warm_up(encoder, manifest.max_seq_length, config)
+    return _Loaded(Model(spec.name, manifest, tokenizer, precision, provider, width), encoder)
 
 
 def _choose_precision(manifest: Manifest, config: ServerConfig) -> str:
@@ -91,14 +85,11 @@ def _choose_precision(manifest: Manifest, config: ServerConfig) -> str:
     return "fp16" if config.provider == "cuda" and "fp16" in manifest.graphs else "fp32"
 
 
-def _warm_up(encoder: Encoder, max_seq_length: int, max_batch_tokens: int) -> None:
-    """Runs short, middling and longest batches, so that no caller pays for first allocations."""
-    for length in {min(max_seq_length, tokens) for tokens in (2, 16, 64, max_seq_length)}:
-        row = np.zeros(length, np.int64)
-        count = max(1, min(max_batch_tokens, 4096) // length)
-        embeddings = encoder.encode([row] * count)
-        if embeddings.shape != (count, encoder.dim) or not np.isfinite(embeddings).all():
-            raise ArtifactError(
-                f"the graph returned shape {embeddings.shape} or values that are not finite for "
-                f"{count} texts of {length} tokens; export the model again"
-            )
+def _warm_up(encoder: Encoder, max_seq_length: int, config: ServerConfig) -> int:
+    """Tokens in one run: as configured, else as measured."""
+    widths = _WIDTHS[config.provider]
+    fixed = config.max_batch_tokens
+    warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=fixed or widths[-1])
+    return fixed or measure_batch_tokens(
+        encoder, max_seq_length=max_seq_length, workers=worker_count(config), candidates=widths
+    )

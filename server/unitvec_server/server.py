@@ -24,7 +24,7 @@ from unitvec_server.config import ServerConfig, read_config
 from unitvec_server.edge import SERVICE, Edge
 from unitvec_server.engine import Engine
 from unitvec_server.errors import ConfigError, StartupError
-from unitvec_server.loading import batch_tokens, load_engine, worker_count
+from unitvec_server.loading import load_engine, worker_count
 from unitvec_server.scheduler import Scheduler
 from unitvec_server.security import make_token_check, server_credentials
 from unitvec_server.servicer import EmbeddingServicer
@@ -169,14 +169,15 @@ def _announce(config: ServerConfig, engine: Engine, port: int) -> None:
     for index, model in enumerate(engine.models.values()):
         manifest = model.manifest
         logger.info(
-            "model %s%s: %s, %d dims, up to %d tokens, %s pooling, %s on %s",
+            "model %s%s: %s, %d dims, up to %d tokens, %s pooling, %s on %s, %d tokens a run",
             *(model.name, "" if index else " (default)", manifest.model_id, manifest.dim),
             *(manifest.max_seq_length, manifest.pooling, model.precision, model.provider),
+            model.max_batch_tokens,
         )
     logger.info(
-        "%d runs side by side, at most %d tokens each; %d texts a request, %d tokens queued",
-        *(worker_count(config), batch_tokens(config)),
-        *(config.max_texts_per_request, config.max_queued_tokens),
+        "%d runs side by side; limits: %d texts a request, %d bytes a text, %d tokens queued",
+        *(worker_count(config), config.max_texts_per_request),
+        *(config.max_text_bytes, config.max_queued_tokens),
     )
     security = f"{'TLS' if config.tls_cert else 'no TLS'}, "
     security += "bearer token" if config.token_file else "no token"

@@ -74,7 +74,8 @@ def test_defaults_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_flag_reaches_the_settings(tmp_path: Path) -> None:
     """Every field has a flag, and every flag a field."""
     line = (
-        "host:1 --rpc stream --rate 12.5 --arrivals poisson --count 7 --warmup-s 0.5 --texts t.txt "
+        "--target host:1 --rpc stream --rate 12.5 --arrivals poisson --count 7 --warmup-s 0.5 "
+        "--texts t.txt "
         "--field body --texts-per-request 3 --channels 4 --timeout-s 9 --max-in-flight 11 "
         "--model m --dtype int8 --seed 5 --tls --root-certificates ca --client-key k "
         f"--client-chain c --token t --output-json {tmp_path}/a.json "
