@@ -16,9 +16,9 @@ BIN := $(VENV)/bin
 ARTIFACT := artifacts/$(NAME)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/unitvec_protos/v1
-PACKAGES := protos server client export loadtest
+PACKAGES := protos server client export loadtest bench
 
-.PHONY: help install export serve test lint format loadtest protos protos-check wheel-check clean
+.PHONY: help install export serve test lint format bench loadtest protos protos-check wheel-check clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ format: $(VENV)/.dev  ## Rewrite the code in the house style
 
 loadtest: $(VENV)/.dev  ## Load-test the server at TARGET; options in ARGS
 	$(BIN)/unitvec-loadtest --target $(TARGET) $(ARGS)
+
+bench: $(VENV)/.dev  ## Measure speed and quality beside peers; options in ARGS
+	$(BIN)/unitvec-export $(MODEL) --out artifacts/bench --precision fp32,int8
+	$(BIN)/python -m bench run --artifact artifacts/bench $(ARGS)
 
 # The virtual path makes the generated imports absolute.
 define GENERATE

@@ -22,7 +22,9 @@ _WIDTHS = {"cpu": (128, 256, 512, 1024), "cuda": (4096, 16_384, 65_536)}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Loaded:
+class LoadedModel:
+    """A warm model with the encoder that runs it."""
+
     model: Model
     encoder: Encoder
 
@@ -41,7 +43,7 @@ def load_engine(
         ArtifactError: A model folder cannot be served.
         ProviderError: The execution provider is not available.
     """
-    loaded = {spec.name: _load(spec, config) for spec in config.model}
+    loaded = {spec.name: load_model(spec, config) for spec in config.model}
     scheduler = Scheduler(
         {name: entry.encoder for name, entry in loaded.items()},
         limits={name: BatchLimits(entry.model.max_batch_tokens) for name, entry in loaded.items()},
@@ -59,7 +61,13 @@ def load_engine(
     return engine, scheduler
 
 
-def _load(spec: ModelSpec, config: ServerConfig) -> _Loaded:
+def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
+    """Loads, verifies and warms up one model.
+
+    Raises:
+        ArtifactError: The folder cannot be served.
+        ProviderError: The execution provider is not available.
+    """
     artifact = load_artifact(spec.folder)
     manifest = artifact.manifest
     precision = _choose_precision(manifest, config)
@@ -76,7 +84,7 @@ def _load(spec: ModelSpec, config: ServerConfig) -> _Loaded:
             f"{manifest.dim}; export it again"
         )
     width = _warm_up(encoder, manifest.max_seq_length, config)
-    return _Loaded(Model(spec.name, manifest, tokenizer, precision, provider, width), encoder)
+    return LoadedModel(Model(spec.name, manifest, tokenizer, precision, provider, width), encoder)
 
 
 def _choose_precision(manifest: Manifest, config: ServerConfig) -> str:
