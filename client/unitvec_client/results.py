@@ -179,6 +179,8 @@ class ServerLimits:
         max_message_bytes: Bytes in one message, either way.
         max_stream_requests: Requests of one stream in work at a time.
         max_scores: Scores in one reply.
+        max_stream_bytes: Bytes of vectors (float32) that one search holds.
+        max_comparisons: Queries times documents in one request.
     """
 
     max_texts_per_request: int
@@ -188,6 +190,8 @@ class ServerLimits:
     max_message_bytes: int
     max_stream_requests: int
     max_scores: int
+    max_stream_bytes: int
+    max_comparisons: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from unitvec_server.scheduler import Scheduler
 from unitvec_server.tokenizer import Tokenizer
 from unitvec_server.warmup import measure_batch_tokens, warm_up
 
-_WIDTHS = {"cpu": (128, 256, 512, 1024), "cuda": (4096, 16_384, 65_536)}
+_WIDTHS = {"cpu": (128, 256, 512), "cuda": (4096, 16_384, 65_536)}
 """Tokens in one run, to be tried at start. A CPU's caches want few, CUDA wants many."""
 
 

@@ -19,7 +19,7 @@ from unitvec_server.errors import ArtifactError
 _LENGTHS = (16, 64)
 """A sentence and a paragraph, in tokens."""
 
-_ROUNDS = 3
+_ROUNDS = 2
 _GOOD_ENOUGH = 0.95
 """The narrowest runs within 5 % of the best win: they keep lone callers waiting less."""
 
