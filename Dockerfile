@@ -2,6 +2,9 @@
 #   docker build -t unitvec .
 #   docker run -p 50051:50051 unitvec
 FROM python:3.11-slim AS export
+# Name an index of CPU builds of torch to save this stage gigabytes of CUDA libraries:
+#   docker build --build-arg PIP_EXTRA_INDEX_URL=... -t unitvec .
+ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE.md ./
 COPY protos protos
