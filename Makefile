@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 MODEL ?=
-NAME ?= all-MiniLM-L6-v2
+NAME ?= $(if $(MODEL),$(notdir $(MODEL:/=)),all-MiniLM-L6-v2)
 PRECISION ?= fp32
 HOST ?= 127.0.0.1
 PORT ?= 50051
@@ -39,9 +39,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 install: $(VENV)/.dev  ## Install everything into $(VENV)
 
-# Made again when the code that makes it has changed.
+# The default model is made again when the code that makes it has changed.
 EXPORT_CODE := $(wildcard export/unitvec_export/*.py) server/unitvec_server/artifact.py
-$(ARTIFACT)/manifest.json: $(EXPORT_CODE) | $(VENV)/.serve
+$(ARTIFACT)/manifest.json: $(if $(filter all-MiniLM-L6-v2,$(NAME)),$(EXPORT_CODE)) | $(VENV)/.serve
+	@test -n "$(MODEL)" -o "$(NAME)" = all-MiniLM-L6-v2 || \
+		{ echo "there is no $(ARTIFACT); name its source with MODEL=..."; exit 2; }
 	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
 
 export: $(VENV)/.serve  ## Export MODEL (default: the packaged MiniLM) to artifacts/NAME

@@ -78,7 +78,7 @@ class TokenGate:
             Overloaded: There is no room now.
             InvalidRequest: There can never be.
         """
-        self._check_size(tokens, self._max_queued_tokens)
+        self.check_size(tokens, self._max_queued_tokens)
         if self.queued_tokens + tokens > self._max_queued_tokens:
             raise self._overloaded(tokens)
         self.queued_tokens += tokens
@@ -90,7 +90,7 @@ class TokenGate:
         Raises:
             InvalidRequest: There can never be room.
         """
-        self._check_size(tokens, self._max_stream_tokens)
+        self.check_size(tokens, self._max_stream_tokens)
         if self._waiters or not self._stream_fits(tokens):
             turn = asyncio.get_running_loop().create_future()
             waiter = (tokens, turn)
@@ -127,11 +127,21 @@ class TokenGate:
     def _stream_fits(self, tokens: int) -> bool:
         return self.queued_tokens + tokens <= self._max_stream_tokens
 
-    def _check_size(self, tokens: int, bound: int) -> None:
+    def bound(self, *, waits: bool) -> int:
+        """Most tokens of one request, of a stream (`waits`) or unary."""
+        return self._max_stream_tokens if waits else self._max_queued_tokens
+
+    def check_size(self, tokens: int, bound: int) -> None:
+        """Holds a request against its bound.
+
+        Raises:
+            InvalidRequest: There can never be room for it.
+        """
         if tokens > bound:
             raise InvalidRequest(
-                f"the request has up to {tokens} tokens, more than this server ever queues "
-                f"({bound}, from max_queued_tokens); send fewer texts at a time",
+                f"the request has {tokens} tokens; this server queues at most {bound} of one call "
+                f"(max_queued_tokens is {self._max_queued_tokens}, streams may fill half of it); "
+                "send fewer texts at a time",
                 reason="TOO_MANY_TOKENS",
                 field="texts",
             )

@@ -97,7 +97,7 @@ class ServerConfig:
     )
     device_id: int = _option(0, "which CUDA device", _integer, low=0)
     workers: int = _option(
-        0, "runs side by side; 0 takes the usable CPUs, or 1 on cuda", _integer, low=0
+        0, "runs side by side; 0 takes the usable CPUs, or 1 on cuda", _integer, low=0, high=1024
     )
     max_batch_tokens: int = _option(
         0,
@@ -105,10 +105,15 @@ class ServerConfig:
         _integer,
         low=0,
     )
+    max_calls: int = _option(
+        1024, "calls and streams in work at a time; beyond it calls are refused", _integer
+    )
     max_texts_per_request: int = _option(1024, "texts in one request or message", _integer)
-    max_text_bytes: int = _option(1_000_000, "UTF-8 bytes in one text", _integer)
+    max_text_bytes: int = _option(262_144, "UTF-8 bytes in one text", _integer)
     max_queued_tokens: int = _option(
-        524_288, "tokens waiting or running; beyond it requests are refused", _integer
+        524_288,
+        "tokens waiting or running, half of it for streams; beyond it calls are refused",
+        _integer,
     )
     max_stream_requests: int = _option(
         64, "requests of one stream in work; beyond it the stream is not read", _integer
@@ -176,6 +181,11 @@ def _lookup(
 
 
 def _parse(field: dataclasses.Field[Any], text: str, origin: str) -> Any:
+    if origin == "UNITVEC_PORT" and "://" in text:
+        raise ConfigError(
+            "UNITVEC_PORT was set by Kubernetes for a Service named unitvec: "
+            "set enableServiceLinks: false, or give --port"
+        )
     try:
         value = field.metadata["parse"](text)
         if field.metadata["parse"] in (_integer, _seconds):

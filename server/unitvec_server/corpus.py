@@ -17,7 +17,7 @@ from unitvec_server.comparison import (
     score,
 )
 from unitvec_server.engine import Caller, Engine
-from unitvec_server.errors import InvalidRequest
+from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.messages import read_metric, write_usage
 from unitvec_server.similarity import Metric, prepare
 from unitvec_server.vectors import Floats
@@ -43,6 +43,7 @@ class Corpus:
         self._documents: Floats = np.empty((0, 0), np.float32)  # (capacity, D)
         self._count = 0
         self._begun = False
+        self._setup_error: RequestError | None = None
 
     def set_up(self, request: pb.StreamSimilarityRequest) -> None:
         """Takes note of a message before the next is read: a setup holds for all that follow.
@@ -51,12 +52,19 @@ class Corpus:
             RequestError: A setup that comes late or cannot be met.
         """
         first, self._begun = not self._begun, True
+        if self._setup_error is not None:
+            raise self._setup_error
         if request.WhichOneof("action") != "setup":
             return
         if not first:
             raise InvalidRequest("setup must be the first message", field="setup")
-        self._model = self._engine.model(request.setup.model)
-        self._metric = read_metric(request.setup.metric)
+        try:
+            self._model = self._engine.model(request.setup.model)
+            self._metric = read_metric(request.setup.metric)
+        except RequestError as exc:
+            # What follows was meant for another model or metric: no scores are better than wrong.
+            self._setup_error = exc
+            raise
 
     async def read(self, request: pb.StreamSimilarityRequest) -> Side | None:
         """Embeds what a message brings; None for a setup.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.errors import InferenceFailed, InvalidRequest, RequestError
+from unitvec_server.errors import InferenceFailed, InvalidRequest, Overloaded, RequestError
 from unitvec_server.security import TokenCheck
 from unitvec_server.status import status_code, to_message, to_trailers
 
@@ -29,6 +29,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _MAX_ID_LENGTH = 128
+_RETRY_CALLS_S = 1.0
 _UNDECODABLE = object()
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -47,10 +48,13 @@ class Edge(grpc.aio.ServerInterceptor):
 
     Args:
         check_token: Refuses calls without a valid token.
+        max_calls: Calls and streams in work at a time; health and reflection do not count.
     """
 
-    def __init__(self, check_token: TokenCheck) -> None:
+    def __init__(self, check_token: TokenCheck, *, max_calls: int) -> None:
         self._check_token = check_token
+        self._max_calls = max_calls
+        self._calls = 0
 
     async def intercept_service(
         self,
@@ -71,8 +75,8 @@ class Edge(grpc.aio.ServerInterceptor):
     def _wrap_unary(self, call: Callable[..., Any]) -> Callable[..., Any]:
         async def unary(request: Any, context: Context) -> Any:
             try:
-                self._enter(context)
-                return await call(_decoded(request), context)
+                with self._enter(context):
+                    return await call(_decoded(request), context)
             except grpc.aio.AbortError:
                 raise
             except Exception as exc:
@@ -83,10 +87,11 @@ class Edge(grpc.aio.ServerInterceptor):
     def _wrap_stream(self, call: Callable[..., Any]) -> Callable[..., Any]:
         async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             try:
-                self._enter(context)
-                async with contextlib.aclosing(call(_decode_each(requests), context)) as replies:
-                    async for reply in replies:
-                        yield reply
+                with self._enter(context):
+                    answers = call(_decode_each(requests), context)
+                    async with contextlib.aclosing(answers) as replies:
+                        async for reply in replies:
+                            yield reply
             except grpc.aio.AbortError:
                 raise
             except Exception as exc:
@@ -94,12 +99,23 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return stream
 
-    def _enter(self, context: Context) -> None:
+    @contextlib.contextmanager
+    def _enter(self, context: Context) -> Iterator[None]:
         metadata = dict(context.invocation_metadata() or ())
         request_id = _choose_id(metadata.get("x-request-id"))
         _request_id.set(request_id)
         context.set_trailing_metadata((("x-request-id", request_id),))
         self._check_token(metadata.get("authorization"))
+        if self._calls >= self._max_calls:
+            raise Overloaded(
+                f"{self._calls} calls are in work, which is the limit max_calls; try again soon",
+                retry_delay_s=_RETRY_CALLS_S,
+            )
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
 
 
 def _choose_id(given: str | bytes | None) -> str:

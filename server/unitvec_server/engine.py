@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -21,8 +22,11 @@ from unitvec_server.scheduler import Scheduler
 from unitvec_server.tokenizer import Encoding, TokenizedText, Tokenizer, Truncation
 from unitvec_server.vectors import Floats, shape_embeddings
 
+_TOKENIZED_BYTES = 16  # of a reply, for each token: id, text and two offsets of up to 3 bytes
 _SPECIAL_TOKENS = 2  # most models add a first and a last one; an estimate needs no more
+# Chunks bound what a cancelled call leaves behind and how long another caller waits.
 _TOKENIZE_CHUNK_TEXTS = 128
+_TOKENIZE_CHUNK_CHARS = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Limits:
 
     max_texts_per_request: int
     max_text_bytes: int
+    max_message_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,12 +179,16 @@ class Engine:
         prompt = self._prompt(model, options.prompt_name)
         self.check_texts(texts, field=field)
         self._check_dimensions(model, options.dimensions)
-        with await self._admit(_estimate_tokens(model, texts, prompt), caller) as ticket:
+        bound = self._gate.bound(waits=caller.waits)
+        estimate = min(_estimate_tokens(model, texts, prompt), bound)
+        with await self._admit(estimate, caller) as ticket:
             started_ns = time.monotonic_ns()
             side = options.truncation or Truncation.END
             encodings = await self._tokenize(model, texts, prompt, side)
             tokenized_ns = time.monotonic_ns()
-            ticket.settle(sum(len(encoding.input_ids) for encoding in encodings))
+            tokens = sum(len(encoding.input_ids) for encoding in encodings)
+            self._gate.check_size(tokens, bound)
+            ticket.settle(tokens)
             truncated = [i for i, encoding in enumerate(encodings) if encoding.truncated]
             if truncated and options.truncation is None:
                 raise _too_long(model, encodings[truncated[0]], f"{field}[{truncated[0]}]")
@@ -208,10 +217,25 @@ class Engine:
         """
         prompt = self._prompt(model, prompt_name)
         self.check_texts(texts, field="texts")
+        self._check_tokenize_size(texts)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self.executor, lambda: model.tokenizer.tokenize(texts, prompt=prompt, side=side)
-        )
+        tokenize = functools.partial(model.tokenizer.tokenize, prompt=prompt, side=side)
+        tokenized: list[TokenizedText] = []
+        for chunk in _chunks(texts):
+            tokenized += await loop.run_in_executor(self.executor, tokenize, chunk)
+        return tokenized
+
+    def _check_tokenize_size(self, texts: Sequence[str]) -> None:
+        """The reply must fit a message, and each byte may become a token."""
+        bound = self._limits.max_message_bytes // _TOKENIZED_BYTES
+        size_bytes = sum(len(text.encode()) for text in texts)
+        if size_bytes > bound:
+            raise InvalidRequest(
+                f"texts have {size_bytes} bytes; the reply of Tokenize fits max_message_bytes "
+                f"({self._limits.max_message_bytes}) for {bound} bytes of text; split the request",
+                reason="TEXT_TOO_LARGE",
+                field="texts",
+            )
 
     def check_texts(self, texts: Sequence[str], *, field: str) -> None:
         """Holds texts against the limits.
@@ -270,19 +294,13 @@ class Engine:
     async def _tokenize(
         self, model: Model, texts: Sequence[str], prompt: str, side: Truncation
     ) -> list[Encoding]:
-        """Off the loop; a large request in chunks, side by side."""
+        """Off the loop, chunk by chunk, so that callers take turns and cancelled calls stop."""
         loop = asyncio.get_running_loop()
-        chunks = await asyncio.gather(
-            *(
-                loop.run_in_executor(
-                    self.executor,
-                    lambda part: model.tokenizer.encode(part, prompt=prompt, side=side),
-                    texts[start : start + _TOKENIZE_CHUNK_TEXTS],
-                )
-                for start in range(0, len(texts), _TOKENIZE_CHUNK_TEXTS)
-            )
-        )
-        return [encoding for chunk in chunks for encoding in chunk]
+        encode = functools.partial(model.tokenizer.encode, prompt=prompt, side=side)
+        encodings: list[Encoding] = []
+        for chunk in _chunks(texts):
+            encodings += await loop.run_in_executor(self.executor, encode, chunk)
+        return encodings
 
     async def _shape(self, model: Model, vectors: Floats, options: EncodeOptions) -> Floats:
         if not options.dimensions and (model.manifest.normalized or not options.normalize):
@@ -293,6 +311,20 @@ class Engine:
                 vectors, normalize=options.normalize, dimensions=options.dimensions
             ),
         )
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in order, in lists that are short in both ways."""
+    chunk: list[str] = []
+    chars = 0
+    for text in texts:
+        full = len(chunk) == _TOKENIZE_CHUNK_TEXTS or chars + len(text) > _TOKENIZE_CHUNK_CHARS
+        if chunk and full:
+            yield chunk
+            chunk, chars = [], 0
+        chunk.append(text)
+        chars += len(text)
+    yield chunk
 
 
 def _estimate_tokens(model: Model, texts: Sequence[str], prompt: str) -> int:

@@ -55,7 +55,9 @@ def load_engine(
         gate=TokenGate(config.max_queued_tokens, scheduler.throughput),
         executor=executor,
         comparing=comparing,
-        limits=Limits(config.max_texts_per_request, config.max_text_bytes),
+        limits=Limits(
+            config.max_texts_per_request, config.max_text_bytes, config.max_message_bytes
+        ),
     )
     scheduler.start()
     return engine, scheduler

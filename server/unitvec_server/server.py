@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -31,6 +32,9 @@ from unitvec_server.servicer import EmbeddingServicer
 from unitvec_server.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
+
+_LAST_WORD_S = 0.1
+"""For a watch to pass on NOT_SERVING before it ends."""
 
 _HEALTH_SERVICES = ("", SERVICE)
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -52,6 +56,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Health(health.aio.HealthServicer):
+    """Ends its watches when the server drains: one left open would use up all of the grace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draining = asyncio.Event()
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - gRPC's name
+        """Reports changes until the server drains."""
+        watch = asyncio.ensure_future(super().Watch(request, context))
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({watch, draining}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({watch}, timeout=_LAST_WORD_S)
+        finally:
+            watch.cancel()
+            draining.cancel()
+            await asyncio.gather(watch, draining, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """NOT_SERVING for good."""
+        await self.enter_graceful_shutdown()
+        self._draining.set()
+
+
 async def serve(config: ServerConfig) -> None:
     """Serves until a signal asks to stop, then drains.
 
@@ -65,7 +94,7 @@ async def serve(config: ServerConfig) -> None:
         ThreadPoolExecutor(worker_count(config), thread_name_prefix="tokenize") as executor,
         ThreadPoolExecutor(1, thread_name_prefix="compare") as comparing,
     ):
-        servicer, health_servicer = EmbeddingServicer(config), health.aio.HealthServicer()
+        servicer, health_servicer = EmbeddingServicer(config), _Health()
         await _set_health(health_servicer, serving=False)
         server, port = _build_server(config, servicer, health_servicer)
         await server.start()
@@ -79,10 +108,12 @@ async def serve(config: ServerConfig) -> None:
         _announce(config, engine, port)
         await stop.wait()
         logger.info("stopping: finishing what is in flight, at most %g s", config.grace_s)
-        await health_servicer.enter_graceful_shutdown()
+        await health_servicer.drain()
         servicer.drain()
         await server.stop(config.grace_s)
         scheduler.stop()
+        executor.shutdown(wait=False, cancel_futures=True)
+        comparing.shutdown(wait=False, cancel_futures=True)
         logger.info("stopped")
 
 
@@ -99,7 +130,10 @@ def _build_server(
     config: ServerConfig, servicer: EmbeddingServicer, health_servicer: health.aio.HealthServicer
 ) -> tuple[grpc.aio.Server, int]:
     check_token = make_token_check(config.token_file)
-    server = grpc.aio.server(interceptors=[Edge(check_token)], options=_channel_options(config))
+    server = grpc.aio.server(
+        interceptors=[Edge(check_token, max_calls=config.max_calls)],
+        options=_channel_options(config),
+    )
     pb_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if config.reflection:
@@ -129,9 +163,14 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
         _try_address(config)
         if credentials is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials)
     except (OSError, RuntimeError) as exc:
         raise ConfigError(f"--host, --port: cannot listen on {address}: {exc}") from exc
+    try:
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as exc:
+        raise ConfigError(
+            "--tls-cert, --tls-key, --tls-client-ca: not a usable PEM certificate and key"
+        ) from exc
 
 
 def _try_address(config: ServerConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scipy.spatial.distance import cdist
 
 from unitvec_protos.v1 import embedding_pb2 as pb
@@ -123,7 +125,7 @@ class TestEmbed:
             "[PAD]",
             "\u202e",
             "日本語",
-            "x" * 900_000,
+            "x" * 200_000,
         ],
         ids=ascii,
     )
@@ -488,13 +490,62 @@ class TestStreamSimilarity:
     ) -> None:
         requests, reason = self.BAD[case]
         dims = 2 if case == "documents of other dims" else 1
+        goes_on = case != "unknown model"  # a refused setup refuses all that follows
         replies = self.run(
             minilm_server,
             *requests,
             pb.StreamSimilarityRequest(id="end", documents=vectors_operand(np.ones((1, dims)))),
         )
         assert replies[len(requests) - 1].error.reason == reason
-        assert replies[-1].documents.count == 1
+        assert replies[-1].documents.count == (1 if goes_on else 0)
+        assert replies[-1].error.reason == ("" if goes_on else reason)
+
+
+def test_tokenize_refuses_what_no_reply_could_hold(minilm_server: Server) -> None:
+    """16 bytes of reply for each byte of text, in a message of 16 MiB."""
+    with pytest.raises(grpc.RpcError) as caught:
+        minilm_server.stub.Tokenize(pb.TokenizeRequest(texts=["," * 250_000] * 5))
+    own = pb.Error.FromString(trailers(caught.value)["unitvec-error-bin"])
+    assert own.reason == "TEXT_TOO_LARGE"
+    assert "max_message_bytes" in own.message
+    largest = minilm_server.stub.Tokenize(pb.TokenizeRequest(texts=["," * 250_000] * 4))
+    assert [len(text.ids) for text in largest.texts] == [250_002] * 4
+
+
+def test_calls_are_bounded_and_health_does_not_count(
+    start: Callable[..., Server], artifact: Path
+) -> None:
+    """A held stream takes the only place; when it ends the next call gets it."""
+    server = start("--model", str(artifact), "--max-calls", "1")
+    done = threading.Event()
+
+    def hold():  # type: ignore[no-untyped-def]
+        yield pb.StreamEmbedRequest(id="a", request=pb.EmbedRequest(texts=["x"]))
+        done.wait()
+
+    stream = server.stub.StreamEmbed(hold())
+    assert next(stream).id == "a"
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub.Embed(pb.EmbedRequest(texts=["x"]))
+    assert caught.value.code() == Code.RESOURCE_EXHAUSTED
+    assert "max_calls" in caught.value.details()
+    health = health_pb2_grpc.HealthStub(server.channel)
+    assert health.Check(health_pb2.HealthCheckRequest()).status == 1
+    done.set()
+    assert list(stream) == []
+    assert server.stub.Embed(pb.EmbedRequest(texts=["x"])).embeddings.rows == 1
+
+
+def test_tokens_are_counted_not_estimated(start: Callable[..., Server], artifact: Path) -> None:
+    """Bytes only estimate tokens: what fits once split is not refused for its bytes."""
+    server = start("--model", str(artifact), "--max-queued-tokens", "1000")
+    texts = ["x" * 100] * 20  # by bytes up to 64 tokens each
+    reply = server.stub.Embed(pb.EmbedRequest(texts=texts))
+    assert reply.usage.total_tokens <= 1000 < 20 * 64
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub.Embed(pb.EmbedRequest(texts=["a b c d e f g h " * 20] * 20))
+    own = pb.Error.FromString(trailers(caught.value)["unitvec-error-bin"])
+    assert (own.reason, own.field) == ("TOO_MANY_TOKENS", "texts")
 
 
 def test_a_stream_holds_only_so_many_bytes(start: Callable[..., Server], artifact: Path) -> None:

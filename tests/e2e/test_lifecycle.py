@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -37,7 +38,9 @@ def refused(*args: str) -> str:
         timeout=120,
         check=False,
     )
-    lines = process.stderr.strip().splitlines()
+    # gRPC's core has its own say on some errors, before ours.
+    own = [line for line in process.stderr.splitlines() if not re.match(r"E\d{4} ", line)]
+    lines = [line for line in own if line.strip()]
     assert process.returncode == 2, process.stderr
     assert len(lines) == 1, process.stderr
     return lines[0]
@@ -87,6 +90,26 @@ class TestRefusals:
     def test_missing_provider(self, artifact: Path) -> None:
         args = ("--port", "0", "--model", str(artifact), "--provider", "cuda")
         assert "server-cuda" in refused(*args)
+
+    def test_unusable_certificate(self, artifact: Path, tmp_path: Path) -> None:
+        (tmp_path / "no.pem").write_text("no certificate")
+        files = ("--tls-cert", str(tmp_path / "no.pem"), "--tls-key", str(tmp_path / "no.pem"))
+        assert "--tls-cert" in refused("--port", "0", "--model", str(artifact), *files)
+
+    def test_a_port_variable_of_kubernetes(
+        self, artifact: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("UNITVEC_PORT", "tcp://10.0.0.1:50051")
+        assert "enableServiceLinks" in refused("--model", str(artifact))
+
+
+def test_an_open_watch_does_not_hold_up_the_stop(start: Start, artifact: Path) -> None:
+    """The watcher hears NOT_SERVING and is let go, however long the grace."""
+    server = start("--model", str(artifact), "--grace-s", "3600")
+    watch = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest())
+    assert next(watch).status == SERVING
+    assert server.process.stop() == 0
+    assert [reply.status for reply in watch] == [NOT_SERVING]
 
 
 def test_several_models_in_one_process(start: Start, artifact: Path, minilm_artifact: Path) -> None:

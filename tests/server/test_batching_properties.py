@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from unitvec_server.batching import BatchLimits, BatchQueue, Item
+from unitvec_server.batching import BatchLimits, BatchQueue, Item, Plan
 
 lengths = st.integers(1, 40)
 flows = st.integers(0, 4)
@@ -49,17 +49,20 @@ class QueueMachine(RuleBasedStateMachine):
         assert all(item.deadline_s > self.now_s for item in plan.batch)
         self.leave([*plan.batch, *plan.expired])
         if plan.batch:
-            self.check_bounds(plan.batch, free_workers)
+            self.check_bounds(plan, free_workers)
         else:
             assert not self.waiting
 
-    def check_bounds(self, batch: list[Item], free_workers: int) -> None:
+    def check_bounds(self, plan: Plan, free_workers: int) -> None:
+        batch = plan.batch
         longest, tokens = max(i.length for i in batch), sum(i.length for i in batch)
         if len(batch) > 1:
             assert len(batch) * longest <= self.limits.max_batch_tokens
             padding = len(batch) * longest - tokens
             assert padding <= self.limits.max_padding * len(batch) * longest
-            everything = tokens + sum(i.length for i in self.waiting)
+            # What turns out to have expired still counted when the work was shared out.
+            others = [*self.waiting, *plan.expired]
+            everything = tokens + sum(i.length for i in others)
             share = math.ceil(everything / max(1, free_workers)) * (1 + self.limits.max_padding)
             assert len(batch) * longest <= math.ceil(share)
 

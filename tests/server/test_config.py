@@ -19,6 +19,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "device_id": ("1", 1, ["-1", "x"]),
     "workers": ("1", 1, ["-1", "many"]),
     "max_batch_tokens": ("512", 512, ["-1", "x"]),
+    "max_calls": ("7", 7, ["0", "x"]),
     "max_texts_per_request": ("1_000", 1000, ["0", "-5", "x"]),
     "max_text_bytes": ("10", 10, ["0", "10MB"]),
     "max_queued_tokens": ("99", 99, ["0", "x"]),

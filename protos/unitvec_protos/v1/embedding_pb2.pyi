@@ -385,7 +385,7 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_texts_per_request", "max_text_bytes", "max_queued_tokens", "max_stream_documents", "max_message_bytes", "max_stream_requests", "max_scores", "max_stream_bytes", "max_comparisons")
+    __slots__ = ("max_texts_per_request", "max_text_bytes", "max_queued_tokens", "max_stream_documents", "max_message_bytes", "max_stream_requests", "max_scores", "max_stream_bytes", "max_comparisons", "max_calls")
     MAX_TEXTS_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
     MAX_TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -395,6 +395,7 @@ class Limits(_message.Message):
     MAX_SCORES_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAM_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_COMPARISONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CALLS_FIELD_NUMBER: _ClassVar[int]
     max_texts_per_request: int
     max_text_bytes: int
     max_queued_tokens: int
@@ -404,7 +405,8 @@ class Limits(_message.Message):
     max_scores: int
     max_stream_bytes: int
     max_comparisons: int
-    def __init__(self, max_texts_per_request: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_queued_tokens: _Optional[int] = ..., max_stream_documents: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_stream_requests: _Optional[int] = ..., max_scores: _Optional[int] = ..., max_stream_bytes: _Optional[int] = ..., max_comparisons: _Optional[int] = ...) -> None: ...
+    max_calls: int
+    def __init__(self, max_texts_per_request: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_queued_tokens: _Optional[int] = ..., max_stream_documents: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_stream_requests: _Optional[int] = ..., max_scores: _Optional[int] = ..., max_stream_bytes: _Optional[int] = ..., max_comparisons: _Optional[int] = ..., max_calls: _Optional[int] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models", "limits", "server_version")
