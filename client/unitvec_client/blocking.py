@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
@@ -15,10 +16,12 @@ from unitvec_client.steps import (
     END,
     Call,
     Collect,
+    Drop,
     Emit,
     Finish,
     Invoke,
     Open,
+    Poll,
     Pull,
     Receive,
     Script,
@@ -92,11 +95,13 @@ class _Driver:
             Invoke: self._invoke,
             Start: self._start,
             Collect: self._collect,
+            Drop: self._drop,
             Sleep: self._sleep,
             Open: self._open,
             Send: lambda step: self._opened.send(step.message),
             Finish: lambda _: self._opened.finish(),
             Receive: lambda _: self._opened.receive(),
+            Poll: lambda _: self._opened.poll(),
             Pull: self._pull,
         }
 
@@ -105,8 +110,7 @@ class _Driver:
 
     def close(self) -> None:
         """Cancel what is in flight."""
-        for future in self._futures.values():
-            future.cancel()
+        self._drop(Drop())
         if self._stream is not None:
             self._stream.close()
 
@@ -134,7 +138,8 @@ class _Driver:
             call.request, timeout=call.timeout_s, metadata=call.metadata
         )
         self._futures[step.key] = future
-        future.add_done_callback(lambda done: self._finished.put((step.key, done)))
+        finished = self._finished
+        future.add_done_callback(lambda done: finished.put((step.key, done)))
 
     def _collect(self, step: Collect) -> tuple[int, Any] | None:
         try:
@@ -149,6 +154,12 @@ class _Driver:
         except grpc.FutureCancelledError as exc:  # The channel was closed under it.
             message = "the client was closed during the call"
             return key, Failure(grpc.StatusCode.CANCELLED, message, cause=exc)
+
+    def _drop(self, _: Drop) -> None:
+        for future in self._futures.values():
+            future.cancel()
+        self._futures.clear()
+        self._finished = queue.SimpleQueue()
 
     def _sleep(self, step: Sleep) -> None:
         time.sleep(step.delay_s)
@@ -167,16 +178,28 @@ class _Driver:
 class _Stream:
     """One bidirectional stream. grpc reads its requests in a thread, from a queue.
 
-    The policy bounds what is queued. The queue's end marker frees that thread, so that it
-    never outlives the stream.
+    Replies are read in a thread too: grpc has no other way to ask for one without waiting.
+    The policy bounds what is queued either way. The end marker and the end of the call free
+    these threads, so that they never outlive the stream.
     """
 
     def __init__(self, channel: grpc.Channel, call: Call) -> None:
         self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         method = call.method
         multicallable = channel.stream_stream(method.path, method.serialize, method.deserialize)
         requests = iter(self._outbox.get, END)
         self._call = multicallable(requests, timeout=call.timeout_s, metadata=call.metadata)
+        threading.Thread(target=self._read, name="unitvec-replies", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            for message in self._call:
+                self._inbox.put(message)
+        except grpc.RpcError as exc:
+            self._inbox.put(failure_of_call(exc))
+        else:
+            self._inbox.put(END)
 
     def send(self, message: Any) -> None:
         self._outbox.put(message)
@@ -185,10 +208,10 @@ class _Stream:
         self._outbox.put(END)
 
     def receive(self) -> Any:
-        try:
-            return next(self._call, END)
-        except grpc.RpcError as exc:
-            return failure_of_call(exc)
+        return self._inbox.get()
+
+    def poll(self) -> Any:
+        return None if self._inbox.empty() else self._inbox.get()
 
     def close(self) -> None:
         self._call.cancel()

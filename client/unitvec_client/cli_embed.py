@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from numpy.typing import NDArray
 
@@ -14,6 +14,7 @@ from unitvec_client.cli_options import EXIT_OK, EXIT_SOME_FAILED, keywords_of
 from unitvec_client.cli_output import NpyWriter, open_output, write_json, write_text
 from unitvec_client.cli_progress import Progress
 from unitvec_client.client import Client
+from unitvec_client.errors import RefusedError, UnitvecError
 from unitvec_client.results import StreamItem
 
 _VALUES_SHOWN = 4
@@ -58,6 +59,8 @@ class _EmbedWriter:
 
     def write(self, line: Line, item: StreamItem, progress: Progress) -> None:
         if item.error is not None or item.vector is None:
+            if _refuses_all(item.error):
+                raise item.error
             self._fail(line.number, str(item.error), progress)
             return
         if self._kind == "npy":
@@ -94,6 +97,11 @@ class _EmbedWriter:
         self.failed += 1
         self._index += 1
         progress.advance()
+
+
+def _refuses_all(error: UnitvecError | None) -> TypeGuard[RefusedError]:
+    """Return whether it is the flags that are refused, and so every line alike."""
+    return isinstance(error, RefusedError) and "texts[" not in error.field
 
 
 def text_source(args: argparse.Namespace) -> TextSource:

@@ -28,17 +28,20 @@ def choose_format(name: str | None, output: str | None) -> str:
     """Return the output format: as named, else by the file's suffix, else a table.
 
     Raises:
-        InputError: If .npy has no file to go to.
+        InputError: If .npy has no regular file to go to; its header is written last.
     """
     chosen = name or _SUFFIXES.get(Path(output or "").suffix, "table")
-    if chosen == "npy" and output is None:
-        raise InputError("--format npy needs --output FILE")
+    if chosen == "npy" and (output is None or _is_special(Path(output))):
+        raise InputError("--format npy needs --output FILE, and a regular file")
     return chosen
 
 
 @contextmanager
 def open_output(path: str | None) -> Iterator[IO[bytes]]:
     """Open standard output, or a file that appears whole or not at all.
+
+    A symbolic link stays, and the file that it leads to is written. What is there and is no
+    regular file (a pipe, a device) is written as it is, piece by piece.
 
     Args:
         path: The file; None for standard output.
@@ -50,11 +53,28 @@ def open_output(path: str | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
+    with _open_special(path) if _is_special(Path(path)) else _replace_file(path) as file:
+        yield file
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _open_special(path: str) -> IO[bytes]:
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        return Path(path).open("wb")
     except OSError as exc:
         raise InputError(f"cannot write {path}: {exc.strerror}") from exc
+
+
+@contextmanager
+def _replace_file(path: str) -> Iterator[IO[bytes]]:
+    try:
+        target = Path(path).resolve()
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except (OSError, RuntimeError) as exc:  # RuntimeError: links that lead in a circle.
+        raise InputError(f"cannot write {path}: {getattr(exc, 'strerror', exc)}") from exc
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

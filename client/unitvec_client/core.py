@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -26,13 +27,13 @@ from unitvec_client.comparison import (
     search_plan,
 )
 from unitvec_client.connection import ConnectionOptions, call_metadata
-from unitvec_client.decoding import decode_server_info, row_bytes
+from unitvec_client.decoding import row_bytes
 from unitvec_client.embedding import Embedding, empty_result
-from unitvec_client.errors import ModelNotFoundError
-from unitvec_client.exchange import CallContext, exchange
+from unitvec_client.exchange import CallContext
 from unitvec_client.failures import Failure
 from unitvec_client.inputs import Side, check_iterable, check_side, check_text, check_texts
-from unitvec_client.methods import HEALTH_CHECK, HEALTH_STATUSES, LIST_MODELS
+from unitvec_client.knowledge import Knowledge
+from unitvec_client.methods import HEALTH_CHECK, HEALTH_STATUSES
 from unitvec_client.options import (
     DTYPES,
     CallOptions,
@@ -58,7 +59,8 @@ from unitvec_client.splitting import Budget, make_budget
 from unitvec_client.steps import Invoke, Script
 from unitvec_client.streaming import MAX_WINDOW_CHUNKS, StreamWindow, stream_script
 from unitvec_client.tokenizing import Tokenizing
-from unitvec_protos.v1 import embedding_pb2 as pb
+
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 120.0
 """Time for one public call, retries included. Streams have none unless asked."""
@@ -78,14 +80,14 @@ class Core:
         policy: When to try again.
         timeout_s: Where a call names none; None for no deadline.
         clock: Seconds.
-        info: What the server said about itself; None before the first call.
+        knowledge: What was learned.
     """
 
     connection: ConnectionOptions
     policy: RetryPolicy
     timeout_s: float | None = DEFAULT_TIMEOUT_S
     clock: Clock = field(default=time.monotonic, repr=False)
-    info: ServerInfo | None = None
+    knowledge: Knowledge = field(default_factory=Knowledge)
 
     def __post_init__(self) -> None:
         check_type("connection", self.connection, (ConnectionOptions,))
@@ -109,12 +111,12 @@ class Core:
         """`embed_result`: the vectors and what they cost; a single str is one text."""
         options = parse_options(EmbedOptions, keywords)
         checked = [check_text(texts, "texts")] if isinstance(texts, str) else check_texts(texts)
-        return self._embed(checked, options)
+        return self._run(options, lambda context: self._embed(context, checked, options))
 
-    def _embed(self, texts: list[str], options: EmbedOptions) -> Script[EmbedResult]:
-        context = self._context(options)
-        info = yield from self._known_info(context)
-        model = find_model(info, options.model)
+    def _embed(
+        self, context: CallContext, texts: list[str], options: EmbedOptions
+    ) -> Script[EmbedResult]:
+        info, model = yield from self.knowledge.find(context, options.model)
         if not texts:
             return empty_result(model.dim, model.name, options)
         budget = self._embed_budget(info, model, options)
@@ -123,33 +125,32 @@ class Core:
     def embed_stream(self, keywords: Keywords) -> Script[None]:
         """`embed_stream`: pulls texts, emits items."""
         options = parse_options(StreamOptions, keywords)
-        return self._embed_stream(options)
+        return self.knowledge.forget_on_error(self._embed_stream(options))
 
     def _embed_stream(self, options: StreamOptions) -> Script[None]:
         # A stream lasts as long as its input: only an explicit timeout bounds it.
         context = self._make_context(options.timeout_s)
-        info = yield from self._known_info(context)
-        model = find_model(info, options.model)
+        info, model = yield from self.knowledge.find(context, options.model)
         budget = self._embed_budget(info, model, options).with_items(options.chunk_texts)
         max_chunks = min(MAX_WINDOW_CHUNKS, info.limits.max_stream_requests or MAX_WINDOW_CHUNKS)
-        yield from stream_script(StreamWindow(context, options, budget, max_chunks))
+        window = StreamWindow(context, options, budget, max_chunks, self.knowledge.note)
+        yield from stream_script(window)
 
     def similarity(self, a: object, b: object, keywords: Keywords) -> Script[Scores | Rankings]:
         """`similarity`: scores (n, m), pairs (n,), or rankings (n, k)."""
         options = parse_options(SimilarityOptions, keywords)
         sides = check_side(a, "a"), check_side(b, "b")
         check_sides(*sides, pairs=options.pairs)
-        return self._similarity(sides, options)
+        return self._run(options, lambda context: self._similarity(context, sides, options))
 
     def _similarity(
-        self, sides: tuple[Side, Side], options: SimilarityOptions
+        self, context: CallContext, sides: tuple[Side, Side], options: SimilarityOptions
     ) -> Script[Scores | Rankings]:
         empty = empty_scores(*sides, options)
         if empty is not None:
             return empty
-        context = self._context(options)
-        info = yield from self._known_info(context)
-        bounds = self._bounds(info, options.model)
+        info, model = yield from self.knowledge.find(context, options.model)
+        bounds = self._bounds(info, model)
         return (yield from compare(context, sides, options, bounds))
 
     def search(
@@ -159,7 +160,8 @@ class Core:
         options = parse_options(SearchOptions, keywords)
         sides = check_side(queries, "queries"), _documents_side(documents)
         check_sides(*sides, pairs=False)
-        return self._search(*sides, options)
+        # Documents that were pulled are gone: no second try here.
+        return self.knowledge.forget_on_error(self._search(*sides, options))
 
     def _search(
         self, queries: Side, documents: Side, options: SearchOptions
@@ -167,8 +169,8 @@ class Core:
         if not len(queries):
             return []
         context = self._context(options)
-        info = yield from self._known_info(context)
-        plan = search_plan(queries, options, self._bounds(info, options.model))
+        info, model = yield from self.knowledge.find(context, options.model)
+        plan = search_plan(queries, options, self._bounds(info, model))
         pulled = Documents(documents, pulling=documents.texts is not None)
         return (yield from search(context, plan, pulled))
 
@@ -179,18 +181,23 @@ class Core:
         options = parse_options(TokenizeOptions, keywords)
         single = isinstance(texts, str)
         checked = [check_text(texts, "texts")] if isinstance(texts, str) else check_texts(texts)
-        return self._tokenize(checked, options, single=single)
+        script = self._run(options, lambda context: self._tokenize(context, checked, options))
+        return self._tokenize_texts(script, single=single)
+
+    def _tokenize_texts(
+        self, script: Script[list[TokenizedText]], *, single: bool
+    ) -> Script[TokenizedText | list[TokenizedText]]:
+        found = yield from script
+        return found[0] if single else found
 
     def _tokenize(
-        self, texts: list[str], options: TokenizeOptions, *, single: bool
-    ) -> Script[TokenizedText | list[TokenizedText]]:
+        self, context: CallContext, texts: list[str], options: TokenizeOptions
+    ) -> Script[list[TokenizedText]]:
         if not texts:
             return []
-        context = self._context(options)
-        info = yield from self._known_info(context)
-        budget = self._bounds(info, options.model).budget
-        found = yield from Tokenizing(context, texts, options, budget).run()
-        return found[0] if single else found
+        info, model = yield from self.knowledge.find(context, options.model)
+        budget = self._bounds(info, model).budget
+        return (yield from Tokenizing(context, texts, options, budget).run())
 
     def models(self, keywords: Keywords) -> Script[ServerInfo]:
         """`models`: asks the server each time, and remembers the answer."""
@@ -198,7 +205,7 @@ class Core:
         return self._learn_info(options)
 
     def _learn_info(self, options: CallOptions) -> Script[ServerInfo]:
-        return (yield from self._ask_info(self._context(options)))
+        return (yield from self.knowledge.ask(self._context(options)))
 
     def health(self, service: object, keywords: Keywords) -> Script[str]:
         """`health`: one question, no retries."""
@@ -227,44 +234,22 @@ class Core:
         deadline_s = None if timeout_s is None else self.clock() + timeout_s
         return CallContext(request_id, metadata, self.policy, deadline_s, self.clock)
 
-    def _known_info(self, context: CallContext) -> Script[ServerInfo]:
-        """Return what the server said about itself, asking the first time."""
-        if self.info is not None:
-            return self.info
-        return (yield from self._ask_info(context))
-
-    def _ask_info(self, context: CallContext) -> Script[ServerInfo]:
-        response = yield from exchange(context, LIST_MODELS, pb.ListModelsRequest())
-        self.info = decode_server_info(response)
-        return self.info
+    def _run(self, options: CallOptions, attempt: Callable[[CallContext], Script[T]]) -> Script[T]:
+        """Make a call that can be repeated, where the server turns out to have changed."""
+        context = self._context(options)
+        return (yield from self.knowledge.keep_right(context, lambda: attempt(context)))
 
     def _embed_budget(self, info: ServerInfo, model: ModelInfo, options: EmbedOptions) -> Budget:
         dim = min(model.dim, options.dimensions or model.dim)
         reply_bytes = row_bytes(dim, DTYPES[options.dtype])
         return make_budget(info.limits, model, reply_bytes, self.connection.max_message_bytes)
 
-    def _bounds(self, info: ServerInfo, model_name: str) -> Bounds:
-        model = find_model(info, model_name)
+    def _bounds(self, info: ServerInfo, model: ModelInfo) -> Bounds:
         # Scores and rankings are bounded by max_scores; a row's own part is small.
         budget = make_budget(info.limits, model, 8, self.connection.max_message_bytes)
         scores_that_fit = budget.request_bytes // _SCORE_BYTES
         max_scores = min(info.limits.max_scores or scores_that_fit, scores_that_fit)
         return Bounds(budget, max(1, max_scores))
-
-
-def find_model(info: ServerInfo, name: str) -> ModelInfo:
-    """Return the model of this name, or the default for an empty name.
-
-    Raises:
-        ModelNotFoundError: If the server has none.
-    """
-    for model in info.models:
-        if model.name == name or (not name and model.is_default):
-            return model
-    if not name:
-        return info.models[0]
-    names = ", ".join(model.name for model in info.models)
-    raise ModelNotFoundError(f"no model {name!r}; the server has {names}")
 
 
 def _documents_side(documents: object) -> Side:

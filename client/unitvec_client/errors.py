@@ -246,6 +246,16 @@ STATUS_TO_ERROR: dict[grpc.StatusCode, type[UnitvecError]] = {
 }
 
 
+# What a request that keeps to the limits, as they were read, cannot meet.
+_LIMIT_REASONS = frozenset({"TOO_MANY_TEXTS", "TEXT_TOO_LARGE", "TOO_MANY_TOKENS"})
+
+
+def tells_of_change(error: UnitvecError) -> bool:
+    """Return whether the server may no longer be what it said it was: other models or limits."""
+    kinds = (ModelNotFoundError, MessageTooLargeError)
+    return isinstance(error, kinds) or error.reason in _LIMIT_REASONS
+
+
 def at_field(error: UnitvecError, field: str) -> UnitvecError:
     """Return the same error about another field, as a caller of many texts counts them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -23,10 +24,12 @@ from unitvec_client.steps import (
     END,
     Call,
     Collect,
+    Drop,
     Emit,
     Finish,
     Invoke,
     Open,
+    Poll,
     Pull,
     Receive,
     Script,
@@ -35,6 +38,9 @@ from unitvec_client.steps import (
     Start,
 )
 
+# How long a source that never awaits may keep the event loop to itself, in seconds. A turn of
+# the loop costs about as much as a text of the source, so not every text is given one.
+_TURN_S = 0.001
 # The details that grpc.aio gives a failed write.
 _WRITE_FAILED = "Internal error from Core"
 
@@ -103,15 +109,18 @@ class _Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
         self._stream: _Stream | None = None
+        self._turned_s = 0.0
         self._actions: dict[type, Callable[[Any], Awaitable[Any]]] = {
             Invoke: self._invoke,
             Start: self._start,
             Collect: self._collect,
+            Drop: self._drop,
             Sleep: self._sleep,
             Open: self._open,
             Send: self._send,
             Finish: self._finish,
             Receive: self._receive,
+            Poll: self._poll,
             Pull: self._pull,
         }
 
@@ -143,6 +152,10 @@ class _Driver:
         except TimeoutError:
             return None
 
+    async def _drop(self, _: Drop) -> None:
+        await _cancel(self._tasks)
+        self._finished = asyncio.Queue()
+
     async def _sleep(self, step: Sleep) -> None:
         await asyncio.sleep(step.delay_s)
 
@@ -166,6 +179,13 @@ class _Driver:
     async def _receive(self, _: Receive) -> Any:
         return await self._opened.receive()
 
+    async def _poll(self, _: Poll) -> Any:
+        now_s = time.monotonic()
+        if now_s - self._turned_s >= _TURN_S:
+            self._turned_s = now_s
+            await asyncio.sleep(0)
+        return self._opened.poll()
+
     async def _pull(self, _: Pull) -> Any:
         if self._pulled is None:
             is_async = isinstance(self._source, AsyncIterable)
@@ -188,6 +208,7 @@ class _Stream:
         multicallable = channel.stream_stream(method.path, method.serialize, method.deserialize)
         self._call = multicallable(timeout=call.timeout_s, metadata=call.metadata)
         self._writer = asyncio.create_task(self._write())
+        self._reading: asyncio.Task[Any] | None = None
 
     async def _write(self) -> None:
         # Where the call has ended, the reader learns why; writing just stops.
@@ -197,6 +218,20 @@ class _Stream:
             await self._call.done_writing()
 
     async def receive(self) -> Any:
+        if self._reading is None:
+            return await self._read()
+        reading, self._reading = self._reading, None
+        return await reading
+
+    def poll(self) -> Any:
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        if not self._reading.done():
+            return None
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    async def _read(self) -> Any:
         message = await _outcome(self._call.read())
         if isinstance(message, Failure) and _lost_its_status(message):
             return replace(message, code=grpc.StatusCode.UNAVAILABLE, message="the stream broke")
@@ -204,7 +239,7 @@ class _Stream:
 
     async def close(self) -> None:
         self._call.cancel()
-        await _cancel([self._writer])
+        await _cancel([self._writer, self._reading] if self._reading else [self._writer])
 
 
 def _lost_its_status(failure: Failure) -> bool:
@@ -220,7 +255,7 @@ def _lost_its_status(failure: Failure) -> bool:
     )
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait for their end, so that none outlives its call."""
     pending = list(tasks)
     for task in pending:

@@ -6,9 +6,11 @@ The core is written once, as generators called scripts. A script yields steps; a
     script  --Invoke-->   driver   unary call        -> reply | Failure
             --Start-->             call in background -> None
             --Collect-->           first to finish   -> (key, reply | Failure) | None in time
+            --Drop-->               all started calls -> None
             --Sleep-->                               -> None
             --Open, Send, Finish-->  bidi stream      -> None
             --Receive-->                             -> reply | Failure | END
+            --Poll-->               never waits      -> the same | None if nothing is there
             --Pull-->              caller's iterable -> item | END
             --Emit-->              to the caller     -> None
             <--result--
@@ -79,6 +81,11 @@ class Collect:
 
 
 @dataclass(frozen=True, slots=True)
+class Drop:
+    """Cancel the started calls; none of them is collected any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """Wait."""
 
@@ -110,6 +117,11 @@ class Receive:
 
 
 @dataclass(frozen=True, slots=True)
+class Poll:
+    """Take the stream's next message if it is there already."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pull:
     """Take the next item from the caller's iterable."""
 
@@ -121,6 +133,6 @@ class Emit:
     item: Any
 
 
-Step = Invoke | Start | Collect | Sleep | Open | Send | Finish | Receive | Pull | Emit
+Step = Invoke | Start | Collect | Drop | Sleep | Open | Send | Finish | Receive | Poll | Pull | Emit
 # What a step sends back depends on the step, which generators cannot say in types.
 Script = Generator[Step, Any, T]

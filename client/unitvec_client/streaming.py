@@ -9,6 +9,7 @@ the window is bounded in texts and in bytes; that bounds memory.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ from unitvec_client.steps import (
     Emit,
     Finish,
     Open,
+    Poll,
     Pull,
     Receive,
     Script,
@@ -62,12 +64,14 @@ class StreamWindow:
         options: What is asked for.
         budget: Of one request.
         max_chunks: Requests in the window.
+        on_refused: Told of each error that becomes an item.
     """
 
     context: CallContext
     options: StreamOptions
     budget: Budget
     max_chunks: int = MAX_WINDOW_CHUNKS
+    on_refused: Callable[[UnitvecError], None] = lambda _: None
     _measure: Measure = field(init=False)
     _forming: _Chunk = field(init=False)
     _waiting: deque[_Chunk] = field(default_factory=deque)
@@ -126,6 +130,8 @@ class StreamWindow:
         self._measure.add(size_bytes)
         self._forming.indices.append(index)
         self._forming.texts.append(text)
+        if not self._measure.fits(0):
+            self._close_forming()  # Full: it can go while the next one is pulled.
         self._sizes_bytes[index] = size_bytes
         self._size_bytes += size_bytes
 
@@ -212,6 +218,7 @@ class StreamWindow:
 
     def _refuse(self, index: int, failure: Failure) -> None:
         error = failure.to_exception(self.context.request_id)
+        self.on_refused(error)
         if failure.text_index is not None:
             error = at_field(error, f"texts[{index}]")
         self._items[index] = StreamItem(index, error=error)
@@ -229,6 +236,9 @@ class StreamWindow:
 def stream_script(window: StreamWindow) -> Script[None]:
     """Pull texts, send requests, emit items, until all are answered.
 
+    Requests go out and items are handed on while texts are still pulled, so that neither the
+    server nor the caller waits for a slow source to fill the window.
+
     Raises:
         UnitvecError: If the stream breaks and must not be opened again.
     """
@@ -237,18 +247,16 @@ def stream_script(window: StreamWindow) -> Script[None]:
     while True:
         while (item := window.take_item()) is not None:
             yield Emit(item)
-        while window.wants_text:
-            text = yield Pull()
-            window.end() if text is END else window.feed(text)
         if window.done:
             break
-        while (request := window.take_request()) is not None:
-            if not opened:
-                yield Open(window.context.call(STREAM_EMBED))
-                opened = True
-            yield Send(request)
-        if window.in_flight:
-            opened = yield from _receive(window, backoff)
+        opened = yield from _send_ready(window, opened=opened)
+        if window.wants_text:
+            text = yield Pull()
+            window.end() if text is END else window.feed(text)
+            if window.in_flight:
+                opened = yield from _take_in(window, backoff, (yield Poll()))
+        elif window.in_flight:
+            opened = yield from _take_in(window, backoff, (yield Receive()))
         else:
             yield Sleep(window.wait_s())
     if opened:
@@ -257,9 +265,20 @@ def stream_script(window: StreamWindow) -> Script[None]:
         yield Receive()
 
 
-def _receive(window: StreamWindow, backoff: Backoff) -> Script[bool]:
-    """Take in one reply; return whether the stream is still open."""
-    outcome: Any = yield Receive()
+def _send_ready(window: StreamWindow, *, opened: bool) -> Script[bool]:
+    """Send what may be sent now; return whether the stream is open."""
+    while (request := window.take_request()) is not None:
+        if not opened:
+            yield Open(window.context.call(STREAM_EMBED))
+            opened = True
+        yield Send(request)
+    return opened
+
+
+def _take_in(window: StreamWindow, backoff: Backoff, outcome: Any) -> Script[bool]:
+    """Take in one reply, or None for none yet; return whether the stream is still open."""
+    if outcome is None:
+        return True
     if isinstance(outcome, Failure):
         yield Sleep(window.context.delay_s(backoff, outcome))
         window.resend_unanswered()

@@ -82,6 +82,7 @@ class FakeServicer(pb_grpc.EmbeddingServiceServicer):
         self.item_errors: deque[pb.Error] = deque()
         self.break_after: deque[int] = deque()
         self.end_after: int | None = None
+        self.refuse_count_with = "BAD_COUNT"
         self.reverse_replies = False
         self.truncate_at_tokens = 6
         self.mangle: Callable[[Any], None] = lambda _: None
@@ -107,7 +108,7 @@ class FakeServicer(pb_grpc.EmbeddingServiceServicer):
 
     def _check(self, texts: Any) -> pb.Error | None:
         if not 1 <= len(texts) <= self.limits.max_texts_per_request:
-            return pb.Error(code=3, reason="BAD_COUNT", message=f"{len(texts)} texts")
+            return pb.Error(code=3, reason=self.refuse_count_with, message=f"{len(texts)} texts")
         for i, text in enumerate(texts):
             if BAD in text or len(text.encode()) > self.limits.max_text_bytes:
                 name = f"texts[{i}]"

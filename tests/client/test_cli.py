@@ -23,6 +23,7 @@ from unitvec_client.cli import main
 from unitvec_client.cli_input import Feed, Line, TextSource
 from unitvec_client.cli_output import NpyWriter, clip
 from unitvec_client.cli_progress import Progress
+from unitvec_protos.v1 import embedding_pb2 as pb
 
 BAD = "<bad>"
 
@@ -319,3 +320,47 @@ def test_progress_shows_on_a_terminal_only_and_is_cleared(is_terminal: bool) -> 
 def test_clip_keeps_a_cell_on_one_line() -> None:
     assert clip("a\n b\t\x00c") == "a b ·c"
     assert clip("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_output_goes_through_a_link(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    assert run("embed", "a", "-f", "jsonl", "-o", tmp_path / "link") == 0
+    assert (tmp_path / "link").is_symlink()
+    assert len(records((tmp_path / "real").read_text())) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_output_to_a_pipe_is_written_into_it(run: Any, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert run("embed", "a", "-f", "jsonl", "-o", pipe) == 0
+    assert pipe.is_fifo()
+    reader.join(10)
+    assert len(records(read[0])) == 1
+
+
+def test_output_that_cannot_be_written_is_a_usage_error(
+    run: Any, fake: Any, capsys: Any, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    (tmp_path / "circle").symlink_to("circle")
+    for target in (tmp_path, tmp_path / "pipe.npy"):
+        assert run("embed", "a", "-o", target) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert run("embed", "a", "-o", tmp_path / "circle") == 2
+    assert (tmp_path / "pipe.npy").is_fifo()
+    assert not fake.servicer.calls("StreamEmbed")
+
+
+def test_refused_flag_is_said_once(run: Any, fake: Any, capsys: Any) -> None:
+    error = pb.Error(code=3, field="options.prompt_name", message="no prompt 'nope'")
+    fake.servicer.item_errors.append(error)
+    assert run("embed", "a", "b", "c", "d", "--prompt-name", "nope") == 4
+    captured = capsys.readouterr()
+    assert captured.err.startswith("unitvec: no prompt 'nope'")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 import unitvec_client as uv
+from unitvec_client import blocking, nonblocking
+from unitvec_client.methods import STREAM_EMBED
+from unitvec_client.steps import END, Call, Finish, Open, Poll, Receive, Script, Send, Sleep
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 BAD = "<bad>"
@@ -99,3 +104,57 @@ def test_error_in_the_callers_iterable_reaches_the_caller(client: Any) -> None:
 def test_empty_stream(client: Any, fake: Any) -> None:
     assert list(client.embed_stream([])) == []
     assert not fake.servicer.calls("StreamEmbed")
+
+
+class Gated:
+    """Two texts, and a third when the server has the first two; for loops of both kinds."""
+
+    def __init__(self, arrived: threading.Event) -> None:
+        self._arrived = arrived
+
+    def __iter__(self) -> Iterator[str]:
+        yield from WORDS[:2]
+        yield WORDS[2] if self._arrived.wait(10) else BAD
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        for text in WORDS[:2]:
+            yield text
+        yield WORDS[2] if await asyncio.to_thread(self._arrived.wait, 10) else BAD
+
+
+def test_full_chunk_is_sent_while_the_source_is_slow(client: Any, fake: Any) -> None:
+    arrived = threading.Event()
+    fake.servicer.before_reply = arrived.set
+    items = list(client.embed_stream(Gated(arrived), chunk_texts=2))
+    assert [item.error for item in items] == [None] * 3
+
+
+def polling_script(replies: list[Any]) -> Script[None]:
+    yield Open(Call(STREAM_EMBED, None, 30.0, ()))
+    replies.append((yield Poll()))
+    yield Send(pb.StreamEmbedRequest(id="7", request=pb.EmbedRequest(texts=["a"])))
+    for _ in range(10_000):
+        replies.append((yield Poll()))
+        if replies[-1] is not None:
+            break
+        yield Sleep(0.001)
+    yield Finish()
+    replies.append((yield Receive()))
+
+
+def test_polling_never_waits_and_loses_nothing(fake: Any) -> None:
+    replies: list[Any] = []
+    with grpc.insecure_channel(fake.target) as channel:
+        blocking.run(channel, polling_script(replies))
+    assert (replies[0], replies[-2].id, replies[-1]) == (None, "7", END)
+
+
+def test_polling_never_waits_and_loses_nothing_in_a_loop(fake: Any) -> None:
+    replies: list[Any] = []
+
+    async def run() -> None:
+        async with grpc.aio.insecure_channel(fake.target) as channel:
+            await nonblocking.run(channel, polling_script(replies))
+
+    asyncio.run(run())
+    assert (replies[0], replies[-2].id, replies[-1]) == (None, "7", END)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from unitvec_client import InputTypeError, ProtocolError, RetryPolicy
 from unitvec_client.exchange import CallContext
 from unitvec_client.options import StreamOptions
 from unitvec_client.splitting import Budget
-from unitvec_client.streaming import StreamWindow
+from unitvec_client.steps import Emit, Poll, Pull, Send
+from unitvec_client.streaming import StreamWindow, stream_script
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 
@@ -154,3 +156,25 @@ def test_text_that_is_no_str_raises_and_a_lone_surrogate_is_an_item() -> None:
     assert item is not None
     assert item.error is not None
     assert item.error.field == "texts[0]"
+
+
+def test_script_sends_and_emits_while_it_pulls() -> None:
+    """A server that answers at once, a source that never ends: items come after one chunk."""
+    window = make_window(chunk_texts=3, max_chunks=8)
+    window.options = StreamOptions(dtype="int8")
+    script = stream_script(window)
+    replies: deque[pb.StreamEmbedResponse] = deque()
+    pulls = 0
+    step = next(script)
+    while not isinstance(step, Emit):
+        result: Any = None
+        if isinstance(step, Pull):
+            pulls += 1
+            result = "1"
+        elif isinstance(step, Send):
+            replies.append(answer(step.message))
+        elif isinstance(step, Poll):
+            result = replies.popleft() if replies else None
+        step = script.send(result)
+    assert pulls == 4
+    script.close()
