@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.models import TinyModel, build_tiny_model
+
+# Time is measured by benchmarks: a busy machine must not fail a property.
+settings.register_profile("unitvec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unitvec")
 
 PROMPTS = (("query", "query: "), ("passage", "passage: "))
 
