@@ -96,8 +96,8 @@ def _write_graphs(
     for precision in options.precisions:
         if precision == "int8":
             texts = load_sample()[::_CALIBRATION_STRIDE]
-            prompt = reference.facts.prompts.get(reference.facts.default_prompt_name or "", "")
-            converted = to_int8(body, reference.token_ids(texts, prompt=prompt))
+            ids = reference.token_ids(texts, prompt=reference.facts.default_prompt)
+            converted = to_int8(body, ids)
         elif precision == "fp16":
             converted = to_fp16(body, verbose=options.verbose)
         else:

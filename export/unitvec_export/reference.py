@@ -41,6 +41,11 @@ class Facts:
     prompts: Mapping[str, str]
     default_prompt_name: str | None
 
+    @property
+    def default_prompt(self) -> str:
+        """Text put before each text when no prompt is named; may be empty."""
+        return self.prompts.get(self.default_prompt_name or "", "")
+
 
 class Reference:
     """A loaded sentence-transformers model, fp32 on CPU.

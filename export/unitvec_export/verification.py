@@ -188,8 +188,7 @@ def _open_tokenizer(artifact: Artifact) -> Tokenizer:
 def _make_groups(facts: Facts, texts: Sequence[str]) -> Iterator[Group]:
     full = [" ".join(texts)[: 16 * facts.max_seq_length]]
     extra = full if facts.max_seq_length <= _MAX_FULL_LENGTH_TOKENS else []
-    default = facts.prompts.get(facts.default_prompt_name or "", "")
-    yield Group([*texts, *extra], None, default)
+    yield Group([*texts, *extra], None, facts.default_prompt)
     for name, prompt in facts.prompts.items():
         yield Group(texts[::_PROMPT_STRIDE], name, prompt)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Executor
+from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.engine import Caller, Embedded, Engine, Model
+from unitvec_server.engine import Caller, Embedded, Engine, Model, run_in
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.messages import (
     read_matrix,
@@ -208,8 +207,3 @@ def dimension_mismatch(a: Floats, b: Floats, field: str) -> InvalidRequest:
         reason="DIMENSION_MISMATCH",
         field=field,
     )
-
-
-async def run_in(executor: Executor, work: Callable[[], _T]) -> _T:
-    """Runs work off the loop."""
-    return await asyncio.get_running_loop().run_in_executor(executor, work)

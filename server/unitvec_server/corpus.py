@@ -13,10 +13,9 @@ from unitvec_server.comparison import (
     Side,
     dimension_mismatch,
     read_side,
-    run_in,
     score,
 )
-from unitvec_server.engine import Caller, Engine
+from unitvec_server.engine import Caller, Engine, run_in
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.messages import read_metric, write_usage
 from unitvec_server.similarity import Metric, prepare

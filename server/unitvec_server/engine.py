@@ -10,8 +10,9 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from unitvec_server.errors import InvalidRequest, ModelNotFound
 from unitvec_server.scheduler import Scheduler
 from unitvec_server.tokenizer import Encoding, TokenizedText, Tokenizer, Truncation
 from unitvec_server.vectors import Floats, shape_embeddings
+
+_T = TypeVar("_T")
 
 _TOKENIZED_BYTES = 16  # of a reply, for each token: id, text and two offsets of up to 3 bytes
 _SPECIAL_TOKENS = 2  # most models add a first and a last one; an estimate needs no more
@@ -184,11 +187,12 @@ class Engine:
         with await self._admit(estimate, caller) as ticket:
             started_ns = time.monotonic_ns()
             side = options.truncation or Truncation.END
-            encodings = await self._tokenize(model, texts, prompt, side)
+            encode = functools.partial(model.tokenizer.encode, prompt=prompt, side=side)
+            encodings = await self._in_chunks(encode, texts)
             tokenized_ns = time.monotonic_ns()
-            tokens = sum(len(encoding.input_ids) for encoding in encodings)
-            self._gate.check_size(tokens, bound)
-            ticket.settle(tokens)
+            tokens = [len(encoding.input_ids) for encoding in encodings]
+            self._gate.check_size(sum(tokens), bound)
+            ticket.settle(sum(tokens))
             truncated = [i for i, encoding in enumerate(encodings) if encoding.truncated]
             if truncated and options.truncation is None:
                 raise _too_long(model, encodings[truncated[0]], f"{field}[{truncated[0]}]")
@@ -200,7 +204,7 @@ class Engine:
             )
         return Embedded(
             vectors=await self._shape(model, encoded.vectors, options),
-            tokens=[len(encoding.input_ids) for encoding in encodings],
+            tokens=tokens,
             truncated=truncated,
             tokenize_ns=tokenized_ns - started_ns,
             queue_ns=encoded.queue_ns,
@@ -218,12 +222,8 @@ class Engine:
         prompt = self._prompt(model, prompt_name)
         self.check_texts(texts, field="texts")
         self._check_tokenize_size(texts)
-        loop = asyncio.get_running_loop()
         tokenize = functools.partial(model.tokenizer.tokenize, prompt=prompt, side=side)
-        tokenized: list[TokenizedText] = []
-        for chunk in _chunks(texts):
-            tokenized += await loop.run_in_executor(self.executor, tokenize, chunk)
-        return tokenized
+        return await self._in_chunks(tokenize, texts)
 
     def _check_tokenize_size(self, texts: Sequence[str]) -> None:
         """The reply must fit a message, and each byte may become a token."""
@@ -291,26 +291,30 @@ class Engine:
             return await self._gate.admit_when_free(tokens)
         return self._gate.admit(tokens)
 
-    async def _tokenize(
-        self, model: Model, texts: Sequence[str], prompt: str, side: Truncation
-    ) -> list[Encoding]:
+    async def _in_chunks(
+        self, work: Callable[[Sequence[str]], list[_T]], texts: Sequence[str]
+    ) -> list[_T]:
         """Off the loop, chunk by chunk, so that callers take turns and cancelled calls stop."""
-        loop = asyncio.get_running_loop()
-        encode = functools.partial(model.tokenizer.encode, prompt=prompt, side=side)
-        encodings: list[Encoding] = []
+        results: list[_T] = []
         for chunk in _chunks(texts):
-            encodings += await loop.run_in_executor(self.executor, encode, chunk)
-        return encodings
+            results += await run_in(self.executor, functools.partial(work, chunk))
+        return results
 
     async def _shape(self, model: Model, vectors: Floats, options: EncodeOptions) -> Floats:
         if not options.dimensions and (model.manifest.normalized or not options.normalize):
             return vectors
-        return await asyncio.get_running_loop().run_in_executor(
-            self.executor,
-            lambda: shape_embeddings(
-                vectors, normalize=options.normalize, dimensions=options.dimensions
-            ),
+        shape = functools.partial(
+            shape_embeddings,
+            vectors,
+            normalize=options.normalize,
+            dimensions=options.dimensions,
         )
+        return await run_in(self.executor, shape)
+
+
+async def run_in(executor: Executor, work: Callable[[], _T]) -> _T:
+    """Runs work off the loop."""
+    return await asyncio.get_running_loop().run_in_executor(executor, work)
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -230,14 +230,14 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _run(main_coroutine: object) -> None:
+def _run(main_coroutine: Coroutine[Any, Any, None]) -> None:
     factory = None
     with contextlib.suppress(ImportError):
         import uvloop
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main_coroutine)  # type: ignore[arg-type]
+        runner.run(main_coroutine)
 
 
 if __name__ == "__main__":

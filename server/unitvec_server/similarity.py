@@ -71,17 +71,15 @@ def cross_scores(queries: Floats, documents: Floats, metric: Metric) -> Floats:
 def top_k(queries: Floats, documents: Floats, metric: Metric, k: int) -> Rankings:
     """The best k documents of each query: prepared (Q, D) and (N, D) -> (Q, min(k, N)).
 
-    Queries go in blocks, so memory stays bounded whatever Q is.
+    Takes memory for Q * N scores: callers bound Q.
     """
     k = min(k, len(documents))
     indices = np.empty((len(queries), k), np.int64)
     scores = np.empty((len(queries), k), np.float32)
-    block = max(1, _BLOCK_VALUES // max(1, len(documents)))
-    for start in range(0, len(queries), block):
-        for row, line in enumerate(cross_scores(queries[start : start + block], documents, metric)):
-            best = _best(line if metric.lower_is_closer else -line, k)
-            indices[start + row] = best
-            scores[start + row] = line[best]
+    for row, line in enumerate(cross_scores(queries, documents, metric)):
+        best = _best(line if metric.lower_is_closer else -line, k)
+        indices[row] = best
+        scores[row] = line[best]
     return Rankings(indices, scores)
 
 

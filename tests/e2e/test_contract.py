@@ -311,6 +311,20 @@ class TestSimilarity:
         order = np.argsort(scores if distance else -scores, axis=1)[:, :2]
         assert [list(ranking.indices) for ranking in reply.rankings] == order.tolist()
 
+    def test_top_k_over_several_blocks_of_queries(self, minilm_server: Server) -> None:
+        """More comparisons than are done in one go: rankings come whole and in query order."""
+        random = np.random.default_rng(3)
+        queries = random.normal(size=(2500, 4)).astype(np.float32)
+        documents = random.normal(size=(1000, 4)).astype(np.float32)
+        cross = pb.CrossComparison(
+            queries=vectors_operand(queries), documents=vectors_operand(documents), top_k=1
+        )
+        reply = minilm_server.stub.Similarity(
+            pb.SimilarityRequest(metric=pb.METRIC_DOT, cross=cross)
+        )
+        best = (queries.astype(float) @ documents.T.astype(float)).argmax(axis=1)
+        assert [ranking.indices[0] for ranking in reply.rankings] == best.tolist()
+
     def test_texts_with_texts(self, minilm_server: Server, embedded: np.ndarray) -> None:
         cross = pb.CrossComparison(
             queries=texts_operand("a cat"), documents=texts_operand("a kitten", "a bank loan")
