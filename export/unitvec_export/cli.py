@@ -90,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_precisions,
         default=("fp32",),
         metavar="P,...",
-        help="graphs to write: fp32, int8, fp16 (for CUDA); fp32 is always among them",
+        help="graphs to write: fp32, int8, int8-static (for OpenVINO), fp16 (for CUDA); "
+        "fp32 is always among them",
     )
     add(
         "--opset",

@@ -15,6 +15,7 @@ from unitvec_export.int8 import to_int8
 from unitvec_export.progress import Progress
 from unitvec_export.reference import Reference, load_reference
 from unitvec_export.source import Request, Source, resolve_source
+from unitvec_export.static_int8 import to_static_int8
 from unitvec_export.verification import Verification, load_sample
 from unitvec_export.writer import TOKENIZER_FILE, graph_file, staged
 from unitvec_server.artifact import (
@@ -28,7 +29,7 @@ from unitvec_server.artifact import (
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
 # int8 is calibrated on each so many-th text of the sample and measured on all.
-_CALIBRATION_STRIDE = 4
+_CALIBRATION_STRIDE = 2
 STEPS = 6
 
 
@@ -95,14 +96,20 @@ def _write_graphs(
 ) -> None:
     for precision in options.precisions:
         if precision == "int8":
-            texts = load_sample()[::_CALIBRATION_STRIDE]
-            ids = reference.token_ids(texts, prompt=reference.facts.default_prompt)
-            converted = to_int8(body, ids)
+            converted = to_int8(body, _calibration(reference))
+        elif precision == "int8-static":
+            converted = to_static_int8(body, _calibration(reference))
         elif precision == "fp16":
             converted = to_fp16(body, verbose=options.verbose)
         else:
             converted = body
         onnx.save(finish(converted, reference.facts), str(stage / graph_file(precision)))
+
+
+def _calibration(reference: Reference) -> list[list[int]]:
+    """Token ids of the texts that int8 is calibrated on."""
+    texts = load_sample()[::_CALIBRATION_STRIDE]
+    return reference.token_ids(texts, prompt=reference.facts.default_prompt)
 
 
 def _write_manifest(

@@ -2,6 +2,7 @@
 
 optimum's graph           input_ids, attention_mask[, token_type_ids] -> token vectors (B, S, H)
 trim                      keeps the token vectors only; token_type_ids become zeros
+simplify                  the same function in fewer, cheaper nodes
 (quantization)            the body may change its precision here
 finish                    + pooling (+ L2 normalization), always float32 -> embeddings (B, D)
 """
@@ -21,6 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from unitvec_export.errors import ExportError, InputError, first_line
 from unitvec_export.noise import muted
 from unitvec_export.reference import Facts, Reference
+from unitvec_export.simplify import simplify
+from unitvec_export.wiring import read_by
 
 DEFAULT_OPSET = 18
 # 17 is the first with LayerNormalization as one node, 20 the last that torch's tracer writes.
@@ -48,7 +51,7 @@ def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> o
     with tempfile.TemporaryDirectory(prefix="unitvec-export-") as folder:
         _run_optimum(reference.transformer, Path(folder), opset=opset, verbose=verbose)
         model = onnx.load(str(Path(folder) / "model.onnx"))
-    return trim(model)
+    return simplify(trim(model))
 
 
 def trim(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -156,19 +159,10 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             kept.append(node)
-            needed.update(_node_inputs(node))
+            needed.update(read_by(node))
     _assign(graph.node, reversed(kept))
     _assign(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
     _assign(graph.input, [value for value in graph.input if value.name in needed])
-
-
-def _node_inputs(node: onnx.NodeProto) -> Iterable[str]:
-    """Names a node reads, those of its subgraphs included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _node_inputs(inner)
 
 
 def _assign(repeated: Any, items: Iterable[Any]) -> None:

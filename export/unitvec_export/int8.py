@@ -1,40 +1,54 @@
 """fp32 body -> int8 body whose vectors do not depend on what a text is batched with.
 
-Each product of activations with constant weights, X (T, K) @ W (K, N), becomes
+Each product of smoothed activations with constant weights (see `quantization`) becomes
 
-    s (K,)      = max|X_k| ** a / max|W_k| ** (1 - a)        measured at export
-    X' = X / s, W' = s * W                                   the same product, X' flatter
-    r (T,)      = max over k of |X'| / 127                   for each token, at run time
-    Xq = round(X' / r) + 128                                 uint8
-    Wq = round(W' / c), c (N,) = max over k of |W'| / 127    int8, at export
-    X @ W      ~= r * c * (Xq - 128) @ Wq
+    Xq = round(X' / r) + 128                            uint8
+    Wq = round(W' / c)                                  int8, c (N,) at export
+    X @ W ~= r * c * (Xq - 128) @ Wq
 
-Smoothing is that of SmoothQuant (Xiao et al., ICML 2023). Stock dynamic quantization takes one
-r over the whole padded batch instead, so that a text's vector changes with its company; with
-one for each token (row) it cannot, and is closer as well: on the bundled sample all-MiniLM-L6-v2
-reaches cosine 0.9989 on average and 0.9962 at least, the stock recipe 0.9928 and 0.969.
+where r is
+
+    static      one number, measured at export: the fastest, as it and the bias become part of
+                the product. For what comes from a LayerNorm, which bounds its range, and only
+                where the product then errs by little
+    per token   (T,) = max over k of |X'| / 127, taken at run time: for all else
+
+Stock dynamic quantization takes one r over the whole padded batch instead, so that a text's
+vector changes with its company; with either of these it cannot, and is closer as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-Floats = npt.NDArray[np.float32]
+from unitvec_export.quantization import (
+    Activations,
+    Floats,
+    Product,
+    find_products,
+    measure_activations,
+    quantize_weights,
+    smoothing,
+)
+from unitvec_export.wiring import Wiring
 
-# a: 0.5 in the paper. Of 0.4 to 0.7, 0.65 has the best lowest cosine on all-MiniLM-L6-v2.
-_SMOOTHING = 0.65
+# Exponents of smoothing, for the best lowest and mean cosines on all-MiniLM-L6-v2. One scale
+# for all tokens wants flatter activations, even if that makes the weights less flat.
+_STATIC_SMOOTHING = 0.8
+_TOKEN_SMOOTHING = 0.65
+_MAX_STATIC_ERROR = 5e-4
+"""Energy of a static product's error, relative to the product's, at most. The inputs of
+all-MiniLM-L6-v2 that come from a LayerNorm err by less than 2.5e-4, others by up to 1e-2."""
+
 _LEVELS = 127
 _ZERO_POINT = 128
 _CONTRIB = "com.microsoft"
-# Products of smaller weights gain nothing and lose precision.
-_MIN_WEIGHTS = 1024
 
 
 def to_int8(body: onnx.ModelProto, token_ids: Sequence[Sequence[int]]) -> onnx.ModelProto:
@@ -46,115 +60,105 @@ def to_int8(body: onnx.ModelProto, token_ids: Sequence[Sequence[int]]) -> onnx.M
     """
     model = onnx.ModelProto()
     model.CopyFrom(body)
-    products = _find_products(model.graph)
-    peaks = measure_peaks(body, sorted({product.input for product in products}), token_ids)
-    _Rewriter(model.graph, products, peaks).rewrite()
+    wiring = Wiring(model)
+    inputs = find_products(wiring)
+    if not inputs:
+        return model
+    measured = measure_activations(body, list(inputs), token_ids)
+    _Rewriter(wiring).rewrite(
+        {
+            name: choose_recipe(wiring, name, measured[name], products)
+            for name, products in inputs.items()
+        },
+        inputs,
+    )
+    wiring.write()
     if all(opset.domain != _CONTRIB for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
     return model
 
 
-def measure_peaks(
-    body: onnx.ModelProto, names: Sequence[str], token_ids: Sequence[Sequence[int]]
-) -> Mapping[str, Floats]:
-    """Largest magnitude of each channel (K,) of the named values, over all tokens of all texts."""
-    import onnxruntime as ort
-
-    model = onnx.ModelProto()
-    model.CopyFrom(body)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options)
-    peaks: dict[str, Floats] = {}
-    for ids in token_ids:
-        row = np.array([ids], np.int64)  # (1, S): no padding to be measured
-        feed = {"input_ids": row, "attention_mask": np.ones_like(row)}
-        for name, value in zip(names, session.run(None, feed), strict=True):
-            peak = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0)
-            peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
-    return peaks
-
-
 @dataclasses.dataclass(frozen=True)
-class _Product:
-    """One MatMul with constant weights."""
+class Recipe:
+    """How an input is quantized.
 
-    node: onnx.NodeProto
-    input: str
-    weights: Floats  # (K, N)
+    Attributes:
+        smoothing: (K,).
+        step: r if static, None if taken for each token.
+    """
+
+    smoothing: Floats
+    step: float | None
 
 
-def _find_products(graph: onnx.GraphProto) -> list[_Product]:
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    products = []
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants:
-            weights = numpy_helper.to_array(constants[node.input[1]])
-            if weights.ndim == 2 and weights.size >= _MIN_WEIGHTS:
-                products.append(_Product(node, node.input[0], weights))
-    return products
+def choose_recipe(
+    wiring: Wiring, name: str, measured: Activations, products: Sequence[Product]
+) -> Recipe:
+    """Static where that is close enough, else per token."""
+    weights = np.concatenate([product.weights for product in products], axis=1)  # (K, all N)
+    maker = wiring.producer(name)
+    if maker is not None and maker.op_type == "LayerNormalization":
+        factors = smoothing(measured.peaks, weights, _STATIC_SMOOTHING)
+        step = max(float((measured.peaks / factors).max()) / _LEVELS, 1e-12)
+        if _error(measured, weights, factors, step) <= _MAX_STATIC_ERROR:
+            return Recipe(factors, step)
+    return Recipe(smoothing(measured.peaks, weights, _TOKEN_SMOOTHING), None)
+
+
+def _error(measured: Activations, weights: Floats, factors: Floats, step: float) -> float:
+    """Energy of a static product's error, relative to the product's."""
+    quantized, scales = quantize_weights(weights * factors[:, None])
+    rows = np.clip(np.rint(measured.rows / factors / step), -_ZERO_POINT, _LEVELS) * step
+    exact = measured.rows @ weights
+    energy = max(float(np.square(exact).mean()), 1e-12)
+    return float(np.square(rows @ (quantized * scales) - exact).mean()) / energy
 
 
 class _Rewriter:
     """Replaces products in a graph by quantized ones."""
 
-    def __init__(
-        self, graph: onnx.GraphProto, products: Sequence[_Product], peaks: Mapping[str, Floats]
-    ) -> None:
-        self._graph = graph
-        self._products = {product.node.output[0]: product for product in products}
-        self._smoothing = {
-            name: _smoothing(peaks[name], [p.weights for p in products if p.input == name])
-            for name in peaks
-        }
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, npt.NDArray[Any]] = {}
-        self._quantized: set[str] = set()
+        self._replaced: set[str] = set()  # outputs that have a new maker
 
-    def rewrite(self) -> None:
-        """Changes the graph."""
+    def rewrite(self, recipes: dict[str, Recipe], inputs: dict[str, list[Product]]) -> None:
+        """Changes the nodes."""
         self._add_shared()
-        for node in self._graph.node:
-            product = self._products.get(node.output[0])
+        products = {p.node.output[0]: p for group in inputs.values() for p in group}
+        quantized: set[str] = set()
+        for node in self._wiring.nodes:
+            product = products.get(node.output[0])
             if product is None:
-                self._nodes.append(node)
+                if node.output[0] not in self._replaced:
+                    self._nodes.append(node)
                 continue
-            if product.input not in self._quantized:
-                self._quantize_input(product.input, len(product.weights))
-            self._multiply(product)
-        nodes = [*self._nodes]
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
-        used = {name for node in nodes for name in node.input}
-        kept = [tensor for tensor in self._graph.initializer if tensor.name in used]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
-        for name, array in self._constants.items():
-            self._graph.initializer.append(numpy_helper.from_array(array, name))
+            name = node.input[0]
+            recipe = recipes[name]
+            if name not in quantized:
+                quantized.add(name)
+                self._quantize(name, recipe)
+            self._multiply(product, recipe)
+        self._wiring.nodes = self._nodes
 
     def _add_shared(self) -> None:
-        """What all products need: B and S, and a zero point for each of the T = B * S tokens."""
-        self._constants |= {
-            "int8/level": np.array(1 / _LEVELS, np.float32),
-            "int8/min_scale": np.array(1e-12, np.float32),
-            "int8/one": np.array(1, np.float32),
-            "int8/zero_point": np.array(_ZERO_POINT, np.uint8),
-            "int8/last_axis": np.array([-1], np.int64),
-            "int8/flat": np.array([-1], np.int64),
-        }
-        self._node("Shape", ["input_ids"], "int8/batch_and_sequence")
-        self._node("Size", ["input_ids"], "int8/size")
-        self._node("Reshape", ["int8/size", "int8/flat"], "int8/tokens")
-        self._node("Expand", ["int8/zero_point", "int8/tokens"], "int8/zero_points")  # (T,)
+        self._constant("int8/level", 1 / _LEVELS, np.float32)
+        self._constant("int8/min_scale", 1e-12, np.float32)
+        self._constant("int8/one", 1, np.float32)
+        self._constant("int8/zero_point", _ZERO_POINT, np.uint8)
+        self._constant("int8/last_axis", [-1], np.int64)
 
-    def _quantize_input(self, name: str, width: int) -> None:
-        """X (B, S, K) -> Xq (T, K) uint8 and r (T, 1)."""
+    def _quantize(self, name: str, recipe: Recipe) -> None:
+        """X (..., K) -> Xq of the same shape and r, (1,) or (T, 1)."""
         at = f"int8/{name}"
-        self._quantized.add(name)
-        self._constants[f"{at}/smoothing"] = (1 / self._smoothing[name]).astype(np.float32)
-        self._constants[f"{at}/shape"] = np.array([-1, width], np.int64)
+        self._constant(f"{at}/smoothing", 1 / recipe.smoothing, np.float32)
+        if recipe.step is not None:
+            self._constant(f"{at}/scale", recipe.step, np.float32)
+            self._node("Mul", [name, f"{at}/smoothing"], f"{at}/smooth")
+            operands = [f"{at}/smooth", f"{at}/scale", "int8/zero_point"]
+            self._node("QuantizeLinear", operands, f"{at}/quantized")
+            return
+        self._constant(f"{at}/shape", [-1, len(recipe.smoothing)], np.int64)
         self._node("Reshape", [name, f"{at}/shape"], f"{at}/rows")  # (T, K)
         self._node("Mul", [f"{at}/rows", f"{at}/smoothing"], f"{at}/smooth")
         self._node("Abs", [f"{at}/smooth"], f"{at}/magnitudes")
@@ -162,40 +166,58 @@ class _Rewriter:
         self._node("ReduceMax", peak, f"{at}/peaks", keepdims=1)  # (T, 1)
         self._node("Mul", [f"{at}/peaks", "int8/level"], f"{at}/steps")
         self._node("Max", [f"{at}/steps", "int8/min_scale"], f"{at}/scale")
-        self._node("Reshape", [f"{at}/scale", "int8/flat"], f"{at}/scales")  # (T,)
-        quantize = [f"{at}/smooth", f"{at}/scales", "int8/zero_points"]
+        self._node("Reshape", [f"{at}/scale", "int8/last_axis"], f"{at}/scales")  # (T,)
+        self._node("Shape", [f"{at}/scales"], f"{at}/tokens")
+        self._node("Expand", ["int8/zero_point", f"{at}/tokens"], f"{at}/zero_points")
+        quantize = [f"{at}/smooth", f"{at}/scales", f"{at}/zero_points"]
         self._node("QuantizeLinear", quantize, f"{at}/quantized", axis=0)
 
-    def _multiply(self, product: _Product) -> None:
-        """Xq, r -> r * c * (Xq - 128) @ Wq as (B, S, N)."""
-        at, output = f"int8/{product.input}", product.node.output[0]
-        here, width = f"int8/{output}", product.weights.shape[1]
-        smooth = product.weights * self._smoothing[product.input][:, None]
-        scales = np.maximum(np.abs(smooth).max(axis=0) / _LEVELS, 1e-12).astype(np.float32)
-        self._constants[f"{here}/weights"] = np.rint(smooth / scales).astype(np.int8)
-        self._constants[f"{here}/scales"] = scales
-        self._constants[f"int8/width_{width}"] = np.array([width], np.int64)
-        operands = [f"{at}/quantized", f"{here}/weights", "int8/one", f"{here}/scales"]
-        self._node(
-            "MatMulIntegerToFloat", [*operands, "int8/zero_point"], f"{here}/raw", domain=_CONTRIB
-        )
-        self._node("Mul", [f"{here}/raw", f"{at}/scale"], f"{here}/rows")  # (T, N)
-        shape = f"int8/shape_{width}"
-        if shape not in self._quantized:
-            self._quantized.add(shape)
-            parts = ["int8/batch_and_sequence", f"int8/width_{width}"]
-            self._node("Concat", parts, shape, axis=0)
-        self._node("Reshape", [f"{here}/rows", shape], output)
+    def _multiply(self, product: Product, recipe: Recipe) -> None:
+        """Xq, r -> r * c * (Xq - 128) @ Wq, with the bias if that can be part of it."""
+        at, output = f"int8/{product.node.input[0]}", product.node.output[0]
+        here = f"int8/{output}"
+        weights, scales = quantize_weights(product.weights * recipe.smoothing[:, None])
+        self._constant(f"{here}/weights", weights, np.int8)
+        self._constant(f"{here}/scales", scales, np.float32)
+        step = f"{at}/scale" if recipe.step is not None else "int8/one"
+        operands = [f"{at}/quantized", f"{here}/weights", step, f"{here}/scales", "int8/zero_point"]
+        if recipe.step is None:
+            self._node("MatMulIntegerToFloat", operands, f"{here}/raw", domain=_CONTRIB)
+            self._node("Mul", [f"{here}/raw", f"{at}/scale"], f"{here}/rows")  # (T, N)
+            self._restore(product, f"{here}/rows")
+            return
+        added, bias = self._bias(output)
+        operands += ["", bias] if bias else []
+        self._replaced.add(added)
+        self._node("MatMulIntegerToFloat", operands, added, domain=_CONTRIB)
+
+    def _bias(self, output: str) -> tuple[str, str]:
+        """The name of a product with its bias added and that of the bias; else itself and none."""
+        add = self._wiring.only_consumer(output)
+        if add is None or add.op_type != "Add":
+            return output, ""
+        for name in add.input:
+            value = self._wiring.constant(name)
+            if value is not None and value.ndim == 1:
+                return add.output[0], name
+        return output, ""
+
+    def _restore(self, product: Product, rows: str) -> None:
+        """Rows (T, N) in the shape of the product."""
+        output = product.node.output[0]
+        dims = self._wiring.dims(output) or ()
+        if len(dims) == 2:
+            self._node("Identity", [rows], output)
+            return
+        shape = f"int8/{output}/shape"
+        self._constant(f"{shape}/width", [product.weights.shape[1]], np.int64)
+        self._node("Shape", [product.node.input[0]], f"{shape}/input", end=-1)
+        self._node("Concat", [f"{shape}/input", f"{shape}/width"], shape, axis=0)
+        self._node("Reshape", [rows, shape], output)
+
+    def _constant(self, name: str, value: Any, dtype: Any) -> None:
+        self._wiring.add_constant(name, np.asarray(value, dtype))
 
     def _node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
         name = f"int8/{op}_{output}"
         self._nodes.append(helper.make_node(op, inputs, [output], name=name, **attributes))
-
-
-def _smoothing(peaks: Floats, weights: Sequence[Floats]) -> Floats:
-    """S (K,) for an input and all the weights that it meets."""
-    rows = np.abs(np.concatenate(weights, axis=1)).max(axis=1)  # (K,)
-    # A channel that was never active, or has no weight, is left alone.
-    usable = (peaks > 1e-8) & (rows > 1e-8)
-    x, w = np.where(usable, peaks, 1), np.where(usable, rows, 1)
-    return (x**_SMOOTHING / w ** (1 - _SMOOTHING)).astype(np.float32)

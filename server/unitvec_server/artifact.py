@@ -23,7 +23,7 @@ from unitvec_server.errors import ArtifactError
 FORMAT = "unitvec-artifact"
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
-PRECISIONS = ("fp32", "int8", "fp16")
+PRECISIONS = ("fp32", "int8", "int8-static", "fp16")
 
 Pooling = Literal["mean", "cls"]
 

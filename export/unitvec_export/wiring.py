@@ -1,0 +1,167 @@
+"""Who makes and who reads each value of an ONNX graph, kept true while nodes change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+Dims = tuple[int | str, ...]
+"""A shape: known sizes as integers, others by the name of the dimension."""
+
+_ROOT = "unitvec/"
+
+
+class Wiring:
+    """A view of a model's graph to rewrite it by. Changes reach the graph with `write`.
+
+    Args:
+        model: Its constants become initializers; otherwise changed by `write` only.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._graph = model.graph
+        self._constants = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self.nodes = [node for node in model.graph.node if not self._take_constant(node)]
+        self._dims = _infer_dims(model)
+        self.outputs = {value.name for value in model.graph.output}
+
+    def _take_constant(self, node: onnx.NodeProto) -> bool:
+        if node.op_type != "Constant":
+            return False
+        values = {attribute.name: attribute for attribute in node.attribute}
+        if "value" not in values:
+            return False
+        self._constants[node.output[0]] = numpy_helper.to_array(values["value"].t)
+        return True
+
+    def constant(self, name: str) -> npt.NDArray[Any] | None:
+        """The value of a name that never changes."""
+        return self._constants.get(name)
+
+    def add_constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        """Adds or replaces a constant; returns its name."""
+        self._constants[name] = value
+        return name
+
+    def dims(self, name: str) -> Dims | None:
+        """Shape of a value, if it can be inferred."""
+        return self._dims.get(name)
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes a value."""
+        return next((node for node in self.nodes if name in node.output), None)
+
+    def consumers(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that read a value."""
+        return [node for node in self.nodes if name in read_by(node)]
+
+    def only_consumer(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads a value; None if more do, or the graph returns it.
+
+        Who asks for its shape only does not count.
+        """
+        consumers = [node for node in self.consumers(name) if node.op_type != "Shape"]
+        return consumers[0] if len(consumers) == 1 and name not in self.outputs else None
+
+    def redirect(self, old: str, new: str) -> None:
+        """Lets all that read `old` read `new`."""
+        for node in self.nodes:
+            for index, name in enumerate(node.input):
+                if name == old:
+                    node.input[index] = new
+
+    def write(self) -> None:
+        """Puts nodes and constants into the graph, without those that nothing needs."""
+        needed = set(self.outputs)
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed.update(read_by(node))
+        _assign(self._graph.node, reversed(kept))
+        _assign(
+            self._graph.initializer,
+            [
+                numpy_helper.from_array(np.asarray(value, order="C"), name)
+                for name, value in self._constants.items()
+                if name in needed
+            ],
+        )
+        del self._graph.value_info[:]
+
+
+def new_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    """A node named after what it makes."""
+    return helper.make_node(op, list(inputs), [output], name=f"{_ROOT}{op}_{output}", **attributes)
+
+
+def read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """Names a node reads, those of its subgraphs included."""
+    yield from node.input
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            yield from read_by(inner)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Branches and loop bodies of a node."""
+    for part in node.attribute:
+        if part.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+            yield from (part.g, *part.graphs)
+
+
+def splits_heads(wiring: Wiring, node: onnx.NodeProto) -> bool:
+    """Whether it reshapes (B, S, K) -> (B, S, heads, d): each channel stays one of each token."""
+    if node.op_type != "Reshape":
+        return False
+    before, after = wiring.dims(node.input[0]), wiring.dims(node.output[0])
+    if before is None or after is None or (len(before), len(after)) != (3, 4):
+        return False
+    width, heads, size = before[2], after[2], after[3]
+    if not (isinstance(width, int) and isinstance(heads, int) and isinstance(size, int)):
+        return False
+    return before[0] == after[0] and heads * size == width
+
+
+def is_linear(wiring: Wiring, node: onnx.NodeProto) -> bool:
+    """Whether a MatMul multiplies by a constant matrix."""
+    weights = wiring.constant(node.input[1])
+    return weights is not None and weights.ndim == 2
+
+
+def attribute(node: onnx.NodeProto, name: str) -> Any:
+    """The value of a node's attribute; -1, the default of axes, if it has none of this name."""
+    found = [onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name]
+    return found[0] if found else -1
+
+
+def _infer_dims(model: onnx.ModelProto) -> dict[str, Dims]:
+    # onnx's own inference loses the names of dimensions at every reshape.
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    try:
+        inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+    except Exception:  # noqa: BLE001 - it raises bare classes on graphs it does not understand
+        inferred = None
+    graph = (inferred or onnx.shape_inference.infer_shapes(model, data_prop=True)).graph
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in (*graph.value_info, *graph.input, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def _assign(repeated: Any, items: Iterable[Any]) -> None:
+    kept = list(items)
+    del repeated[:]
+    repeated.extend(kept)
