@@ -18,7 +18,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 STUBS := protos/unitvec_protos/v1
 PACKAGES := protos server client export loadtest bench
 
-.PHONY: help install export serve test lint format bench loadtest protos protos-check wheel-check clean
+.PHONY: help install export serve test lint format bench loadtest chaos protos protos-check lock audit sbom clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,13 @@ bench: $(VENV)/.dev  ## Measure speed and quality beside peers; options in ARGS
 	$(BIN)/unitvec-export $(MODEL) --out artifacts/bench --precision fp32,int8
 	$(BIN)/python -m bench run --artifact artifacts/bench $(ARGS)
 
+chaos: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Inject faults, soak and fuzz for about 40 minutes; options in ARGS
+	$(PIP) --editable '.[chaos]'
+	$(BIN)/python -m tests.chaos run --artifact $(ARTIFACT) --json chaos.json $(ARGS)
+	$(BIN)/python -m tests.chaos soak --artifact $(ARTIFACT) --minutes 20 --json soak.json
+	$(BIN)/python -m tests.chaos fuzz --cases 100000 --json fuzz.json
+	$(BIN)/python -m tests.chaos.decoding_target -max_total_time=60
+
 # The virtual path makes the generated imports absolute.
 define GENERATE
 $(BIN)/python -m grpc_tools.protoc -Iunitvec_protos/v1=protos/unitvec/v1 \
@@ -90,6 +97,30 @@ protos-check: $(VENV)/.dev
 	diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/unitvec_protos/v1" $(STUBS) \
 	|| { echo "generated stubs are stale: run make protos"; exit 1; }
 
+# What the image is built of, its list of parts, and what is known against them.
+$(VENV)/.supply: constraints.txt | $(BIN)/python
+	$(PIP) uv pip-audit cyclonedx-bom
+	@touch $@
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--constraint constraints.txt --custom-compile-command 'make lock' pyproject.toml
+
+lock: $(VENV)/.supply  ## Pin the image's packages by hash; add ARGS=--upgrade for the newest
+	$(LOCK) --extra server --output-file deploy/requirements-server.txt $(ARGS)
+	echo 'hatchling>=1.27' | $(LOCK) - --extra export --output-file deploy/requirements-export.txt $(ARGS)
+
+audit: $(VENV)/.supply  ## Look for known vulnerabilities in the image's packages
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement deploy/requirements-server.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement deploy/requirements-export.txt
+
+sbom: $(VENV)/.supply  ## Write the image's bill of materials (CycloneDX) to dist/unitvec.cdx.json
+	$(PYTHON) -m venv --clear --without-pip build/image
+	$(BIN)/pip --quiet --python build/image/bin/python install --require-hashes --requirement deploy/requirements-server.txt
+	$(BIN)/pip --quiet --python build/image/bin/python install --no-deps .
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/unitvec.cdx.json build/image/bin/python
+
 clean:  ## Remove the environment, artifacts and caches
-	rm -rf $(VENV) artifacts build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) artifacts build dist chaos.json soak.json fuzz.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -124,19 +124,23 @@ class _Driver:
         return self._channel.unary_unary(method.path, method.serialize, method.deserialize)
 
     def _invoke(self, step: Invoke) -> Any:
-        call = step.call
+        # As a future, which can be cancelled: where Ctrl-C interrupts grpc's own blocking call,
+        # closing the channel waits for that call for ever. A queue can be interrupted anywhere.
+        future = self._begin(step.call)
+        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
-            return self._unary(call.method)(
-                call.request, timeout=call.timeout_s, metadata=call.metadata
-            )
-        except grpc.RpcError as exc:
-            return failure_of_call(exc)
+            future.add_done_callback(finished.put)
+            return _outcome(finished.get())
+        finally:
+            future.cancel()
 
-    def _start(self, step: Start) -> None:
-        call = step.call
-        future = self._unary(call.method).future(
+    def _begin(self, call: Call) -> Any:
+        return self._unary(call.method).future(
             call.request, timeout=call.timeout_s, metadata=call.metadata
         )
+
+    def _start(self, step: Start) -> None:
+        future = self._begin(step.call)
         self._futures[step.key] = future
         finished = self._finished
         future.add_done_callback(lambda done: finished.put((step.key, done)))
@@ -147,13 +151,7 @@ class _Driver:
         except queue.Empty:
             return None
         del self._futures[key]
-        try:
-            return key, future.result()
-        except grpc.RpcError as exc:
-            return key, failure_of_call(exc)
-        except grpc.FutureCancelledError as exc:  # The channel was closed under it.
-            message = "the client was closed during the call"
-            return key, Failure(grpc.StatusCode.CANCELLED, message, cause=exc)
+        return key, _outcome(future)
 
     def _drop(self, _: Drop) -> None:
         for future in self._futures.values():
@@ -173,6 +171,16 @@ class _Driver:
         if self._pulled is None:
             self._pulled = iter(self._source)
         return next(self._pulled, END)
+
+
+def _outcome(future: Any) -> Any:
+    try:
+        return future.result()
+    except grpc.RpcError as exc:
+        return failure_of_call(exc)
+    except grpc.FutureCancelledError as exc:  # The channel was closed under it.
+        message = "the client was closed during the call"
+        return Failure(grpc.StatusCode.CANCELLED, message, cause=exc)
 
 
 class _Stream:

@@ -49,8 +49,8 @@ class ConnectionOptions:
         server_name: Name to verify in the certificate, where it differs from the target.
         compression: Of requests: ``none``, ``gzip`` or ``deflate``. Texts compress well,
             vectors do not.
-        load_balancing: ``pick_first``, or ``round_robin`` over all addresses of a
-            ``dns:///`` target.
+        load_balancing: ``pick_first``, or ``round_robin`` over all addresses of a ``dns:///`` or
+            ``ipv4:`` target.
         max_message_bytes: Largest message either way.
         keepalive_time_s: Ping after this much silence during a call, in seconds.
         extra_options: Channel arguments of gRPC; they win over ours.
@@ -102,7 +102,8 @@ def open_channel(target: str, options: ConnectionOptions | None = None) -> grpc.
     """Open a channel for blocking calls.
 
     Args:
-        target: ``host:port``, ``dns:///host:port``, ``unix:path`` or any other gRPC target.
+        target: ``host:port``, ``dns:///host:port``, ``ipv4:host:port,host:port`` for several
+            addresses, ``unix:path`` or any other gRPC target.
         options: How to reach it; plaintext by default.
 
     Raises:

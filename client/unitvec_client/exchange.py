@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import grpc
 
 from unitvec_client.errors import DeadlineExceededError, ErrorFacts
 from unitvec_client.failures import Failure
@@ -15,6 +17,9 @@ from unitvec_client.steps import Call, Collect, Invoke, Metadata, Script, Sleep,
 
 MAX_IN_FLIGHT = 4
 """Calls of one `embed` that run at a time: enough to hide the network, few enough to be fair."""
+
+_SAME_MOMENT_S = 0.1
+"""By how much the deadlines of client and server may differ: transit, and busy event loops."""
 
 OnReply = Callable[[int, Any], None]
 OnFailure = Callable[[int, Failure], Exception]
@@ -62,8 +67,19 @@ class CallContext:
         """
         delay_s = backoff.next_delay_s(failure, self.remaining_s())
         if delay_s is None:
-            raise failure.to_exception(self.request_id)
+            raise self.last(failure).to_exception(self.request_id)
         return delay_s
+
+    def last(self, failure: Failure) -> Failure:
+        """Return what the call failed of in the end, as its caller knows it.
+
+        Client and server count down the same deadline. Where the server is first, it cancels.
+        """
+        remaining_s = self.remaining_s()
+        if remaining_s is None or remaining_s > _SAME_MOMENT_S or not failure.cancelled_there:
+            return failure
+        code = grpc.StatusCode.DEADLINE_EXCEEDED
+        return replace(failure, code=code, message="the deadline passed at the server")
 
 
 def exchange(context: CallContext, method: Method, request: Any) -> Script[Any]:
@@ -150,6 +166,6 @@ class Pipeline:
             return
         delay_s = attempt.backoff.next_delay_s(outcome, self.context.remaining_s())
         if delay_s is None:
-            raise self.on_failure(index, outcome)
+            raise self.on_failure(index, self.context.last(outcome))
         attempt.due_s = self.context.clock() + delay_s
         self._delayed.append(attempt)

@@ -28,6 +28,7 @@ _CODE_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 _TEXT_FIELD = re.compile(r"(?:^|\.)texts\[(\d+)\]$")
 # C-core's own words, on either side; it adds no details that could be asked instead.
 _TOO_LARGE = re.compile(r"message larger than max", re.IGNORECASE)
+_GIVEN_UP_HERE = re.compile(r"locally cancelled|channel closed", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,15 @@ class Failure:
         )
 
     @property
+    def cancelled_there(self) -> bool:
+        """Whether the other side cancelled: a server that stops does so to what just arrives."""
+        return (
+            self.code is grpc.StatusCode.CANCELLED
+            and isinstance(self.cause, grpc.RpcError)
+            and not _GIVEN_UP_HERE.search(self.message)
+        )
+
+    @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later.
 
@@ -70,7 +80,7 @@ class Failure:
         one is a request that never fits; without our details it came from something else on
         the way, and is worth another try unless the message itself is too large.
         """
-        if self.code is grpc.StatusCode.UNAVAILABLE:
+        if self.code is grpc.StatusCode.UNAVAILABLE or self.cancelled_there:
             return True
         if self.code is not grpc.StatusCode.RESOURCE_EXHAUSTED or self.too_large:
             return False

@@ -9,8 +9,8 @@ Each product of smoothed activations with constant weights (see `quantization`) 
 where r is
 
     static      one number, measured at export: the fastest, as it and the bias become part of
-                the product. For what comes from a LayerNorm, which bounds its range, and only
-                where the product then errs by little
+                the product. For queries, keys and values: a LayerNorm before them bounds their
+                range, and a softmax after them forgives; only if the products err by little
     per token   (T,) = max over k of |X'| / 127, taken at run time: for all else
 
 Stock dynamic quantization takes one r over the whole padded batch instead, so that a text's
@@ -94,10 +94,15 @@ class Recipe:
 def choose_recipe(
     wiring: Wiring, name: str, measured: Activations, products: Sequence[Product]
 ) -> Recipe:
-    """Static where that is close enough, else per token."""
+    """Static where that is close enough, else per token.
+
+    Several products of one input are queries, keys and values. The one product that widens a
+    layer comes from a LayerNorm as well and errs no more, but in one text of 400 the few tokens
+    that carry a model's largest activations came out wrong: cosine 0.991, per token 0.998.
+    """
     weights = np.concatenate([product.weights for product in products], axis=1)  # (K, all N)
     maker = wiring.producer(name)
-    if maker is not None and maker.op_type == "LayerNormalization":
+    if maker is not None and maker.op_type == "LayerNormalization" and len(products) > 1:
         factors = smoothing(measured.peaks, weights, _STATIC_SMOOTHING)
         step = max(float((measured.peaks / factors).max()) / _LEVELS, 1e-12)
         if _error(measured, weights, factors, step) <= _MAX_STATIC_ERROR:

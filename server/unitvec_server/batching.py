@@ -12,6 +12,8 @@ Everything about *when and with whom* is decided in this file:
   within `max_padding` of it.
 - **How much.** If less work waits than the free workers can take, it is shared out among
   them, so that one small request uses all of them.
+- **Who joins.** Items of one key want the same result. Each waits in its own place, so that none
+  depends on the place, deadline or caller of another; the first to be taken takes all along.
 - **Who is dropped.** Cancelled items vanish; items past their deadline are handed back,
   never run.
 """
@@ -43,18 +45,22 @@ class Item:
     """One waiting text.
 
     Attributes:
-        length: Its tokens.
+        length: Its tokens, at least one.
         flow: The request or stream it belongs to.
         deadline_s: When it stops being worth running, on the caller's clock.
         payload: The caller's own.
-        waiting: False once taken, cancelled or expired.
+        key: Items of one key are equal; None is equal to nothing.
+        waiting: False once taken, joined, cancelled or expired.
+        joined: Equal items that left with it, to be served by its run; later ones may follow.
     """
 
     length: int
     flow: Hashable
     deadline_s: float = math.inf
     payload: object = None
+    key: Hashable = None
     waiting: bool = False
+    joined: list[Item] = dataclasses.field(default_factory=list)
 
 
 _MAX_STEP_TOKENS = 8
@@ -93,7 +99,7 @@ class Plan:
     """What to do next.
 
     Attributes:
-        batch: Items to run together, the seed first; empty if nothing waits.
+        batch: Items to run together, the seed first, no two of one key; empty if nothing waits.
         expired: Items that are past their deadline, to be failed.
     """
 
@@ -114,7 +120,9 @@ class BatchQueue:
         self._by_length: dict[int, list[_Entry]] = {}
         self._length_entries = 0
         self._next_starts: dict[Hashable, float] = {}
-        self._flow_items: dict[Hashable, int] = {}
+        self._flow_tokens: dict[Hashable, int] = {}
+        # By key: the waiting item, or all of them where there are several, which is rare.
+        self._equals: dict[Hashable, Item | dict[Item, None]] = {}
         self._virtual_time = 0.0
         self._order = itertools.count()
         self.waiting_items = 0
@@ -125,11 +133,15 @@ class BatchQueue:
         for item in items:
             start = max(self._virtual_time, self._next_starts.get(item.flow, 0.0))
             self._next_starts[item.flow] = start + item.length
-            self._flow_items[item.flow] = self._flow_items.get(item.flow, 0) + 1
+            self._flow_tokens[item.flow] = self._flow_tokens.get(item.flow, 0) + item.length
             entry = (start, next(self._order), item)
             heapq.heappush(self._by_start, entry)
             heapq.heappush(self._by_length.setdefault(item.length, []), entry)
             self._length_entries += 1
+            if item.key is not None:
+                equal = self._equals.setdefault(item.key, item)
+                if equal is not item:
+                    self._group(equal, item)
             item.waiting = True
             self.waiting_items += 1
             self.waiting_tokens += item.length
@@ -141,6 +153,19 @@ class BatchQueue:
             self._settle(item)
         self._compact()
         return cancelled
+
+    def snapshot(self) -> list[Item]:
+        """All waiting items, and a few that wait no more. Callable from any thread."""
+        return [item for _, _, item in self._by_start.copy()]
+
+    def tokens_before(self, tokens: int, *, flow: Hashable) -> int:
+        """Waiting tokens that come, by fair queueing, before the last of so many more of a flow.
+
+        That is all that waits of the flow itself and, of every other, as much as of this one.
+        """
+        own = self._flow_tokens.get(flow, 0)
+        most = own + tokens
+        return sum(min(waiting, most) for waiting in self._flow_tokens.values())
 
     def next_batch(self, *, now_s: float, free_workers: int) -> Plan:
         """Takes the next batch out of the queue.
@@ -195,16 +220,43 @@ class BatchQueue:
         if item.deadline_s <= now_s:
             expired.append(item)
             return False
+        if item.key in self._equals:
+            self._take_equals(item, now_s, expired)
         return True
+
+    def _take_equals(self, item: Item, now_s: float, expired: list[Item]) -> None:
+        group = self._equals[item.key]
+        for equal in tuple(group) if isinstance(group, dict) else (group,):
+            self._settle(equal)
+            (expired if equal.deadline_s <= now_s else item.joined).append(equal)
+
+    def _group(self, equal: Item | dict[Item, None], item: Item) -> None:
+        """Adds an item to an equal one, or to several."""
+        if not isinstance(equal, dict):
+            equal = self._equals[item.key] = {equal: None}
+        equal[item] = None
+
+    def _ungroup(self, item: Item) -> None:
+        """Takes an item from its group."""
+        group = self._equals[item.key]
+        assert isinstance(group, dict)
+        del group[item]
+        if not group:
+            del self._equals[item.key]
 
     def _settle(self, item: Item) -> None:
         item.waiting = False
         self.waiting_items -= 1
         self.waiting_tokens -= item.length
-        self._flow_items[item.flow] -= 1
-        if not self._flow_items[item.flow]:
+        self._flow_tokens[item.flow] -= item.length
+        if not self._flow_tokens[item.flow]:
             # The flow may come back: it then starts at the virtual time again.
-            del self._flow_items[item.flow], self._next_starts[item.flow]
+            del self._flow_tokens[item.flow], self._next_starts[item.flow]
+        if item.key is not None:
+            if self._equals[item.key] is item:
+                del self._equals[item.key]
+            else:
+                self._ungroup(item)
         if not self.waiting_items:
             self._by_start.clear()
             self._by_length.clear()

@@ -1,7 +1,8 @@
 """Flags, `UNITVEC_*` variables and defaults, read in one place into one frozen object.
 
 A flag wins over its variable, which wins over the default. Every field of `ServerConfig` is
-a flag: `max_text_bytes` is ``--max-text-bytes`` and ``UNITVEC_MAX_TEXT_BYTES``.
+a flag: `max_text_bytes` is ``--max-text-bytes`` and ``UNITVEC_MAX_TEXT_BYTES``. Secrets have no
+flag, since every user of the machine can read command lines.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from unitvec_server.errors import ConfigError
 
 ENV_PREFIX = "UNITVEC_"
 
-PROVIDERS = ("cpu", "cuda")
-PRECISIONS = ("auto", "fp32", "int8", "fp16")
+PROVIDERS = ("auto", "cpu", "openvino", "cuda")
+PRECISIONS = ("auto", "fp32", "int8", "bf16", "fp16")
 LOG_FORMATS = ("auto", "text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -37,6 +38,11 @@ def _option(default: Any, text: str, parse: Callable[[str], Any] = str, **extra:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def _secret(default: Any, text: str, parse: Callable[[str], Any]) -> Any:
+    metadata = {"help": text, "parse": parse, "secret": True}
+    return dataclasses.field(default=default, metadata=metadata, repr=False)
+
+
 def _integer(text: str) -> int:
     try:
         return int(text.replace("_", ""))
@@ -49,6 +55,16 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigError(f"{text!r} is not a number of seconds") from None
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a number") from None
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{value} is not between 0 and 1")
+    return value
 
 
 def _boolean(text: str) -> bool:
@@ -65,6 +81,13 @@ def _choice(*words: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    tokens = tuple(text.replace(",", " ").split())
+    if not tokens:
+        raise ConfigError("holds no token")
+    return tokens
 
 
 def _models(text: str) -> tuple[ModelSpec, ...]:
@@ -87,12 +110,18 @@ class ServerConfig:
     model: tuple[ModelSpec, ...] = _option(
         (), "[NAME=]DIR of an exported model; again for more, the first is the default", _models
     )
-    host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 for every IPv4 interface")
+    host: str = _option(
+        "127.0.0.1", "address to listen on; other than loopback it needs TLS and tokens"
+    )
     port: int = _option(50051, "port to listen on; 0 takes a free one", _integer, low=0, high=65535)
-    provider: str = _option("cpu", "where graphs run: cpu or cuda", _choice(*PROVIDERS))
+    provider: str = _option(
+        "auto",
+        "where graphs run: cpu, openvino or cuda; auto is the fastest that is here",
+        _choice(*PROVIDERS),
+    )
     precision: str = _option(
         "auto",
-        "fp32, int8 or fp16; auto is fp16 on cuda where exported, else fp32",
+        "fp32, int8, bf16 (openvino) or fp16 (cuda); auto is the fastest near-lossless one",
         _choice(*PRECISIONS),
     )
     device_id: int = _option(0, "which CUDA device", _integer, low=0)
@@ -102,6 +131,12 @@ class ServerConfig:
     max_batch_tokens: int = _option(
         0,
         "tokens in one run, padding included; 0 measures at start what is fastest",
+        _integer,
+        low=0,
+    )
+    cache_bytes: int = _option(
+        0,
+        "bytes of memory for vectors of texts seen lately, of all models; 0 is none",
         _integer,
         low=0,
     )
@@ -122,6 +157,11 @@ class ServerConfig:
     max_stream_bytes: int = _option(
         512 * 2**20, "bytes of vectors that one StreamSimilarity holds", _integer
     )
+    max_corpora_bytes: int = _option(
+        2**30,
+        "bytes of vectors that all StreamSimilarity hold together; beyond it documents are refused",
+        _integer,
+    )
     max_comparisons: int = _option(
         100_000_000, "comparisons in one request: queries times documents", _integer
     )
@@ -129,7 +169,15 @@ class ServerConfig:
     max_message_bytes: int = _option(
         16 * 2**20, "bytes in one message, either way", _integer, high=2**31 - 1
     )
+    max_connection_age_s: float = _option(
+        3600.0, "age at which connections are renewed, give or take a tenth; 0 for never", _seconds
+    )
     grace_s: float = _option(30.0, "time to finish what is in flight after SIGTERM", _seconds)
+    stuck_after_s: float = _option(
+        20.0,
+        "time after which a run that hangs ends the server, with status 3; 0 for never",
+        _seconds,
+    )
     tls_cert: Path | None = _option(None, "PEM certificate chain; turns TLS on", Path)
     tls_key: Path | None = _option(None, "PEM private key of the certificate", Path)
     tls_client_ca: Path | None = _option(
@@ -138,7 +186,29 @@ class ServerConfig:
     token_file: Path | None = _option(
         None, "file of accepted bearer tokens, one a line; calls must carry one", Path
     )
+    tokens: tuple[str, ...] = _secret(
+        (), "accepted bearer tokens, between commas, beside those of the file", _tokens
+    )
+    insecure: bool = _option(
+        False, "listen on any address without TLS or tokens: true or false", _boolean
+    )
     reflection: bool = _option(True, "answer gRPC reflection: true or false", _boolean)
+    metrics_port: int | None = _option(
+        None,
+        "port of Prometheus metrics over HTTP; 0 takes a free one; without it there are none",
+        _integer,
+        low=0,
+        high=65535,
+    )
+    metrics_host: str = _option(
+        "127.0.0.1", "address of the metrics, which have neither TLS nor tokens"
+    )
+    tracing: bool = _option(
+        False, "export OpenTelemetry traces, as the variables OTEL_* say: true or false", _boolean
+    )
+    access_log_sample: float = _option(
+        0.0, "part of the calls that succeed to log, from 0 to 1; failures always are", _fraction
+    )
     log_format: str = _option(
         "auto", "text, json, or auto: text on a terminal, else json", _choice(*LOG_FORMATS)
     )
@@ -167,7 +237,9 @@ def parse_config(argv: Sequence[str], environ: Mapping[str, str]) -> ServerConfi
 
 
 def flag(name: str) -> str:
-    """The flag of a field."""
+    """The flag of a field; of a secret, its variable."""
+    if _FIELDS[name].metadata.get("secret"):
+        return ENV_PREFIX + name.upper()
     return "--" + name.replace("_", "-")
 
 
@@ -226,19 +298,37 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unitvec-serve",
         description="Serves exported sentence-transformers models over gRPC.",
-        epilog=f"Every flag is also a variable: --max-text-bytes is {ENV_PREFIX}MAX_TEXT_BYTES.",
+        epilog=_epilog(),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"unitvec {__version__}")
     for name, field in _FIELDS.items():
+        if field.metadata.get("secret"):
+            continue
         shown = "" if field.default in (None, ()) else f" (default {str(field.default).lower()})"
         parser.add_argument(
             flag(name),
             action="append",
+            **_switch(field),
             metavar=name.rpartition("_")[2].upper(),
             help=field.metadata["help"] + shown,
         )
     return parser
+
+
+def _switch(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """A boolean may stand alone: --insecure is --insecure true."""
+    return {"nargs": "?", "const": "true"} if field.metadata["parse"] is _boolean else {}
+
+
+def _epilog() -> str:
+    secrets = [
+        f"{flag(name)}: {field.metadata['help']}."
+        for name, field in _FIELDS.items()
+        if field.metadata.get("secret")
+    ]
+    plain = f"Every flag is also a variable: --max-text-bytes is {ENV_PREFIX}MAX_TEXT_BYTES."
+    return " ".join([plain, "Only a variable, since command lines can be read:", *secrets])
 
 
 def read_config(argv: Sequence[str]) -> ServerConfig:

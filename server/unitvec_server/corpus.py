@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+import weakref
 
 import numpy as np
 
@@ -16,10 +18,52 @@ from unitvec_server.comparison import (
     score,
 )
 from unitvec_server.engine import Caller, Engine, run_in
-from unitvec_server.errors import InvalidRequest, RequestError
+from unitvec_server.errors import InvalidRequest, Overloaded, RequestError
 from unitvec_server.messages import read_metric, write_usage
 from unitvec_server.similarity import Metric, prepare
 from unitvec_server.vectors import Floats
+
+_RETRY_S = 1.0
+
+_FLOAT_BYTES = np.dtype(np.float32).itemsize
+
+
+class Corpora:
+    """Bytes of vectors that all streams hold. Callable from any thread.
+
+    Args:
+        max_bytes: The bound.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        # A matrix may be freed wherever the interpreter pleases, in here too.
+        self._lock = threading.RLock()
+        self.held_bytes = 0
+
+    def allocate(self, rows: int, *, dim: int) -> Floats | None:
+        """An uninitialized matrix, counted while anybody refers to it; None for no room."""
+        size_bytes = rows * dim * _FLOAT_BYTES
+        with self._lock:
+            if self.held_bytes + size_bytes > self._max_bytes:
+                return None
+            matrix = np.empty((rows, dim), np.float32)
+            weakref.finalize(matrix, self._free, size_bytes).atexit = False
+            self.held_bytes += size_bytes
+        return matrix
+
+    def _free(self, size_bytes: int) -> None:
+        with self._lock:
+            self.held_bytes -= size_bytes
+
+    def overloaded(self) -> Overloaded:
+        """The error for those who find no room."""
+        return Overloaded(
+            f"the documents of all streams may take {self._max_bytes} bytes (max_corpora_bytes), "
+            f"of which {self.held_bytes} are taken; try again later, or another server",
+            retry_delay_s=_RETRY_S,
+            bound="max_corpora_bytes",
+        )
 
 
 class Corpus:
@@ -31,18 +75,24 @@ class Corpus:
         engine: Embeds texts.
         caller: Whose stream it is.
         bounds: How much it may hold and compare.
+        corpora: What all streams hold.
     """
 
-    def __init__(self, engine: Engine, caller: Caller, *, bounds: Bounds) -> None:
+    def __init__(self, engine: Engine, caller: Caller, *, bounds: Bounds, corpora: Corpora) -> None:
         self._engine = engine
         self._caller = caller
         self._bounds = bounds
+        self._corpora = corpora
         self._model = engine.model("")
         self._metric = Metric.COSINE
         self._documents: Floats = np.empty((0, 0), np.float32)  # (capacity, D)
         self._count = 0
         self._begun = False
         self._setup_error: RequestError | None = None
+
+    def close(self) -> None:
+        """Lets go of the documents."""
+        self._documents, self._count = np.empty((0, 0), np.float32), 0
 
     def set_up(self, request: pb.StreamSimilarityRequest) -> None:
         """Takes note of a message before the next is read: a setup holds for all that follow.
@@ -113,17 +163,25 @@ class Corpus:
         if first and vectors.shape[1] != self._documents.shape[1]:
             raise dimension_mismatch(vectors, self._documents, "documents")
         if total > len(self._documents):
-            capacity = min(max(total, 2 * len(self._documents)), self._bounds.max_documents)
-            grown = np.empty((capacity, vectors.shape[1]), np.float32)
-            if first:
-                grown[:first] = self._documents[:first]
-            self._documents = grown
+            self._grow(total, dim=vectors.shape[1])
         self._documents[first:total] = vectors
         self._count = total
         return pb.DocumentsAdded(first_index=first, count=len(vectors))
 
+    def _grow(self, total: int, *, dim: int) -> None:
+        """Makes room for so many documents, for as many again if there is memory."""
+        doubled = min(max(total, 2 * len(self._documents)), self._bounds.max_documents)
+        grown = self._corpora.allocate(doubled, dim=dim)
+        if grown is None:
+            grown = self._corpora.allocate(total, dim=dim)
+        if grown is None:
+            raise self._corpora.overloaded()
+        if self._count:
+            grown[: self._count] = self._documents[: self._count]
+        self._documents = grown
+
     def _check_room(self, total: int, dim: int) -> None:
-        size_bytes = total * dim * np.dtype(np.float32).itemsize
+        size_bytes = total * dim * _FLOAT_BYTES
         for count, limit, name, unit in (
             (total, self._bounds.max_documents, "max_stream_documents", "documents"),
             (size_bytes, self._bounds.max_document_bytes, "max_stream_bytes", "bytes of vectors"),

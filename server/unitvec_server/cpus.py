@@ -1,4 +1,4 @@
-"""How many CPUs this process may really use: affinity and cgroup quota, not the host's count."""
+"""The CPUs: how many this process may really use, by affinity and cgroup quota, and their kind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def usable_cpus(root: Path = _CGROUP_ROOT, own: Path = _OWN_CGROUPS) -> int:
@@ -21,6 +22,19 @@ def usable_cpus(root: Path = _CGROUP_ROOT, own: Path = _OWN_CGROUPS) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpus = [affinity or 1, *(math.ceil(quota) for quota in _quotas(root, own))]
     return max(1, min(cpus))
+
+
+def cpu_flags(info: Path = _CPU_INFO) -> frozenset[str]:
+    """What the CPU can do, such as ``amx_bf16``; nothing where the system does not say.
+
+    Args:
+        info: Description of the CPUs, as in proc(5).
+    """
+    for line in _read(info).splitlines():
+        name, _, words = line.partition(":")
+        if name.strip() == "flags":
+            return frozenset(words.split())
+    return frozenset()
 
 
 def _quotas(root: Path, own: Path) -> Iterator[float]:

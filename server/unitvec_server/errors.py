@@ -71,14 +71,25 @@ class ModelNotFound(RequestError):
     default_reason = "MODEL_NOT_FOUND"
 
 
+BOUNDS = ("max_calls", "messages", "max_queued_tokens", "deadline", "max_corpora_bytes")
+"""What can be full: `Overloaded.bound`."""
+
+
 class Overloaded(RequestError):
-    """The bounds are reached; try again after `retry_delay_s`."""
+    """The bounds are reached; try again after `retry_delay_s`.
+
+    Args:
+        message: What is wrong and what to do, written for the client.
+        retry_delay_s: When to try again.
+        bound: Which of `BOUNDS`, for the operator.
+    """
 
     default_reason = "OVERLOADED"
 
-    def __init__(self, message: str, *, retry_delay_s: float) -> None:
+    def __init__(self, message: str, *, retry_delay_s: float, bound: str) -> None:
         super().__init__(message)
         self.retry_delay_s = retry_delay_s
+        self.bound = bound
 
 
 class DeadlineExpired(RequestError):

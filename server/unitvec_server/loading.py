@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from unitvec_server.admission import TokenGate
-from unitvec_server.artifact import Manifest, load_artifact, verify_file
+from unitvec_server.artifact import Manifest, Parity, load_artifact, verify_file
 from unitvec_server.batching import BatchLimits
+from unitvec_server.choice import Choice, Machine, choose, choose_provider
 from unitvec_server.config import ModelSpec, ServerConfig
-from unitvec_server.cpus import usable_cpus
-from unitvec_server.encoder import Encoder, EncoderOptions, Provider
+from unitvec_server.cpus import cpu_flags, usable_cpus
+from unitvec_server.encoder import Encoder, EncoderOptions, installed_providers
 from unitvec_server.engine import Engine, Limits, Model
 from unitvec_server.errors import ArtifactError
 from unitvec_server.scheduler import Scheduler
 from unitvec_server.tokenizer import Tokenizer
-from unitvec_server.warmup import measure_batch_tokens, warm_up
+from unitvec_server.warmup import compile_shapes, measure_batch_tokens, warm_up
 
-_WIDTHS = {"cpu": (128, 256, 512), "cuda": (4096, 16_384, 65_536)}
+logger = logging.getLogger(__name__)
+
+_WIDTHS = {
+    "cpu": (128, 256, 512),
+    "openvino": (128, 256, 512),
+    "cuda": (4096, 16_384, 65_536),
+}
 """Tokens in one run, to be tried at start. A CPU's caches want few, CUDA wants many."""
 
 
@@ -31,7 +40,10 @@ class LoadedModel:
 
 def worker_count(config: ServerConfig) -> int:
     """Runs side by side: one for each usable CPU, or one in all on CUDA."""
-    return config.workers or (1 if config.provider == "cuda" else usable_cpus())
+    provider, _ = choose_provider(config.provider, config.precision, machine=_inspect(config))
+    if provider == "cuda":
+        return 1  # which --workers may exceed where cuda was not asked for, but found
+    return config.workers or usable_cpus()
 
 
 def load_engine(
@@ -48,6 +60,7 @@ def load_engine(
         {name: entry.encoder for name, entry in loaded.items()},
         limits={name: BatchLimits(entry.model.max_batch_tokens) for name, entry in loaded.items()},
         workers=worker_count(config),
+        cache_bytes=config.cache_bytes,
     )
     engine = Engine(
         {name: entry.model for name, entry in loaded.items()},
@@ -72,34 +85,68 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     """
     artifact = load_artifact(spec.folder)
     manifest = artifact.manifest
-    precision = _choose_precision(manifest, config)
-    graph_path = artifact.graph_path(precision)
+    choice = choose(
+        config.provider,
+        config.precision,
+        machine=_inspect(config),
+        graphs=frozenset(manifest.graphs),
+    )
+    logger.info(
+        "model %s: provider %s, precision %s: %s",
+        *(spec.name, choice.provider, choice.precision, choice.reason),
+    )
+    graph_path = artifact.graph_path(choice.graph)
     verify_file(artifact, manifest.tokenizer)
-    verify_file(artifact, manifest.graphs[precision].file)
+    verify_file(artifact, manifest.graphs[choice.graph].file)
     tokenizer = Tokenizer(artifact.tokenizer_path, max_seq_length=manifest.max_seq_length)
-    provider: Provider = "cuda" if config.provider == "cuda" else "cpu"
-    options = EncoderOptions(provider, config.device_id, manifest.pad_token_id)
-    encoder = Encoder(graph_path, options)
+    encoder = Encoder(graph_path, _encoder_options(choice, manifest, config))
     if encoder.dim != manifest.dim:
         raise ArtifactError(
             f"{graph_path} makes vectors of {encoder.dim} dimensions, its manifest says "
             f"{manifest.dim}; export it again"
         )
-    width = _warm_up(encoder, manifest.max_seq_length, config)
-    return LoadedModel(Model(spec.name, manifest, tokenizer, precision, provider, width), encoder)
+    width = _warm_up(encoder, manifest.max_seq_length, config, widths=_WIDTHS[choice.provider])
+    served = _served(manifest, choice)
+    model = Model(spec.name, served, tokenizer, choice.precision, choice.provider, width)
+    return LoadedModel(model, encoder)
 
 
-def _choose_precision(manifest: Manifest, config: ServerConfig) -> str:
-    if config.precision != "auto":
-        return config.precision
-    return "fp16" if config.provider == "cuda" and "fp16" in manifest.graphs else "fp32"
+def _inspect(config: ServerConfig) -> Machine:
+    return Machine(installed_providers(config.device_id), cpu_flags())
 
 
-def _warm_up(encoder: Encoder, max_seq_length: int, config: ServerConfig) -> int:
-    """Tokens in one run: as configured, else as measured."""
-    widths = _WIDTHS[config.provider]
-    fixed = config.max_batch_tokens
-    warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=fixed or widths[-1])
-    return fixed or measure_batch_tokens(
-        encoder, max_seq_length=max_seq_length, workers=worker_count(config), candidates=widths
+def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -> EncoderOptions:
+    return EncoderOptions(
+        choice.provider,
+        config.device_id,
+        manifest.pad_token_id,
+        workers=worker_count(config),
+        bf16=choice.precision == "bf16",
     )
+
+
+def _served(manifest: Manifest, choice: Choice) -> Manifest:
+    """The manifest with what is served under the name it is served by."""
+    if choice.graph == choice.precision:
+        return manifest
+    graph = manifest.graphs[choice.graph]
+    if choice.precision == "bf16":  # measured where it was exported was fp32
+        graph = dataclasses.replace(graph, parity=Parity(0, 0.0, 0.0, 0.0))
+    graphs = {**manifest.graphs, choice.precision: graph}
+    return dataclasses.replace(manifest, graphs=graphs)
+
+
+def _warm_up(
+    encoder: Encoder, max_seq_length: int, config: ServerConfig, *, widths: Sequence[int]
+) -> int:
+    """Tokens in one run: as configured, else as measured."""
+    fixed, workers = config.max_batch_tokens, worker_count(config)
+    warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=fixed or widths[-1])
+    width = fixed or measure_batch_tokens(
+        encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
+    )
+    if encoder.compiles_shapes:
+        compile_shapes(
+            encoder, max_seq_length=max_seq_length, max_batch_tokens=width, workers=workers
+        )
+    return width

@@ -3,19 +3,19 @@
 Workers pull: each takes the lock, asks the policy for the next batch and runs it, so a worker
 that finishes starts again without waiting for the event loop. Results are written straight
 into the request's matrix; the loop hears of a request once, when all of it is done.
+
+A text that equals a running one joins its run, one that equals waiting ones is run with the first
+of them, and one whose vector is cached is not run at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,83 +23,16 @@ import numpy.typing as npt
 from unitvec_server.admission import Throughput
 from unitvec_server.batching import BatchLimits, BatchQueue, Item
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, RequestError, Unavailable
+from unitvec_server.jobs import Encoded, Job, Share, forget, is_wanted, served_by, share_of
+from unitvec_server.lanes import Encodes, Lane, Rows
+from unitvec_server.reuse import Reuse, ReuseCounts, equal_texts
+from unitvec_server.watchdog import Run, Worker
 
 logger = logging.getLogger(__name__)
 
-Rows = Sequence[npt.NDArray[np.int64]]
-
-
-class Encodes(Protocol):
-    """What the scheduler needs of an encoder."""
-
-    @property
-    def dim(self) -> int:
-        """Dimension D."""
-
-    def encode(self, rows: Rows) -> npt.NDArray[np.float32]:
-        """Token ids of B texts -> (B, D) float32. Called from many threads."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """What became of a request.
-
-    Attributes:
-        vectors: (n, D) float32.
-        queue_ns: From submission to the first of its batches starting.
-        infer_ns: From then to the last one done.
-    """
-
-    vectors: npt.NDArray[np.float32]
-    queue_ns: int
-    infer_ns: int
-
-
-@dataclasses.dataclass(eq=False)
-class _Job:
-    """One request in work. Everything but `future` is guarded by the scheduler's lock."""
-
-    lane: _Lane
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Encoded]
-    vectors: npt.NDArray[np.float32]
-    remaining: int
-    submitted_ns: int
-    items: list[Item] = dataclasses.field(default_factory=list)
-    started_ns: int = 0
-    settled: bool = False
-
-    def finish(self, outcome: Encoded | Exception) -> None:
-        """Settles the future from any thread, once."""
-        self.settled = True
-
-        def settle() -> None:
-            if not self.future.done():
-                if isinstance(outcome, Exception):
-                    self.future.set_exception(outcome)
-                else:
-                    self.future.set_result(outcome)
-
-        # A closed loop has nobody left to tell, and must not end the worker.
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(settle)
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class _Row:
-    """Payload of an item: one row of a job."""
-
-    job: _Job
-    index: int
-    input_ids: npt.NDArray[np.int64]
-
-
-@dataclasses.dataclass(eq=False)
-class _Lane:
-    """One model: its encoder and its waiting texts."""
-
-    encoder: Encodes
-    queue: BatchQueue
+_SHUT_DOWN = "the server is shutting down; try another"
+_EXPIRED = "the deadline passed in the queue; not run"
+_GIVEN_UP = "a worker failed while this text was running; it is not retried"
 
 
 class Scheduler:
@@ -109,6 +42,7 @@ class Scheduler:
         encoders: Encoders by model name.
         limits: Bounds of one batch, by model name.
         workers: Runs side by side, over all models.
+        cache_bytes: Bound of the cache of vectors, for all models; 0 is none.
         clock_s: Seconds, the clock of deadlines.
     """
 
@@ -118,37 +52,70 @@ class Scheduler:
         *,
         limits: Mapping[str, BatchLimits],
         workers: int,
+        cache_bytes: int = 0,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = {
-            name: _Lane(encoder, BatchQueue(limits[name])) for name, encoder in encoders.items()
+            name: Lane(space, encoder, BatchQueue(limits[name]))
+            for space, (name, encoder) in enumerate(encoders.items())
         }
         self._turns = list(self._lanes.values())
-        self._workers = workers
+        self._workers = [Worker(f"encode-{index}") for index in range(workers)]
         self._clock_s = clock_s
         self._changed = threading.Condition()
         self._idle_workers = 0
         self._stopping = False
-        self._threads: list[threading.Thread] = []
+        self._cache_bytes = cache_bytes
+        self._reuse = Reuse(cache_bytes)
         self.throughput = Throughput()
+
+    @property
+    def reuse(self) -> ReuseCounts:
+        """What was encoded, joined and cached so far. Callable from any thread."""
+        with self._changed:
+            return self._reuse.counts()
+
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """The models by name, for whoever counts what they do."""
+        return self._lanes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bound of the cache of vectors; 0 is none."""
+        return self._cache_bytes
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """All workers, for whoever watches them."""
+        return self._workers
+
+    @property
+    def waiting_texts(self) -> int:
+        """Texts that no worker has taken. Callable from any thread."""
+        return sum(lane.queue.waiting_items for lane in self._lanes.values())
 
     def start(self) -> None:
         """Starts the workers."""
-        for index in range(self._workers):
-            thread = threading.Thread(target=self._work, name=f"encode-{index}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        for worker in self._workers:
+            worker.thread = threading.Thread(
+                target=self._live, args=(worker,), name=worker.name, daemon=True
+            )
+            worker.thread.start()
 
     def stop(self) -> None:
         """Ends the workers after their present batch; what still waits fails as UNAVAILABLE."""
         with self._changed:
-            self._stopping = True
+            stopped_before, self._stopping = self._stopping, True
             for lane in self._turns:
                 while plan := lane.queue.next_batch(now_s=-math.inf, free_workers=1).batch:
-                    self._fail(plan, Unavailable("the server is shutting down; try another"))
+                    self._fail(plan, Unavailable(_SHUT_DOWN))
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        for worker in self._workers:
+            if worker.thread is not None:
+                worker.thread.join()
+        if not stopped_before:
+            self.reuse.log()
 
     async def encode(
         self, model: str, rows: Rows, *, flow: Hashable, deadline_s: float = math.inf
@@ -163,47 +130,81 @@ class Scheduler:
 
         Raises:
             DeadlineExpired: The deadline passed before all of it ran.
+            Overloaded: So much waits that it cannot all run by the deadline.
             InferenceFailed: The model failed on it.
             Unavailable: The scheduler was stopped.
         """
         lane = self._lanes[model]
-        job = self._new_job(lane, len(rows))
-        job.items = [
+        job = _new_job(lane, len(rows))
+        items = [
             # An empty encoding is padded to one token.
-            Item(max(1, len(row)), flow, deadline_s, _Row(job, index, row))
-            for index, row in enumerate(rows)
+            Item(max(1, len(row)), flow, deadline_s, Share(job, indices, row), key)
+            for key, indices in equal_texts(rows).items()
+            for row in [rows[indices[0]]]
         ]
         with self._changed:
             if self._stopping:
-                raise Unavailable("the server is shutting down; try another")
-            lane.queue.add(job.items)
-            self._changed.notify(len(job.items))
+                raise Unavailable(_SHUT_DOWN)
+            self._admit(lane, job, items)
+        if not job.items:
+            return Encoded(job.vectors, 0, 0)
         try:
             return await job.future
         finally:
             if not job.settled:
                 with self._changed:
                     job.settled = True
-                    _drop(job)
+                    job.drop()
 
-    def _new_job(self, lane: _Lane, count: int) -> _Job:
-        loop = asyncio.get_running_loop()
-        vectors = np.empty((count, lane.encoder.dim), np.float32)
-        return _Job(lane, loop, loop.create_future(), vectors, count, time.monotonic_ns())
+    def _admit(self, lane: Lane, job: Job, items: list[Item]) -> None:
+        """Answers texts from the cache, joins running ones, lets the rest wait. Needs the lock."""
+        wanted = self._reuse.answer(items, space=lane.space)
+        waits = [item for item in wanted if item.key not in lane.running]
+        self._check_deadline(lane, waits)
+        job.items, job.remaining = wanted, len(wanted)
+        if len(waits) < len(wanted):
+            self._join(lane, job, wanted)
+        lane.queue.add(waits)
+        self._changed.notify(len(waits))
 
-    def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            lane, batch = taken
-            started_s = self._clock_s()
-            self._run(lane, batch)
-            _forget(batch)
-            self.throughput.record(
-                tokens=sum(item.length for item in batch),
-                busy_s=self._clock_s() - started_s,
-                workers=self._workers,
-            )
+    def _check_deadline(self, lane: Lane, items: list[Item]) -> None:
+        if items and (deadline_s := items[0].deadline_s) < math.inf:
+            tokens = sum(item.length for item in items)
+            remaining_s = deadline_s - self._clock_s()
+            lane.check_deadline(tokens, flow=items[0].flow, remaining_s=remaining_s)
 
-    def _take(self) -> tuple[_Lane, list[Item]] | None:
+    @staticmethod
+    def _join(lane: Lane, job: Job, items: list[Item]) -> None:
+        for item in items:
+            if (running := lane.running.get(item.key)) is not None:
+                running.joined.append(item)
+                job.start(time.monotonic_ns())
+
+    def _live(self, worker: Worker) -> None:
+        """All that a worker does. Its death is noted for the watchdog."""
+        try:
+            while (taken := self._take()) is not None:
+                self._work(worker, *taken)
+        except BaseException as exc:
+            logger.critical("worker %s died", worker.name, exc_info=exc)
+            worker.fault = f"worker {worker.name} died of {type(exc).__name__}"
+
+    def _work(self, worker: Worker, lane: Lane, batch: list[Item]) -> None:
+        started_s = self._clock_s()
+        try:
+            self._run(worker, lane, batch)
+        except BaseException:
+            self._give_up(lane, batch)
+            raise
+        finally:
+            worker.run = None
+        forget(batch)
+        busy_s = self._clock_s() - started_s
+        tokens = sum(item.length for item in batch)
+        for record in (self.throughput.record, lane.record):
+            record(tokens=tokens, busy_s=busy_s, workers=len(self._workers))
+
+    def _take(self) -> tuple[Lane, list[Item]] | None:
         """Waits for work; None when the scheduler stops."""
         with self._changed:
             self._idle_workers += 1
@@ -212,12 +213,12 @@ class Scheduler:
                     # Models take turns: the one that ran longest ago is asked first.
                     for lane in [lane for lane in self._turns if lane.queue.waiting_items]:
                         plan = lane.queue.next_batch(
-                            now_s=self._clock_s(), free_workers=self._idle_workers
+                            now_s=self._clock_s() + lane.shortest_wait_s,
+                            free_workers=self._idle_workers,
                         )
-                        error = DeadlineExpired("the deadline passed in the queue; not run")
-                        self._fail(plan.expired, error)
+                        self._fail(plan.expired, DeadlineExpired(_EXPIRED))
                         if plan.batch:
-                            self._mark_started(plan.batch)
+                            lane.begin(plan.batch)
                             self._turns.remove(lane)
                             self._turns.append(lane)
                             return lane, plan.batch
@@ -226,73 +227,74 @@ class Scheduler:
             finally:
                 self._idle_workers -= 1
 
-    def _mark_started(self, batch: list[Item]) -> None:
-        now_ns = time.monotonic_ns()
-        for item in batch:
-            job = _row(item).job
-            job.started_ns = job.started_ns or now_ns
-
-    def _run(self, lane: _Lane, batch: list[Item]) -> None:
+    def _run(self, worker: Worker, lane: Lane, batch: list[Item]) -> None:
         """Runs a batch; if it fails, each text apart, so that one bad text harms no other."""
+        worker.run = Run(sum(item.length for item in batch), (lane, batch))
         try:
-            vectors = lane.encoder.encode([_row(item).input_ids for item in batch])
-            _check(vectors, (len(batch), lane.encoder.dim))
+            vectors = lane.encode(batch)
         except Exception as exc:
             if len(batch) > 1:
                 logger.warning("a batch of %d texts failed, running each apart", len(batch))
-                for item in batch:
-                    if not _row(item).job.settled:
-                        self._run(lane, [item])
+                self._run_apart(worker, lane, batch)
                 return
             logger.exception("inference failed on a text of %d tokens", batch[0].length)
             error = InferenceFailed("the model failed on this text; it is not retried")
             error.__cause__ = exc
             with self._changed:
+                lane.end(batch[0])
                 self._fail(batch, error)
+            lane.probe()
             return
-        self._deliver(batch, vectors)
+        self._deliver(lane, batch, vectors)
 
-    def _deliver(self, batch: list[Item], vectors: npt.NDArray[np.float32]) -> None:
+    def _run_apart(self, worker: Worker, lane: Lane, batch: list[Item]) -> None:
+        for item in batch:
+            with self._changed:
+                if not (wanted := is_wanted(item)):
+                    lane.end(item)
+            if wanted:
+                self._run(worker, lane, [item])
+
+    def _deliver(self, lane: Lane, batch: list[Item], vectors: npt.NDArray[np.float32]) -> None:
         now_ns = time.monotonic_ns()
-        for item, vector in zip(batch, vectors, strict=True):
-            row = _row(item)
-            row.job.vectors[row.index] = vector
+        shares = [share_of(item) for item in batch]
+        for share, vector in zip(shares, vectors, strict=True):
+            share.fill(vector)
+        with self._changed:
+            self._reuse.record(batch, vectors, space=lane.space)
+            for item, share, vector in zip(batch, shares, vectors, strict=True):
+                share.complete(now_ns)
+                for joined in item.joined:
+                    share_of(joined).fill(vector)
+                    share_of(joined).complete(now_ns)
+                lane.end(item)
+
+    def give_up(self, run: Run) -> None:
+        """Fails the callers of a run that will never end. Callable from any thread."""
+        self._give_up(*run.work)
+
+    def _give_up(self, lane: Lane, batch: list[Item]) -> None:
+        """Fails what still runs of a batch; later equal texts do not join it."""
         with self._changed:
             for item in batch:
-                job = _row(item).job
-                job.remaining -= 1
-                if job.remaining == 0 and not job.settled:
-                    queue_ns = job.started_ns - job.submitted_ns
-                    job.finish(Encoded(job.vectors, queue_ns, now_ns - job.started_ns))
+                if lane.is_running(item):
+                    lane.end(item)
+                    self._fail_jobs([item], InferenceFailed(_GIVEN_UP))
 
     def _fail(self, items: list[Item], error: RequestError) -> None:
         """Fails the jobs of these items and drops what else of them waits. Needs the lock."""
-        for job in {_row(item).job for item in items}:
+        self._fail_jobs(items, error)
+        forget(items)
+
+    @staticmethod
+    def _fail_jobs(items: list[Item], error: RequestError) -> None:
+        for job in {share_of(served).job for item in items for served in served_by(item)}:
             if not job.settled:
                 job.finish(error)
-                _drop(job)
-        _forget(items)
+                job.drop()
 
 
-def _check(vectors: npt.NDArray[np.float32], shape: tuple[int, int]) -> None:
-    if vectors.shape != shape:
-        raise ValueError(f"the model returned shape {vectors.shape} in place of {shape}")
-    if not np.isfinite(vectors).all():
-        raise FloatingPointError("the model returned values that are not finite")
-
-
-def _drop(job: _Job) -> None:
-    """Takes what still waits of a job out of the queue. Needs the lock."""
-    _forget(job.lane.queue.cancel(job.items))
-
-
-def _forget(items: Sequence[Item]) -> None:
-    """Frees the jobs of settled items, which the queue may hold on to for a while."""
-    for item in items:
-        item.payload = None
-
-
-def _row(item: Item) -> _Row:
-    payload = item.payload
-    assert isinstance(payload, _Row)
-    return payload
+def _new_job(lane: Lane, count: int) -> Job:
+    loop = asyncio.get_running_loop()
+    vectors = np.empty((count, lane.encoder.dim), np.float32)
+    return Job(lane.queue, loop, loop.create_future(), vectors, time.monotonic_ns())

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
+import math
 import os
-import signal
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha import reflection_pb2 as reflection_messages
 
@@ -26,25 +27,35 @@ from unitvec_server.edge import SERVICE, Edge
 from unitvec_server.engine import Engine
 from unitvec_server.errors import ConfigError, StartupError
 from unitvec_server.loading import load_engine, worker_count
+from unitvec_server.readiness import Health
 from unitvec_server.scheduler import Scheduler
-from unitvec_server.security import make_token_check, server_credentials
+from unitvec_server.security import Secrets, check_exposure
 from unitvec_server.servicer import EmbeddingServicer
-from unitvec_server.telemetry import configure_logging
+from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
+from unitvec_server.telemetry import Telemetry, configure_logging
+from unitvec_server.watchdog import Watchdog
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
-_LAST_WORD_S = 0.1
-"""For a watch to pass on NOT_SERVING before it ends."""
+_COUNT_S = 0.5
+"""Between counting the calls that the grace leaves unfinished and cutting them."""
 
-_HEALTH_SERVICES = ("", SERVICE)
+_UNARY_MESSAGES = 16
+"""Longest messages that all unary calls together hold: 256 MiB by default."""
+
+_FAULT_GRACE_S = 5.0
+"""After a fault: workers that still work finish what they can, and callers should go elsewhere."""
+
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the server until SIGTERM or SIGINT.
+    """Runs the server until SIGTERM or SIGINT; `unitvec_server.signals` tells the exit statuses.
 
     Returns:
-        Exit status: 0 after a clean stop, 2 if the server could not start.
+        0 after a clean stop, 2 if the server could not start.
     """
     try:
         config = read_config(sys.argv[1:] if argv is None else argv)
@@ -53,32 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartupError as exc:
         print(f"unitvec-serve: {exc}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("unitvec-serve: not enough memory to load and run the models", file=sys.stderr)
+        return 2
     return 0
-
-
-class _Health(health.aio.HealthServicer):
-    """Ends its watches when the server drains: one left open would use up all of the grace."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._draining = asyncio.Event()
-
-    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - gRPC's name
-        """Reports changes until the server drains."""
-        watch = asyncio.ensure_future(super().Watch(request, context))
-        draining = asyncio.ensure_future(self._draining.wait())
-        try:
-            await asyncio.wait({watch, draining}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({watch}, timeout=_LAST_WORD_S)
-        finally:
-            watch.cancel()
-            draining.cancel()
-            await asyncio.gather(watch, draining, return_exceptions=True)
-
-    async def drain(self) -> None:
-        """NOT_SERVING for good."""
-        await self.enter_graceful_shutdown()
-        self._draining.set()
 
 
 async def serve(config: ServerConfig) -> None:
@@ -89,28 +78,47 @@ async def serve(config: ServerConfig) -> None:
     """
     # Parallelism comes from our own threads; the tokenizers' pool would fight them for cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    stop = _stop_on_signals()
+    signals = Signals()
+    signals.listen()
     with (
+        Telemetry(config) as telemetry,
         ThreadPoolExecutor(worker_count(config), thread_name_prefix="tokenize") as executor,
         ThreadPoolExecutor(1, thread_name_prefix="compare") as comparing,
     ):
-        servicer, health_servicer = EmbeddingServicer(config), _Health()
-        await _set_health(health_servicer, serving=False)
-        server, port = _build_server(config, servicer, health_servicer)
+        servicer, health_servicer = EmbeddingServicer(config), Health()
+        await health_servicer.set_serving(serving=False)
+        secrets = Secrets(config)
+        edge = Edge(
+            secrets.check_token,
+            max_calls=config.max_calls,
+            max_unary_bytes=_UNARY_MESSAGES * config.max_message_bytes,
+            observers=telemetry.observers,
+        )
+        telemetry.show(edge, servicer, health_servicer.is_serving)
+        server, port = _build_server(config, edge, servicer, health_servicer, secrets)
         await server.start()
         try:
-            engine, scheduler = await _load(config, executor, comparing)
+            loading = _load(config, executor, comparing)
+            engine, scheduler = await _unless_stopped(loading, signals.stop)
         except BaseException:
             await server.stop(None)
             raise
+        gc.freeze()  # what is loaded stays: each full collection of it would stop all for 40 ms
         servicer.open(engine)
-        await _set_health(health_servicer, serving=True)
+        telemetry.open(engine, scheduler)
+        await health_servicer.set_serving(serving=True)
         _announce(config, engine, port)
-        await stop.wait()
-        logger.info("stopping: finishing what is in flight, at most %g s", config.grace_s)
+        freshness = asyncio.create_task(secrets.keep_fresh(signals.reload))
+        watchdog = Watchdog(scheduler, stuck_after_s=config.stuck_after_s or math.inf)
+        fault = await _until_stopped(signals.stop, watchdog)
+        freshness.cancel()
+        grace_s = min(config.grace_s, _FAULT_GRACE_S) if fault else config.grace_s
+        logger.info("stopping: finishing what is in flight, at most %g s", grace_s)
         await health_servicer.drain()
         servicer.drain()
-        await server.stop(config.grace_s)
+        await _stop(server, edge, grace_s=grace_s, cut_status=FAULT_STATUS if fault else CUT_STATUS)
+        if fault:
+            leave(FAULT_STATUS)
         scheduler.stop()
         executor.shutdown(wait=False, cancel_futures=True)
         comparing.shutdown(wait=False, cancel_futures=True)
@@ -126,22 +134,61 @@ async def _load(
     return await asyncio.get_running_loop().run_in_executor(None, load)
 
 
+async def _unless_stopped(loading: Coroutine[Any, Any, _T], stop: asyncio.Event) -> _T:
+    """Waits for the models; a stop meanwhile ends the process, since loading cannot be undone."""
+    task = asyncio.ensure_future(loading)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        logger.info("stopped while loading")
+        leave(0)
+    return await task
+
+
+async def _until_stopped(stop: asyncio.Event, watchdog: Watchdog) -> str:
+    """Waits for a signal, or for a fault that only a new process can mend, which it returns."""
+    stopping = asyncio.ensure_future(stop.wait())
+    watching = asyncio.ensure_future(watchdog.wait_for_fault())
+    await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, watching):
+        task.cancel()
+    if stop.is_set():
+        return ""
+    fault = await watching
+    logger.critical("%s; ending, so that the supervisor starts a new process", fault)
+    return fault
+
+
+async def _stop(server: grpc.aio.Server, edge: Edge, *, grace_s: float, cut_status: int) -> None:
+    """Finishes what is in flight; if it takes longer than the grace, cuts it and exits."""
+    stopping = asyncio.ensure_future(server.stop(grace_s + _COUNT_S))
+    await asyncio.wait({stopping}, timeout=grace_s)
+    if cut := edge.calls:
+        await asyncio.wait({stopping}, timeout=2 * _COUNT_S)
+        logger.warning("the grace of %g s is over: %d calls were cut", grace_s, cut)
+        leave(cut_status)
+    await stopping
+
+
 def _build_server(
-    config: ServerConfig, servicer: EmbeddingServicer, health_servicer: health.aio.HealthServicer
+    config: ServerConfig,
+    edge: Edge,
+    servicer: EmbeddingServicer,
+    health_servicer: health.aio.HealthServicer,
+    secrets: Secrets,
 ) -> tuple[grpc.aio.Server, int]:
-    check_token = make_token_check(config.token_file)
-    server = grpc.aio.server(
-        interceptors=[Edge(check_token, max_calls=config.max_calls)],
-        options=_channel_options(config),
-    )
+    server = grpc.aio.server(interceptors=[edge], options=_channel_options(config))
     pb_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if config.reflection:
         _add_reflection(server)
-    return server, _bind(server, config)
+    return server, _bind(server, config, secrets.credentials())
 
 
 def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """Bounds on what a connection may cost, whoever opens it; `docs/operations.md` lists them."""
+    age_ms = min(int(config.max_connection_age_s * 1000), 2**31 - 1) or 2**31 - 1
     return [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
@@ -152,25 +199,34 @@ def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_ping_strikes", 2),
+        # The soft bound is gRPC's own; between it and the hard one, calls fail more and more.
+        ("grpc.max_metadata_size", 8 * 1024),
+        ("grpc.absolute_max_metadata_size", 16 * 1024),
+        # Beyond it clients wait without a word; as many again as max_calls lets them be told.
+        ("grpc.max_concurrent_streams", 2 * config.max_calls),
+        # Who connects must finish the handshakes of TLS and HTTP/2; gRPC would wait 2 minutes.
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 600_000),
+        # Renewal spreads clients over new replicas and ends what old certificates let in.
+        ("grpc.max_connection_age_ms", age_ms),
+        ("grpc.max_connection_age_grace_ms", age_ms),
     ]
 
 
-def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+def _bind(
+    server: grpc.aio.Server, config: ServerConfig, credentials: grpc.ServerCredentials | None
+) -> int:
     host = f"[{config.host}]" if ":" in config.host else config.host
     address = f"{host}:{config.port}"
-    credentials = server_credentials(config)
     try:
+        check_exposure(config)
         _try_address(config)
         if credentials is None:
             return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except (OSError, RuntimeError) as exc:
         raise ConfigError(f"--host, --port: cannot listen on {address}: {exc}") from exc
-    try:
-        return server.add_secure_port(address, credentials)
-    except RuntimeError as exc:
-        raise ConfigError(
-            "--tls-cert, --tls-key, --tls-client-ca: not a usable PEM certificate and key"
-        ) from exc
 
 
 def _try_address(config: ServerConfig) -> None:
@@ -198,12 +254,6 @@ def _add_reflection(server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((methods,))
 
 
-async def _set_health(servicer: health.aio.HealthServicer, *, serving: bool) -> None:
-    states = health_pb2.HealthCheckResponse
-    for service in _HEALTH_SERVICES:
-        await servicer.set(service, states.SERVING if serving else states.NOT_SERVING)
-
-
 def _announce(config: ServerConfig, engine: Engine, port: int) -> None:
     for index, model in enumerate(engine.models.values()):
         manifest = model.manifest
@@ -219,15 +269,8 @@ def _announce(config: ServerConfig, engine: Engine, port: int) -> None:
         *(config.max_text_bytes, config.max_queued_tokens),
     )
     security = f"{'TLS' if config.tls_cert else 'no TLS'}, "
-    security += "bearer token" if config.token_file else "no token"
+    security += "bearer token" if config.token_file or config.tokens else "no token"
     logger.info("unitvec %s serving on %s:%d (%s)", __version__, config.host, port, security)
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 def _run(main_coroutine: Coroutine[Any, Any, None]) -> None:

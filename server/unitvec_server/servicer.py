@@ -14,10 +14,11 @@ from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.comparison import Bounds, Side, compare
 from unitvec_server.config import ServerConfig
-from unitvec_server.corpus import Corpus
-from unitvec_server.edge import Context, describe
+from unitvec_server.corpus import Corpora, Corpus
+from unitvec_server.edge import describe
 from unitvec_server.engine import Caller, Engine
 from unitvec_server.errors import RequestError, Unavailable
+from unitvec_server.gates import Context
 from unitvec_server.messages import (
     read_dtype,
     read_options,
@@ -28,13 +29,19 @@ from unitvec_server.messages import (
     write_tokenized,
     write_usage,
 )
-from unitvec_server.streams import Pipeline
+from unitvec_server.streams import Memory, Pipeline, Room
 from unitvec_server.tokenizer import Truncation
 
 _T = TypeVar("_T")
 
 _SIMILARITY_AHEAD = 4
 """Messages of a StreamSimilarity in work: keeps the workers busy and the memory bounded."""
+
+_STREAM_MESSAGES = 16
+"""Longest messages, with their replies, that all streams hold together before they are no longer
+read ahead; each may hold one. 256 MiB by default."""
+
+_FLOAT_BYTES = 4
 
 
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
@@ -53,12 +60,27 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             max_scores=config.max_scores,
             max_comparisons=config.max_comparisons,
         )
+        self._memory = Memory(
+            max_bytes=_STREAM_MESSAGES * config.max_message_bytes,
+            max_stream_bytes=config.max_message_bytes,
+        )
+        self._corpora = Corpora(config.max_corpora_bytes)
         self._draining = False
         self._pipelines: set[Pipeline[Any, Any]] = set()
 
     def open(self, engine: Engine) -> None:
         """Starts answering; until then every call is UNAVAILABLE."""
         self._engine = engine
+
+    @property
+    def stream_bytes(self) -> int:
+        """What all streams hold in messages."""
+        return self._memory.held_bytes
+
+    @property
+    def corpora_bytes(self) -> int:
+        """What all streams hold in vectors of documents."""
+        return self._corpora.held_bytes
 
     def drain(self) -> None:
         """Ends streams after the requests they have read; gRPC itself refuses new calls."""
@@ -84,8 +106,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 return pb.StreamEmbedResponse(id=request.id, error=describe(exc))
             return pb.StreamEmbedResponse(id=request.id, response=response)
 
-        most = self._config.max_stream_requests
-        pipeline = Pipeline(request_iterator, answer, most_in_work=most, in_order=False)
+        row_bytes = _row_bytes(engine)
+
+        def weigh(request: pb.StreamEmbedRequest) -> int:
+            return request.ByteSize() + row_bytes * len(request.request.texts)
+
+        room = Room(self._config.max_stream_requests, self._memory, weigh)
+        pipeline = Pipeline(request_iterator, answer, room=room, in_order=False)
         async with contextlib.aclosing(self._replies(pipeline)) as replies:
             async for reply in replies:
                 yield reply
@@ -101,16 +128,17 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamSimilarityRequest], context: Context
     ) -> AsyncIterator[pb.StreamSimilarityResponse]:
         """Documents, then queries over them; answered in order."""
-        corpus = Corpus(
-            self._ready(),
-            Caller(flow=object(), deadline_s=_deadline_s(context), waits=True),
-            bounds=self._bounds,
-        )
+        engine = self._ready()
+        caller = Caller(flow=object(), deadline_s=_deadline_s(context), waits=True)
+        corpus = Corpus(engine, caller, bounds=self._bounds, corpora=self._corpora)
         begin = functools.partial(_begin, corpus)
-        pipeline = Pipeline(request_iterator, begin, most_in_work=_SIMILARITY_AHEAD, in_order=True)
-        async with contextlib.aclosing(self._replies(pipeline)) as steps:
-            async for step in steps:
-                yield await _finish(corpus, step)
+        weigh = functools.partial(_weigh_similarity, row_bytes=_row_bytes(engine))
+        room = Room(_SIMILARITY_AHEAD, self._memory, weigh)
+        pipeline = Pipeline(request_iterator, begin, room=room, in_order=True)
+        with contextlib.closing(corpus):
+            async with contextlib.aclosing(self._replies(pipeline)) as steps:
+                async for step in steps:
+                    yield await _finish(corpus, step)
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         """Token ids, tokens and offsets, and what Embed would cut."""
@@ -173,6 +201,17 @@ async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb
         usage=write_usage([embedded]),
         timings=write_timings([embedded], total_ns=time.monotonic_ns() - started_ns),
     )
+
+
+def _row_bytes(engine: Engine) -> int:
+    """Bytes of one vector, of the model with the longest."""
+    return _FLOAT_BYTES * max(model.manifest.dim for model in engine.models.values())
+
+
+def _weigh_similarity(request: pb.StreamSimilarityRequest, *, row_bytes: int) -> int:
+    """The message, and the vectors that are made of it before its turn."""
+    operand = request.documents if request.HasField("documents") else request.query.queries
+    return 2 * request.ByteSize() + row_bytes * len(operand.texts.texts)
 
 
 class _Step(NamedTuple):

@@ -100,7 +100,7 @@ class Tokenizer:
         prompted = [prompt + text for text in texts] if prompt else list(texts)
         return [
             Encoding(np.array(encoding.ids, np.int64), _full_length(encoding))
-            for encoding in self._cutting[side].encode_batch(prompted)
+            for encoding in self._cutting[side].encode_batch_fast(prompted)
         ]
 
     def tokenize(

@@ -29,7 +29,8 @@ def test_every_status_becomes_its_error(
     assert caught.value.message == "no"
     assert caught.value.request_id == seen[0].metadata["x-request-id"]
     assert isinstance(caught.value.__cause__, grpc.RpcError)
-    transient = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    codes = grpc.StatusCode
+    transient = (codes.UNAVAILABLE, codes.RESOURCE_EXHAUSTED, codes.CANCELLED)
     assert len(seen) == (4 if code in transient else 1)
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -27,11 +27,18 @@ STOP_TIMEOUT_S = 60
 class ServerProcess:
     """A `unitvec-serve` of our own, on a free port."""
 
-    def __init__(self, *args: str) -> None:
-        command = [sys.executable, "-m", "unitvec_server.server", "--port", "0", *args]
+    def __init__(
+        self,
+        *args: str,
+        variables: Mapping[str, str] | None = None,
+        module: str = "unitvec_server.server",
+    ) -> None:
+        command = [sys.executable, "-m", module, "--port", "0", *args]
         env = {key: val for key, val in os.environ.items() if not key.startswith("UNITVEC_")}
+        env |= variables or {}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         self.logs: list[dict[str, object]] = []
+        self.output: list[str] = []
         self._lines: Queue[str] = Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -40,12 +47,15 @@ class ServerProcess:
         assert self.process.stderr is not None
         with self.process.stderr as stream:
             for line in stream:
+                self.output.append(line)
                 self._lines.put(line)
         self._lines.put("")
 
     def wait_for_log(self, part: str) -> str:
         """The first log message that holds `part`."""
         while line := self._lines.get(timeout=START_TIMEOUT_S):
+            if not line.startswith("{"):
+                continue  # gRPC's core writes lines of its own
             entry = json.loads(line)
             self.logs.append(entry)
             if part in entry["message"]:
@@ -56,10 +66,18 @@ class ServerProcess:
         """Its address, host:port."""
         return self.wait_for_log(" serving on ").split(" serving on ")[1].split()[0]
 
+    def send(self, number: int) -> None:
+        """Signals it."""
+        self.process.send_signal(number)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signals it and waits for its exit status."""
         if self.process.poll() is None:
-            self.process.send_signal(number)
+            self.send(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended; `output`, all that it wrote, is complete then."""
         status = self.process.wait(timeout=STOP_TIMEOUT_S)
         self._reader.join(timeout=STOP_TIMEOUT_S)
         return status
@@ -107,8 +125,8 @@ def start() -> Iterator[Callable[..., Server]]:
     """Starts servers that end with the test."""
     with contextlib.ExitStack() as stack:
 
-        def begin(*args: str) -> Server:
-            process = ServerProcess(*args)
+        def begin(*args: str, **how: Any) -> Server:
+            process = ServerProcess(*args, **how)
             stack.callback(process.stop, signal.SIGKILL)
             server = Server(process)
             stack.callback(server.channel.close)

@@ -123,8 +123,8 @@ def test_a_stream_outlives_the_server_that_began_it(
         stream = client.embed_stream(iter(texts), chunk_texts=16)
         items = [next(stream)]
         # The client takes the first address that answers, so this one serves the stream.
-        first.process.process.send_signal(signal.SIGTERM)
+        first.process.send(signal.SIGTERM)
         items.extend(stream)
-    assert first.process.stop() == 0
+    assert first.process.wait() == 0
     assert [item.error for item in items] == [None] * len(texts)
     assert np.abs(np.stack([item.vector for item in items]) - expected).max() < 1e-5

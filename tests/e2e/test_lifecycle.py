@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,14 +30,19 @@ SERVICE = "unitvec.v1.EmbeddingService"
 Start = Callable[..., Server]
 
 
-def refused(*args: str) -> str:
+def refused(
+    *args: str,
+    module: str = "unitvec_server.server",
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """What a server prints that refuses to start: one line, exit status 2."""
     process = subprocess.run(
-        [sys.executable, "-m", "unitvec_server.server", "--log-level", "error", *args],
+        [sys.executable, "-m", module, "--log-level", "error", *args],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, **(variables or {})},
     )
     # gRPC's core has its own say on some errors, before ours.
     own = [line for line in process.stderr.splitlines() if not re.match(r"E\d{4} ", line)]
@@ -135,10 +141,10 @@ def test_health_follows_the_server(start: Start, artifact: Path) -> None:
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
     assert next(watch).status == SERVING
-    server.process.process.send_signal(signal.SIGTERM)
+    server.process.send(signal.SIGTERM)
     assert next(watch).status == NOT_SERVING
     watch.cancel()
-    assert server.process.stop() == 0
+    assert server.process.wait() == 0
 
 
 def test_sigterm_finishes_what_was_accepted(start: Start, minilm_artifact: Path) -> None:
@@ -150,11 +156,11 @@ def test_sigterm_finishes_what_was_accepted(start: Start, minilm_artifact: Path)
     calls = [server.stub.Embed.future(request) for _ in range(8)]
     # Once the first is answered, all eight, sent before it on one connection, were accepted.
     assert calls[0].result().embeddings.rows == 20
-    server.process.process.send_signal(signal.SIGTERM)
+    server.process.send(signal.SIGTERM)
     for call in calls:
         rows = np.frombuffer(call.result().embeddings.data, "<f4").reshape(20, -1)
         assert np.abs(rows - np.frombuffer(expected, "<f4")).max() < 1e-5
-    assert server.process.stop() == 0
+    assert server.process.wait() == 0
     with pytest.raises(grpc.RpcError) as caught:
         server.stub.Embed(request)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -174,13 +180,13 @@ def test_sigterm_ends_a_stream_after_what_it_has_read(start: Start, artifact: Pa
 
     replies = server.stub.StreamEmbed(requests())
     answered = {next(replies).id for _ in range(5)}
-    server.process.process.send_signal(signal.SIGTERM)
+    server.process.send(signal.SIGTERM)
     with pytest.raises(grpc.RpcError) as caught:
         next(replies)
     hold.set()
     assert answered == set("01234")
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert server.process.stop() == 0
+    assert server.process.wait() == 0
 
 
 def test_sigint_stops_it_too(start: Start, artifact: Path) -> None:

@@ -133,14 +133,19 @@ def test_weights_are_rounded_no_worse_than_to_their_full_range() -> None:
 
 
 def layer_graph(table: np.ndarray, weights: np.ndarray) -> onnx.ModelProto:
-    """As `product_graph`, but for a LayerNorm before the product and a bias after it."""
+    """Two products of what a LayerNorm gave, one with a bias, summed."""
     model = product_graph(weights, table)
     graph = model.graph
     norm = helper.make_node("LayerNormalization", ["x", "gain", "shift"], ["normal"])
-    add = helper.make_node("Add", ["product", "bias"], ["y"])
     graph.node[1].input[0], graph.node[1].output[0] = "normal", "product"
     graph.node.insert(1, norm)
-    graph.node.append(add)
+    graph.node.extend(
+        [
+            helper.make_node("Add", ["product", "bias"], ["biased"]),
+            helper.make_node("MatMul", ["normal", "w"], ["second"]),
+            helper.make_node("Add", ["biased", "second"], ["y"]),
+        ]
+    )
     width = weights.shape[1]
     for name, value in (
         ("gain", np.linspace(0.5, 2, WIDTH)),
@@ -151,14 +156,14 @@ def layer_graph(table: np.ndarray, weights: np.ndarray) -> onnx.ModelProto:
     return model
 
 
-def test_what_comes_from_a_layer_norm_has_one_scale_and_its_bias_inside() -> None:
+def test_several_products_of_a_layer_norm_have_one_scale_and_their_biases_inside() -> None:
     random = np.random.default_rng(3)
     table = random.normal(size=(50, WIDTH)).astype(np.float32)
     model = layer_graph(table, random.normal(size=(WIDTH, 32)).astype(np.float32))
     ids = np.arange(50).reshape(5, 10)
     quantized = to_int8(model, ids.tolist())
     kinds = [node.op_type for node in quantized.graph.node]
-    assert kinds[-1] == "MatMulIntegerToFloat"
+    assert kinds[-3:] == ["MatMulIntegerToFloat", "MatMulIntegerToFloat", "Add"]
     assert "ReduceMax" not in kinds
     expected = run(model, ids)
     assert np.abs(run(quantized, ids) - expected).max() < 0.03 * np.abs(expected).max()

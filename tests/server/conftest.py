@@ -67,13 +67,18 @@ async def make() -> AsyncIterator[Callable[..., Scheduler]]:
     schedulers: list[Scheduler] = []
 
     def start(
-        *encoders: Sums, workers: int = 1, max_batch_tokens: int = 64, clock_s: object = None
+        *encoders: Sums,
+        workers: int = 1,
+        max_batch_tokens: int = 64,
+        cache_bytes: int = 0,
+        clock_s: object = None,
     ) -> Scheduler:
         names = [f"m{index}" for index in range(len(encoders))]
         scheduler = Scheduler(
             dict(zip(names, encoders, strict=True)),
             limits={name: BatchLimits(max_batch_tokens) for name in names},
             workers=workers,
+            cache_bytes=cache_bytes,
             **({"clock_s": clock_s} if clock_s else {}),  # type: ignore[arg-type]
         )
         scheduler.start()
@@ -86,7 +91,7 @@ async def make() -> AsyncIterator[Callable[..., Scheduler]]:
             if isinstance(lane.encoder, Held):
                 lane.encoder.released.release(1000)
         await asyncio.to_thread(scheduler.stop)
-        assert not any(thread.is_alive() for thread in scheduler._threads)
+        assert not any(worker.thread.is_alive() for worker in scheduler.workers)
 
 
 @pytest.fixture

@@ -59,6 +59,11 @@ def text(first: int, *, length: int = 1) -> np.ndarray:
     return np.full(length, first, np.int64)
 
 
+def texts(first: int, count: int) -> list[np.ndarray]:
+    """Different texts: `first` and the ids after it, none of which fails."""
+    return [text(id_) for id_ in range(first, first + count)]
+
+
 def submit(
     scheduler: Scheduler, rows: list[np.ndarray], *, model: str = "m0", deadline_s: float = 1e9
 ) -> asyncio.Task[Encoded]:

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unitvec_server.admission import STREAM_SHARE, Throughput, Ticket, TokenGate
+from unitvec_server.admission import (
+    LEAST_TEXT_TOKENS,
+    STREAM_SHARE,
+    Throughput,
+    Ticket,
+    TokenGate,
+    count_tokens,
+)
 from unitvec_server.errors import InvalidRequest, Overloaded
 
 BOUND = 100
@@ -18,6 +25,11 @@ STREAM_BOUND = int(BOUND * STREAM_SHARE)
 def gate() -> TokenGate:
     """A gate for 100 tokens, half of them for streams."""
     return TokenGate(BOUND, Throughput())
+
+
+async def wait_for(gate: TokenGate, tokens: int, *, flow: object = None) -> Ticket:
+    """A request of a stream, of one of its own if none is named."""
+    return await gate.admit_when_free(tokens, flow=flow or object())
 
 
 async def spin(times: int = 10) -> None:
@@ -81,8 +93,8 @@ class TestStreams:
     """Callers that wait."""
 
     async def test_streams_fill_only_their_share(self, gate: TokenGate) -> None:
-        first = await gate.admit_when_free(STREAM_BOUND)
-        second = asyncio.create_task(gate.admit_when_free(1))
+        first = await wait_for(gate, STREAM_BOUND)
+        second = asyncio.create_task(wait_for(gate, 1))
         await spin()
         assert not second.done()
         with gate.admit(BOUND - STREAM_BOUND):
@@ -91,13 +103,19 @@ class TestStreams:
         (await second).settle(0)
         assert gate.queued_tokens == 0
 
+    async def test_one_by_one_where_nobody_is_ahead(self, gate: TokenGate) -> None:
+        """No round of the loop is lost where there is room."""
+        with await wait_for(gate, 10):
+            assert (gate.stream_tokens, gate.unary_tokens) == (10, 0)
+        assert gate.queued_tokens == 0
+
     async def test_first_come_first_served(self, gate: TokenGate) -> None:
         """A small request does not pass a large one that came before."""
-        held = gate.admit(STREAM_BOUND)
+        held = await wait_for(gate, STREAM_BOUND)
         order: list[int] = []
 
         async def enter(tokens: int) -> Ticket:
-            ticket = await gate.admit_when_free(tokens)
+            ticket = await wait_for(gate, tokens)
             order.append(tokens)
             return ticket
 
@@ -117,10 +135,10 @@ class TestStreams:
         assert gate.queued_tokens == 0
 
     async def test_newcomer_does_not_pass_those_who_wait(self, gate: TokenGate) -> None:
-        held = gate.admit(STREAM_BOUND - 1)
-        waiting = asyncio.create_task(gate.admit_when_free(10))
+        held = await wait_for(gate, STREAM_BOUND - 1)
+        waiting = asyncio.create_task(wait_for(gate, 10))
         await spin()
-        newcomer = asyncio.create_task(gate.admit_when_free(1))  # would fit
+        newcomer = asyncio.create_task(wait_for(gate, 1))  # would fit
         await spin()
         assert not newcomer.done()
         held.settle(0)
@@ -128,13 +146,13 @@ class TestStreams:
 
     async def test_more_than_there_can_ever_be(self, gate: TokenGate) -> None:
         with pytest.raises(InvalidRequest, match=rf"at most {STREAM_BOUND} of one call"):
-            await gate.admit_when_free(STREAM_BOUND + 1)
+            await wait_for(gate, STREAM_BOUND + 1)
 
     async def test_cancelled_while_waiting(self, gate: TokenGate) -> None:
         """Who waits behind it gets its turn."""
-        held = gate.admit(STREAM_BOUND - 5)
-        large = asyncio.create_task(gate.admit_when_free(40))
-        small = asyncio.create_task(gate.admit_when_free(5))
+        held = await wait_for(gate, STREAM_BOUND - 5)
+        large = asyncio.create_task(wait_for(gate, 40))
+        small = asyncio.create_task(wait_for(gate, 5))
         await spin()
         large.cancel()
         await spin()
@@ -144,8 +162,8 @@ class TestStreams:
         assert gate.queued_tokens == 5
 
     async def test_cancelled_just_after_its_turn_came(self, gate: TokenGate) -> None:
-        held = gate.admit(STREAM_BOUND)
-        task = asyncio.create_task(gate.admit_when_free(40))
+        held = await wait_for(gate, STREAM_BOUND)
+        task = asyncio.create_task(wait_for(gate, 40))
         await spin()
         held.settle(0)  # its turn is set, and it has not yet run
         task.cancel()
@@ -154,9 +172,9 @@ class TestStreams:
         assert gate.queued_tokens == 0
 
     async def test_cancelled_just_before_its_turn_comes(self, gate: TokenGate) -> None:
-        held = gate.admit(STREAM_BOUND)
-        task = asyncio.create_task(gate.admit_when_free(40))
-        behind = asyncio.create_task(gate.admit_when_free(20))
+        held = await wait_for(gate, STREAM_BOUND)
+        task = asyncio.create_task(wait_for(gate, 40))
+        behind = asyncio.create_task(wait_for(gate, 20))
         await spin()
         task.cancel()  # it has not yet run, and still stands in line
         held.settle(0)
@@ -166,16 +184,104 @@ class TestStreams:
         assert gate.queued_tokens == 20
 
     async def test_cancelled_in_the_middle_of_the_line(self, gate: TokenGate) -> None:
-        held = gate.admit(STREAM_BOUND)
-        tasks = [asyncio.create_task(gate.admit_when_free(20)) for _ in range(3)]
+        held = await wait_for(gate, STREAM_BOUND)
+        tasks = [asyncio.create_task(wait_for(gate, 20)) for _ in range(3)]
         await spin()
         tasks[1].cancel()
         await spin()
+        assert len(gate._lines) == 2  # nothing is kept for those who left
         held.settle(0)
         await spin()
         assert tasks[0].done()
         assert tasks[2].done()
         assert gate.queued_tokens == 40
+
+
+class TestBetweenStreams:
+    """No stream takes what another needs."""
+
+    async def test_one_alone_leaves_as_much_free_as_it_holds(self, gate: TokenGate) -> None:
+        tasks = [asyncio.create_task(wait_for(gate, 5, flow="bulk")) for _ in range(20)]
+        await spin()
+        assert gate.stream_tokens == STREAM_BOUND // 2
+        with await wait_for(gate, STREAM_BOUND // 2, flow="another"):
+            pass
+        for task in tasks:
+            (await task).settle(0)
+        assert gate.queued_tokens == 0
+
+    async def test_one_that_holds_nothing_may_take_all(self, gate: TokenGate) -> None:
+        """Else its large requests could never be."""
+        with await wait_for(gate, STREAM_BOUND, flow="bulk"):
+            second = asyncio.create_task(wait_for(gate, STREAM_BOUND, flow="bulk"))
+            await spin()
+            assert not second.done()
+        (await second).settle(0)
+
+    async def test_take_turns(self, gate: TokenGate) -> None:
+        """A stream of many requests in line does not make another wait for all of them."""
+        held = await wait_for(gate, STREAM_BOUND)
+        order: list[str] = []
+
+        async def enter(flow: str) -> None:
+            with await wait_for(gate, STREAM_BOUND, flow=flow):
+                order.append(flow)
+                await spin(1)
+
+        flows = ["a", "a", "a", "a", "b", "b", "c"]
+        tasks = [asyncio.create_task(enter(flow)) for flow in flows]
+        await spin()
+        held.settle(0)
+        await asyncio.gather(*tasks)
+        assert order == ["a", "b", "c", "a", "b", "a", "a"]
+
+
+class TestStreamsAndUnaryCallers:
+    """Each kind keeps its half."""
+
+    async def test_unary_overload_does_not_starve_streams(self, gate: TokenGate) -> None:
+        """What unary callers borrowed comes back before more of them get in."""
+        tickets = [gate.admit(10) for _ in range(10)]
+        stream = asyncio.create_task(wait_for(gate, 30))
+        await spin()
+        assert not stream.done()
+        for _ in range(3):
+            tickets.pop().settle(0)
+            if not stream.done():
+                with pytest.raises(Overloaded):
+                    gate.admit(1)
+        await spin()
+        assert stream.done()
+        assert gate.unary_tokens == 70
+
+    async def test_unary_callers_keep_their_half_while_streams_wait(self, gate: TokenGate) -> None:
+        with gate.admit(80):
+            stream = asyncio.create_task(wait_for(gate, STREAM_BOUND))
+            await spin()
+        await spin()
+        assert stream.done()
+        behind = asyncio.create_task(wait_for(gate, STREAM_BOUND))
+        await spin()
+        with gate.admit(BOUND - STREAM_BOUND), pytest.raises(Overloaded):
+            gate.admit(1)
+        behind.cancel()
+        (await stream).settle(0)
+
+    async def test_all_is_theirs_again_once_no_stream_waits(self, gate: TokenGate) -> None:
+        with gate.admit(80):
+            stream = asyncio.create_task(wait_for(gate, STREAM_BOUND))
+            await spin()
+            stream.cancel()
+            await spin()
+            with gate.admit(BOUND - 80):
+                pass
+
+
+def test_a_text_counts_at_least_what_it_costs_beside_its_tokens() -> None:
+    """So that the bound on tokens bounds texts as well."""
+    assert count_tokens([]) == 0
+    assert count_tokens([0, 1, LEAST_TEXT_TOKENS]) == 3 * LEAST_TEXT_TOKENS
+    assert count_tokens([100, LEAST_TEXT_TOKENS + 1]) == 101 + LEAST_TEXT_TOKENS
 
 
 steps = st.lists(
@@ -204,7 +310,8 @@ class Crowd:
                 self.tickets.append(self.gate.admit(number))
         elif action == "stream":
             tokens = min(number, STREAM_BOUND)
-            self.tasks.append(asyncio.create_task(self.gate.admit_when_free(tokens)))
+            flow = f"stream {number % 3}"
+            self.tasks.append(asyncio.create_task(wait_for(self.gate, tokens, flow=flow)))
         elif action == "run":
             await spin(3)
         elif action == "cancel" and self.tasks:
@@ -243,11 +350,15 @@ def test_bound_holds_and_nothing_leaks(actions: list[tuple[str, int]]) -> None:
         for action, number in actions:
             await crowd.do(action, number)
             assert 0 <= crowd.gate.queued_tokens <= BOUND
+            assert 0 <= crowd.gate.stream_tokens <= STREAM_BOUND
+            assert sum(crowd.gate._held.values()) == crowd.gate.stream_tokens
             assert sum(ticket.tokens for ticket in crowd.tickets) <= crowd.gate.queued_tokens
         async with asyncio.timeout(10):
             await crowd.leave()
         assert crowd.gate.queued_tokens == 0
-        assert not crowd.gate._waiters
+        assert (crowd.gate._lines, crowd.gate._held) == ({}, {})
+        with crowd.gate.admit(BOUND):
+            pass
 
     asyncio.run(scenario())
 

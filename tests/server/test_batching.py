@@ -250,3 +250,33 @@ def held(queue: BatchQueue) -> int:
         elif hasattr(value, "__len__"):
             total += len(value)
     return total
+
+
+class TestWorkAhead:
+    """How much runs before a newcomer is done."""
+
+    def test_lone_texts_are_all_ahead_of_a_later_one(self) -> None:
+        queue = BatchQueue(BatchLimits(64))
+        queue.add([Item(length, object()) for length in (3, 5, 8)])
+        assert queue.tokens_before(8, flow=object()) == 16
+
+    def test_a_bulk_request_is_ahead_by_as_much_as_is_asked(self) -> None:
+        queue = BatchQueue(BatchLimits(64))
+        queue.add([Item(10, "bulk") for _ in range(100)])
+        assert queue.tokens_before(25, flow=object()) == 25
+        assert queue.tokens_before(2000, flow=object()) == 1000
+
+    def test_a_flow_stands_behind_itself(self) -> None:
+        queue = BatchQueue(BatchLimits(64))
+        queue.add([Item(10, "bulk") for _ in range(100)])
+        queue.add([Item(10, "other") for _ in range(200)])
+        assert queue.tokens_before(25, flow="bulk") == 1000 + 1025
+
+    def test_what_is_taken_or_cancelled_is_ahead_no_more(self) -> None:
+        queue = BatchQueue(BatchLimits(10))
+        items = [Item(10, n) for n in range(3)]
+        queue.add(items)
+        take(queue)
+        assert queue.tokens_before(10, flow="new") == 20
+        queue.cancel(items)
+        assert queue.tokens_before(10, flow="new") == 0

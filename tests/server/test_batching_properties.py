@@ -10,6 +10,7 @@ from unitvec_server.batching import BatchLimits, BatchQueue, Item, Plan
 
 lengths = st.integers(1, 40)
 flows = st.integers(0, 4)
+keys = st.none() | st.integers(0, 4)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -23,10 +24,18 @@ class QueueMachine(RuleBasedStateMachine):
         self.gone: list[Item] = []
         self.now_s = 0.0
 
-    @rule(flow=flows, texts=st.lists(lengths, min_size=1, max_size=20), lives_s=st.none() | lengths)
-    def add(self, flow: int, texts: list[int], lives_s: int | None) -> None:
+    @rule(
+        flow=flows,
+        texts=st.lists(st.tuples(lengths, keys), min_size=1, max_size=20),
+        lives_s=st.none() | lengths,
+    )
+    def add(self, flow: int, texts: list[tuple[int, int | None]], lives_s: int | None) -> None:
         deadline_s = math.inf if lives_s is None else self.now_s + lives_s
-        items = [Item(length, flow, deadline_s) for length in texts]
+        items = [
+            # Equal texts are of equal length.
+            Item(length if key is None else 10 + key, flow, deadline_s, key=key)
+            for length, key in texts
+        ]
         self.queue.add(items)
         self.waiting += items
 
@@ -46,12 +55,21 @@ class QueueMachine(RuleBasedStateMachine):
     def take(self, free_workers: int) -> None:
         plan = self.queue.next_batch(now_s=self.now_s, free_workers=free_workers)
         assert all(item.deadline_s <= self.now_s for item in plan.expired)
-        assert all(item.deadline_s > self.now_s for item in plan.batch)
-        self.leave([*plan.batch, *plan.expired])
+        joined = [equal for item in plan.batch for equal in item.joined]
+        assert all(item.deadline_s > self.now_s for item in [*plan.batch, *joined])
+        self.leave([*plan.batch, *joined, *plan.expired])
+        self.check_equals(plan)
         if plan.batch:
             self.check_bounds(plan, free_workers)
         else:
             assert not self.waiting
+
+    def check_equals(self, plan: Plan) -> None:
+        taken = [item.key for item in plan.batch if item.key is not None]
+        assert len(set(taken)) == len(taken)
+        assert not any(item.key in taken for item in self.waiting)
+        for item in plan.batch:
+            assert all(equal.key == item.key for equal in item.joined)
 
     def check_bounds(self, plan: Plan, free_workers: int) -> None:
         batch = plan.batch
@@ -61,7 +79,7 @@ class QueueMachine(RuleBasedStateMachine):
             padding = len(batch) * longest - tokens
             assert padding <= self.limits.max_padding * len(batch) * longest
             # What turns out to have expired still counted when the work was shared out.
-            others = [*self.waiting, *plan.expired]
+            others = [*self.waiting, *plan.expired, *(e for i in batch for e in i.joined)]
             everything = tokens + sum(i.length for i in others)
             share = math.ceil(everything / max(1, free_workers)) * (1 + self.limits.max_padding)
             assert len(batch) * longest <= math.ceil(share)
@@ -84,6 +102,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(self.queue._by_start) <= bound
         entries = sum(len(items) for items in self.queue._by_length.values())
         assert entries == self.queue._length_entries <= bound
+        assert len(self.queue._equals) == len({i.key for i in self.waiting} - {None})
         assert len(self.queue._next_starts) == len({item.flow for item in self.waiting})
 
     def teardown(self) -> None:

@@ -19,6 +19,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "device_id": ("1", 1, ["-1", "x"]),
     "workers": ("1", 1, ["-1", "many"]),
     "max_batch_tokens": ("512", 512, ["-1", "x"]),
+    "cache_bytes": ("1_000_000", 1_000_000, ["-1", "1GB"]),
     "max_calls": ("7", 7, ["0", "x"]),
     "max_texts_per_request": ("1_000", 1000, ["0", "-5", "x"]),
     "max_text_bytes": ("10", 10, ["0", "10MB"]),
@@ -26,20 +27,31 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "max_stream_requests": ("7", 7, ["0", "x"]),
     "max_stream_documents": ("7", 7, ["0", "x"]),
     "max_stream_bytes": ("7", 7, ["0", "x"]),
+    "max_corpora_bytes": ("8", 8, ["0", "x"]),
     "max_comparisons": ("7", 7, ["0", "x"]),
     "max_scores": ("7", 7, ["0", "x"]),
     "max_message_bytes": ("2000000", 2000000, ["0", "2147483648", "x"]),
+    "max_connection_age_s": ("60", 60.0, ["-1", "nan", "old"]),
     "grace_s": ("0.5", 0.5, ["-1", "nan", "inf", "soon"]),
+    "stuck_after_s": ("0", 0.0, ["-1", "nan", "inf", "soon"]),
     "tls_cert": ("/c", Path("/c"), []),
     "tls_key": ("/k", Path("/k"), []),
     "tls_client_ca": ("/ca", Path("/ca"), []),
     "token_file": ("/t", Path("/t"), []),
+    "tokens": ("first,second", ("first", "second"), [" , "]),
+    "insecure": ("yes", True, ["maybe"]),
     "reflection": ("False", False, ["maybe", "2"]),
+    "metrics_port": ("0", 0, ["-1", "65536", "http", "1.5"]),
+    "metrics_host": ("0.0.0.0", "0.0.0.0", []),
+    "tracing": ("yes", True, ["maybe"]),
+    "access_log_sample": ("0.01", 0.01, ["-0.1", "1.1", "nan", "all"]),
     "log_format": ("json", "json", ["xml"]),
     "log_level": ("debug", "debug", ["loud"]),
 }
 NEEDS = {"tls_cert": {"tls_key": "/k"}, "tls_key": {"tls_cert": "/c"}}
 NEEDS["tls_client_ca"] = {"tls_cert": "/c", "tls_key": "/k"}
+SECRET = "tokens"
+FLAGS = [name for name in SAMPLES if name != SECRET]
 WRONG = [(name, text) for name, (_, _, wrong) in SAMPLES.items() for text in wrong]
 
 
@@ -58,7 +70,7 @@ def variables(**fields: str) -> dict[str, str]:
     return {ENV_PREFIX + key.upper(): text for key, text in ({"model": "d=/d"} | fields).items()}
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", FLAGS)
 class TestEveryField:
     """What holds for all of them."""
 
@@ -95,6 +107,8 @@ class TestWrongValues:
     """The message names where the value came from."""
 
     def test_of_a_flag(self, name: str, text: str) -> None:
+        if name == SECRET:
+            return
         with pytest.raises(ConfigError, match=f"^{flag(name)}: "):
             parse_config(flags(**{name: text}), {})
 
@@ -163,3 +177,29 @@ def test_unknown_flags_end_the_program(argv: list[str], capsys: pytest.CaptureFi
 def test_foreign_variables_are_ignored() -> None:
     """Such as those of the other commands."""
     assert parse_config(["--model=/m"], {"UNITVEC_TARGET": "x", "PORT": "x"}).port == 50051
+
+
+class TestSecret:
+    """Tokens come by a variable, never by a flag, and are shown nowhere."""
+
+    def test_variable(self) -> None:
+        config = parse_config([], variables(tokens="first, second\nthird"))
+        assert config.tokens == ("first", "second", "third")
+        assert "first" not in repr(config)
+
+    def test_is_no_flag(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            parse_config(["--model=/m", "--tokens=first"], {})
+        assert "unrecognized" in capsys.readouterr().err
+
+    def test_help_names_the_variable(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            parse_config(["--help"], {})
+        assert "UNITVEC_TOKENS" in capsys.readouterr().out
+
+
+def test_a_switch_may_stand_alone() -> None:
+    """`--insecure` is `--insecure true`, wherever it stands."""
+    assert parse_config(["--insecure", "--model=/m"], {}).insecure
+    assert parse_config(["--model=/m", "--insecure"], {}).insecure
+    assert not parse_config(["--model=/m", "--insecure", "false"], {}).insecure

@@ -1,6 +1,8 @@
 """Exhaustive maps: no error without a status, no enum value without a meaning."""
 
+import contextlib
 import inspect
+import itertools
 from typing import get_args
 
 import grpc
@@ -9,7 +11,14 @@ from google.rpc import error_details_pb2, status_pb2
 
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server import artifact, config, errors, messages
-from unitvec_server.errors import InvalidRequest, Overloaded, RequestError, StartupError
+from unitvec_server.choice import Machine, choose
+from unitvec_server.errors import (
+    InvalidRequest,
+    Overloaded,
+    ProviderError,
+    RequestError,
+    StartupError,
+)
 from unitvec_server.similarity import Metric
 from unitvec_server.status import STATUS_CODES, status_code, to_message, to_trailers
 from unitvec_server.vectors import Dtype
@@ -20,7 +29,11 @@ REQUEST_ERRORS = [c for c in CLASSES if issubclass(c, RequestError) and c is not
 
 def make(kind: type[RequestError]) -> RequestError:
     """An error of this class."""
-    return Overloaded("full", retry_delay_s=0.25) if kind is Overloaded else kind("no")
+    return (
+        Overloaded("full", retry_delay_s=0.25, bound="deadline")
+        if kind is Overloaded
+        else kind("no")
+    )
 
 
 @pytest.mark.parametrize("kind", REQUEST_ERRORS)
@@ -69,7 +82,7 @@ def test_every_error_is_of_one_of_the_two_kinds() -> None:
 
 def test_retry_delay_travels_in_milliseconds_rounded_up() -> None:
     """A client that waits this long finds room."""
-    message = to_message(Overloaded("full", retry_delay_s=0.0501), request_id="")
+    message = to_message(Overloaded("full", retry_delay_s=0.0501, bound="deadline"), request_id="")
     assert message.retry_delay_ms == 51
     trailers = dict(to_trailers(message))
     assert trailers["grpc-retry-pushback-ms"] == "51"
@@ -115,8 +128,16 @@ class TestEnums:
         assert set(messages._POOLINGS) == set(get_args(artifact.Pooling))
         assert set(messages._POOLINGS.values()) == set(pb.Pooling.values()) - {0}
 
-    def test_precisions_of_flags_are_those_of_artifacts(self) -> None:
-        assert set(config.PRECISIONS) == {"auto", *artifact.PRECISIONS}
+    def test_precisions_of_flags_lead_to_all_graphs_of_artifacts(self) -> None:
+        machine = Machine(frozenset(config.PROVIDERS), frozenset({"amx_bf16"}))
+        graphs = set()
+        for provider, precision in itertools.product(config.PROVIDERS, config.PRECISIONS):
+            with contextlib.suppress(ProviderError):
+                choice = choose(
+                    provider, precision, machine=machine, graphs=frozenset(artifact.PRECISIONS)
+                )
+                graphs.add(choice.graph)
+        assert graphs == set(artifact.PRECISIONS)
 
     @pytest.mark.parametrize("value", [99, -1, 2**31 - 1])
     def test_unknown_values_name_their_field(self, value: int) -> None:

@@ -16,6 +16,7 @@ from tests.server.encoders import (
     queued,
     submit,
     text,
+    texts,
     waiting,
 )
 from unitvec_server.errors import DeadlineExpired, Unavailable
@@ -98,7 +99,7 @@ class TestDeadlines:
         scheduler = make(encoder := Held(), clock_s=lambda: now_s)
         first = submit(scheduler, [text(1)])
         await encoder.has_started()
-        late = [submit(scheduler, [text(2)] * 50, deadline_s=5.0) for _ in range(3)]
+        late = [submit(scheduler, texts(100, 50), deadline_s=5.0) for _ in range(3)]
         in_time = submit(scheduler, [text(3)], deadline_s=50.0)
         await queued()
         now_s = 10.0
@@ -121,7 +122,7 @@ class TestModels:
         scheduler = make(*encoders, max_batch_tokens=1)
         blocker = submit(scheduler, [text(1)])
         await encoders[0].has_started()
-        jobs = [submit(scheduler, [text(2)] * 6, model=name) for name in ("m0", "m2")]
+        jobs = [submit(scheduler, texts(100, 6), model=name) for name in ("m0", "m2")]
         await queued()
         encoders[0].released.release()
         await blocker
@@ -160,7 +161,7 @@ class TestStop:
         scheduler = make(encoder := Held())
         running = submit(scheduler, [text(1)])
         await encoder.has_started()
-        waits = [submit(scheduler, [text(2)] * 10) for _ in range(20)]
+        waits = [submit(scheduler, texts(100, 10)) for _ in range(20)]
         await queued()
         stopping = asyncio.create_task(asyncio.to_thread(scheduler.stop))
         for job in waits:
@@ -187,17 +188,17 @@ class TestStop:
     async def test_while_requests_pour_in(self, make: Callable[..., Scheduler]) -> None:
         """Each is answered or refused; none hangs."""
         scheduler = make(Sums(), workers=4)
-        jobs = [submit(scheduler, [text(n + 100)] * 3) for n in range(300)]
+        jobs = [submit(scheduler, texts(3 * n + 100, 3)) for n in range(300)]
         for _ in range(3):
             await asyncio.sleep(0)
         with ThreadPoolExecutor() as executor:
             stopping = asyncio.get_running_loop().run_in_executor(executor, scheduler.stop)
-            jobs += [submit(scheduler, [text(n + 400)] * 3) for n in range(300)]
+            jobs += [submit(scheduler, texts(3 * n + 1000, 3)) for n in range(300)]
             async with asyncio.timeout(60):
                 results = await asyncio.gather(*jobs, return_exceptions=True)
                 await stopping
         for index, result in enumerate(results):
             if isinstance(result, Encoded):
-                assert result.vectors[:, 0].tolist() == [index + 100] * 3
+                assert result.vectors[:, 0].tolist() == [3 * index + 100 + row for row in range(3)]
             else:
                 assert isinstance(result, Unavailable)

@@ -18,9 +18,10 @@ from tests.server.encoders import (
     queued,
     submit,
     text,
+    texts,
     waiting,
 )
-from unitvec_server.errors import InferenceFailed
+from unitvec_server.errors import DeadlineExpired, InferenceFailed, Overloaded
 from unitvec_server.scheduler import Encoded, Rows, Scheduler
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
@@ -61,7 +62,7 @@ class TestFailures:
     ) -> None:
         scheduler = make(encoder := Sums(), workers=2)
         with pytest.raises(InferenceFailed):
-            await submit(scheduler, [text(POISON)] * 1000)
+            await submit(scheduler, [np.array([POISON, n]) for n in range(1000)])
         assert waiting(scheduler) == 0
         runs = sum(map(len, encoder.batches))
         await submit(scheduler, [text(1)])
@@ -110,6 +111,126 @@ class TestFailures:
             await submit(scheduler, [text(2)])
 
 
+class Killed(BaseException):
+    """Nothing that a worker survives."""
+
+
+class Deadly(Held):
+    """Held, and ends its worker on POISON."""
+
+    def encode(self, rows: Rows) -> np.ndarray:
+        try:
+            return super().encode(rows)
+        except ValueError:
+            raise Killed from None
+
+
+class TestWorkersThatEnd:
+    """What becomes of the callers, and what a watchdog sees."""
+
+    async def test_a_worker_that_dies_takes_only_its_batch_along(
+        self, make: Callable[..., Scheduler]
+    ) -> None:
+        """Those who joined its texts are told as well; later equal texts run anew."""
+        scheduler = make(encoder := Deadly(), workers=2)
+        other = submit(scheduler, [text(9)])  # so that one worker alone takes both texts
+        await encoder.has_started()
+        doomed = submit(scheduler, [text(POISON), text(1)])
+        await encoder.has_started()
+        joined = submit(scheduler, [text(1), text(2)])
+        await queued()
+        encoder.released.release(100)
+        for job in (doomed, joined):
+            with pytest.raises(InferenceFailed, match="worker failed"):
+                await job
+        async with asyncio.timeout(30):
+            await other
+            again = await submit(scheduler, [text(1), text(2)])
+        assert again.vectors[:, 0].tolist() == [1, 2]
+        (dead,) = [worker for worker in scheduler.workers if worker.is_dead]
+        assert dead.fault.endswith("died of Killed")
+        assert dead.run is None
+        assert scheduler._lanes["m0"].running == {}
+
+    async def test_a_run_that_is_given_up(self, make: Callable[..., Scheduler]) -> None:
+        """Its callers need not wait, later equal texts do not join, and it may end after all."""
+        scheduler = make(encoder := Held(), workers=2)
+        hanging = submit(scheduler, [text(1)])
+        await encoder.has_started()
+        (run,) = [worker.run for worker in scheduler.workers if worker.run is not None]
+        assert run.tokens == 1
+        scheduler.give_up(run)
+        with pytest.raises(InferenceFailed, match="worker failed"):
+            await hanging
+        again = submit(scheduler, [text(1)])
+        await encoder.has_started()
+        encoder.released.release(100)
+        assert (await again).vectors[:, 0].tolist() == [1]
+        assert (await submit(scheduler, [text(3)])).vectors[:, 0].tolist() == [3]
+        assert not any(worker.is_dead for worker in scheduler.workers)
+
+    async def test_a_model_that_fails_on_everything_ends_its_worker(
+        self, make: Callable[..., Scheduler]
+    ) -> None:
+        class Broken(Sums):
+            def encode(self, rows: Rows) -> np.ndarray:
+                raise RuntimeError("device lost")
+
+        scheduler = make(Broken())
+        for first in (1, 2, 3):
+            with pytest.raises(InferenceFailed, match="model failed"):
+                await submit(scheduler, [text(first)])
+        (worker,) = scheduler.workers
+        assert worker.thread is not None
+        await asyncio.to_thread(worker.thread.join, 30)
+        assert worker.fault.endswith("died of EncoderBroken")
+
+    async def test_runs_are_seen_one_by_one(self, make: Callable[..., Scheduler]) -> None:
+        """Also when a batch is run apart: many short runs are not a long one."""
+        scheduler = make(encoder := Held())
+        first = submit(scheduler, [text(9)])
+        await encoder.has_started()
+        jobs = [submit(scheduler, [text(n)]) for n in (1, POISON, 2)]
+        await queued()
+        seen = []
+        for _ in range(4):
+            encoder.released.release()
+            await encoder.has_started()
+            seen.append(scheduler.workers[0].run)
+        encoder.released.release(100)
+        await asyncio.gather(first, *jobs, return_exceptions=True)
+        assert [run.tokens for run in seen if run] == [3, 1, 1, 1]
+        assert len(set(map(id, seen))) == 4
+
+
+class TestTooLate:
+    """Deadlines that cannot be met."""
+
+    async def test_refused_before_it_waits(self, make: Callable[..., Scheduler]) -> None:
+        """Nothing of it is left, neither in the queue nor in running texts."""
+        now_s = 0.0
+        scheduler = make(encoder := Held(), clock_s=lambda: now_s)
+        first = submit(scheduler, [text(1, length=10)])
+        await encoder.has_started()
+        now_s = 1.0  # ten tokens a second
+        encoder.released.release()
+        await first
+        second = submit(scheduler, [text(2, length=10)])
+        await encoder.has_started()  # and so the first run is recorded
+        ahead = [submit(scheduler, [text(n, length=10)]) for n in range(100, 110)]
+        await queued()
+        with pytest.raises(Overloaded):
+            await submit(scheduler, [text(2, length=10), text(3, length=10)], deadline_s=5.0)
+        with pytest.raises(DeadlineExpired) as caught:
+            await submit(scheduler, [text(4, length=100)], deadline_s=5.0)
+        assert caught.value.reason == "DEADLINE_TOO_SHORT"
+        joins = submit(scheduler, [text(2, length=10)], deadline_s=1.1)  # which runs already
+        await queued()
+        assert waiting(scheduler) == 10
+        encoder.released.release(100)
+        await asyncio.gather(second, joins, *ahead)
+
+
 class TestCancellation:
     """Callers who leave."""
 
@@ -117,7 +238,7 @@ class TestCancellation:
         scheduler = make(encoder := Held())
         first = submit(scheduler, [text(1)])
         await encoder.has_started()
-        job = submit(scheduler, [text(2)] * 500)
+        job = submit(scheduler, texts(100, 500))
         await queued()
         assert waiting(scheduler) == 500
         job.cancel()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unitvec_server.streams import Pipeline
+from unitvec_server.streams import Memory, Pipeline, Room
 
 
 class Source:
@@ -69,7 +69,7 @@ def pipe(
     source: Source, work: Callable[[int], object], *, most: int = 3, in_order: bool = False
 ) -> Pipeline[int, int]:
     """A pipeline over a source."""
-    return Pipeline(source.requests(), work, most_in_work=most, in_order=in_order)  # type: ignore[arg-type]
+    return Pipeline(source.requests(), work, room=Room(most), in_order=in_order)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -259,3 +259,74 @@ class TestEnd:
         await anext(replies)
         await spin()
         await replies.aclose()
+
+
+class TestMemory:
+    """Bytes of one stream and of all."""
+
+    @staticmethod
+    def heavy(memory: Memory, source: Source, works: Works, *, weight: int = 10) -> Pipeline:
+        """A stream of messages that weigh so much, as many in work as memory allows."""
+        room: Room[int] = Room(100, memory, lambda _: weight)
+        return Pipeline(source.requests(), works, room=room, in_order=False)
+
+    async def test_one_stream_is_read_as_far_as_it_may_hold(self) -> None:
+        memory = Memory(max_bytes=1000, max_stream_bytes=30)
+        source, works = Source(10), Works()
+        replies = self.heavy(memory, source, works).replies()
+        first = asyncio.ensure_future(anext(replies))
+        await spin()
+        assert (source.read, memory.held_bytes) == (3, 30)
+        works.finish(0)
+        assert await first == 0
+        await spin()
+        assert source.read == 3  # a reply that may not have been taken is still held
+        second = asyncio.ensure_future(anext(replies))
+        await spin()
+        assert source.read == 4
+        works.finish(*range(10))
+        assert {await second, *[reply async for reply in replies]} == set(range(1, 10))
+        assert memory.held_bytes == 0
+
+    async def test_all_streams_together(self) -> None:
+        """Each that holds nothing may still read one message, so that all go on."""
+        memory = Memory(max_bytes=30, max_stream_bytes=30)
+        sources, works = [Source(4) for _ in range(3)], [Works() for _ in range(3)]
+        pipelines = [self.heavy(memory, *pair) for pair in zip(sources, works, strict=True)]
+
+        async def collect(pipeline: Pipeline[int, int]) -> list[int]:
+            return [reply async for reply in pipeline.replies()]
+
+        first = asyncio.create_task(collect(pipelines[0]))
+        await spin()
+        rest = [asyncio.create_task(collect(pipeline)) for pipeline in pipelines[1:]]
+        await spin()
+        assert [source.read for source in sources] == [3, 1, 1]
+        works[0].finish(*range(4))
+        await first
+        await spin()
+        assert memory.held_bytes <= 30
+        for work in works:
+            work.finish(*range(4))
+        assert [sorted(replies) for replies in await asyncio.gather(first, *rest)] == [
+            [0, 1, 2, 3]
+        ] * 3
+        assert memory.held_bytes == 0
+
+    async def test_a_message_heavier_than_all(self) -> None:
+        memory = Memory(max_bytes=5, max_stream_bytes=5)
+        source, works = Source(3), Works()
+        works.finish(0, 1, 2)
+        pipeline = self.heavy(memory, source, works, weight=100)
+        assert [reply async for reply in pipeline.replies()] == [0, 1, 2]
+
+    async def test_a_stream_that_is_dropped_lets_go_of_all(self) -> None:
+        memory = Memory(max_bytes=100, max_stream_bytes=50)
+        replies = self.heavy(memory, Source(10), works := Works()).replies()
+        first = asyncio.ensure_future(anext(replies))
+        await spin()
+        assert memory.held_bytes == 50
+        works.finish(0)
+        await first
+        await replies.aclose()
+        assert memory.held_bytes == 0

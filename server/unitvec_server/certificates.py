@@ -1,0 +1,168 @@
+"""TLS: the certificate, its key and the authorities of clients, replaced while serving.
+
+gRPC asks before each handshake whether there is a new configuration. What it is given was
+proved first, by a handshake in memory: gRPC itself would only find out at the next client.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from unitvec_server.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where the PEM files are.
+
+    Attributes:
+        certificate: The server's certificate, then its intermediates.
+        key: Its private key, without a passphrase.
+        client_authorities: Who signs clients' certificates; None asks for none.
+    """
+
+    certificate: Path
+    key: Path
+    client_authorities: Path | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class _Pem:
+    certificate: bytes
+    key: bytes
+    client_authorities: bytes | None
+
+
+class Certificates:
+    """What the server shows and asks for in handshakes. Its methods may run on any thread.
+
+    Args:
+        files: Read at once.
+
+    Raises:
+        ConfigError: The files cannot be read or used.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._seen = _read_all(files)
+        self._next: _Pem | None = None
+        _prove(files)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Credentials for a port; they follow every later `reload`."""
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._seen),
+            self._take_next,  # type: ignore[arg-type]  # None is for no change, says gRPC
+            require_client_authentication=self._files.client_authorities is not None,
+        )
+
+    def reload(self) -> bool:
+        """Reads the files again. Connections made from now on get them; others stay.
+
+        Returns:
+            Whether they are new and in use.
+
+        Raises:
+            ConfigError: They cannot be read or used; the old ones stay in use.
+        """
+        pem = _read_all(self._files)
+        if pem == self._seen:
+            return False
+        _prove(self._files)
+        if _read_all(self._files) != pem:
+            raise ConfigError("--tls-cert, --tls-key: replaced while they were read")
+        with self._lock:
+            self._seen = self._next = pem
+        return True
+
+    def _take_next(self) -> grpc.ServerCertificateConfiguration | None:
+        with self._lock:
+            pem, self._next = self._next, None
+        return None if pem is None else _configuration(pem)
+
+
+def _configuration(pem: _Pem) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(pem.key, pem.certificate)], root_certificates=pem.client_authorities
+    )
+
+
+def _read_all(files: TlsFiles) -> _Pem:
+    authorities = files.client_authorities
+    return _Pem(
+        read_file(files.certificate, "--tls-cert"),
+        read_file(files.key, "--tls-key"),
+        None if authorities is None else read_file(authorities, "--tls-client-ca"),
+    )
+
+
+def read_file(path: Path, flag: str) -> bytes:
+    """The content of a file that a flag names.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"{flag}: {path} cannot be read: {exc.strerror}") from exc
+
+
+def _prove(files: TlsFiles) -> None:
+    """Shows that the key fits, that the certificate is valid today and that a client agrees."""
+    try:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Without a password here, OpenSSL would ask for one on the terminal.
+        server.load_cert_chain(files.certificate, files.key, password="")
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        client.load_verify_locations(cafile=files.certificate)
+        _shake_hands(client, server)
+    except (ssl.SSLError, OSError, ValueError) as exc:
+        raise ConfigError(
+            f"--tls-cert, --tls-key: {files.certificate} and {files.key} are not a usable "
+            f"PEM certificate and its key: {_reason(exc)}"
+        ) from exc
+    _prove_authorities(files.client_authorities)
+
+
+def _prove_authorities(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=path)
+    except (ssl.SSLError, OSError, ValueError) as exc:
+        raise ConfigError(
+            f"--tls-client-ca: {path} holds no usable PEM certificates: {_reason(exc)}"
+        ) from exc
+
+
+def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    while ends:
+        for end in tuple(ends):
+            try:
+                end.do_handshake()
+                ends.remove(end)
+            except ssl.SSLWantReadError:
+                continue
+
+
+def _reason(exc: Exception) -> str:
+    """A few words, without OpenSSL's function names and line numbers."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc.verify_message
+    reason = getattr(exc, "reason", None)
+    return reason.replace("_", " ").lower() if reason else "no certificate and key in them"

@@ -1,0 +1,65 @@
+"""What the process does when it is told to stop or to reload, and how it leaves.
+
+| signal                      | effect                                                          |
+| --------------------------- | --------------------------------------------------------------- |
+| first SIGTERM or SIGINT     | drain, then exit 0; exit 1 if the grace ran out and calls were cut |
+| any further one             | exit at once with 128 + its number; calls in flight are lost      |
+| SIGHUP                      | certificates and tokens are read again; nothing else happens      |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import NoReturn
+
+logger = logging.getLogger(__name__)
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+CUT_STATUS = 1
+"""Exit status if calls had to be cut."""
+
+FAULT_STATUS = 3
+"""Exit status if a worker died or hung: the supervisor must start a new process."""
+
+
+class Signals:
+    """Signals as events.
+
+    Attributes:
+        stop: Set by the first SIGTERM or SIGINT.
+        reload: Set by SIGHUP; whoever reloads clears it.
+    """
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
+
+    def listen(self) -> None:
+        """Takes the signals over, for the running loop; only in the main thread."""
+        loop = asyncio.get_running_loop()
+        for number in _STOPS:
+            loop.add_signal_handler(number, self._begin_stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+
+    def _begin_stop(self) -> None:
+        self.stop.set()
+        for number in _STOPS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            # Not through the loop, which may be what hangs, and not SIG_DFL, which the kernel
+            # ignores for the first process of a container.
+            signal.signal(number, _end_at_once)
+
+
+def _end_at_once(number: int, _: object) -> NoReturn:
+    logger.warning("%s while stopping: ends at once", signal.Signals(number).name)
+    leave(128 + number)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process now, whatever its threads do: a run of a graph cannot be interrupted."""
+    logging.shutdown()
+    os._exit(status)

@@ -1,0 +1,82 @@
+"""All scenarios by name, and the run over some of them."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.chaos.expected import learn
+from tests.chaos.faults import disconnects, poison, restart, stall
+from tests.chaos.overload import overload_fivefold, overload_twice
+from tests.chaos.pressure import connections, half_open, slow_reader
+from tests.chaos.replica import Launch, replicas
+from tests.chaos.replication import kill_one, rolling_restart, rolling_restart_envoy, stall_one
+from tests.chaos.stage import Outcome, Scale, Stage
+
+Scenario = Callable[[Stage], Awaitable[Outcome]]
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "kill": kill_one,
+    "rolling": rolling_restart,
+    "rolling-envoy": rolling_restart_envoy,
+    "stall-one": stall_one,
+    "restart": restart,
+    "stall": stall,
+    "poison": poison,
+    "overload-2": overload_twice,
+    "overload-5": overload_fivefold,
+    "slow-reader": slow_reader,
+    "half-open": half_open,
+    "connections": connections,
+    "disconnects": disconnects,
+}
+
+
+def log_line(text: str) -> None:
+    """How it goes, to stderr: stdout is for the table."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@asynccontextmanager
+async def prepare_stage(artifact: Path | None, *, scale: Scale, seed: int) -> AsyncIterator[Stage]:
+    """A stage over this artifact, or over a tiny model made for the occasion."""
+    with tempfile.TemporaryDirectory() as name:
+        launch = Launch(artifact or build_tiny_artifact(Path(name)))
+        async with replicas(launch.with_args("--max-batch-tokens", "256")) as (server,):
+            known = await learn(server.target)
+        yield Stage(launch, known, scale, seed, log_line)
+
+
+async def play(names: Sequence[str], stage: Stage) -> list[Outcome]:
+    """Plays scenarios one after another."""
+    outcomes = []
+    for name in names:
+        started_s = time.monotonic()
+        try:
+            outcome = await SCENARIOS[name](stage)
+        except Exception as exc:  # the others are played all the same
+            outcome = Outcome(name, broken=[f"not played to its end: {exc!r}"])
+        outcome.figures["took_s"] = time.monotonic() - started_s
+        outcomes.append(outcome)
+        kept = outcome.sound and not outcome.missed
+        stage.note(f"{name}: {'as promised' if kept else 'NOT as promised'}")
+    return outcomes
+
+
+def build_tiny_artifact(folder: Path) -> Path:
+    """Exports a tiny model: 32 dimensions, 64 tokens."""
+    import io
+
+    from tests.models import TinyModel, build_tiny_model
+    from unitvec_export.export import STEPS, ExportOptions, export
+    from unitvec_export.progress import Progress
+    from unitvec_export.source import Request
+
+    model = build_tiny_model(folder / "model", TinyModel())
+    options = ExportOptions(Request(str(model)), folder / "tiny", ("fp32",))
+    export(options, Progress(io.StringIO(), steps=STEPS))
+    return folder / "tiny"

@@ -1,0 +1,130 @@
+"""Which calls are logged, how loudly, and what is said of them."""
+
+import json
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from tests.server.test_calls import begin, work
+from unitvec_server.access_log import AccessLog
+from unitvec_server.calls import CODES, Call, name_method
+from unitvec_server.errors import InvalidRequest, Overloaded
+from unitvec_server.telemetry import configure_logging
+
+LOUDER_THAN_INFO = {
+    "UNAUTHENTICATED": logging.WARNING,
+    "RESOURCE_EXHAUSTED": logging.WARNING,
+    "DEADLINE_EXCEEDED": logging.WARNING,
+    "UNAVAILABLE": logging.WARNING,
+    "INTERNAL": logging.ERROR,
+    "UNKNOWN": logging.ERROR,
+    "DATA_LOSS": logging.ERROR,
+    "UNIMPLEMENTED": logging.ERROR,
+}
+
+
+@pytest.fixture
+def written(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogRecord]]:
+    """Lines so far."""
+    caplog.set_level(logging.INFO)
+    return lambda: [record for record in caplog.records if record.name.endswith("access_log")]
+
+
+def ended(code: str = "OK") -> Call:
+    """A call that is over."""
+    call = begin()
+    call.code, call.ended_ns = code, call.started_ns + 1_234_567
+    return call
+
+
+@pytest.mark.parametrize("code", set(CODES) - {"OK"})
+def test_failures_are_always_logged(code: str, written: Callable[[], list]) -> None:
+    """However little is sampled; what the caller did itself is information."""
+    AccessLog(0.0, chance=lambda: 0.0)(ended(code))
+    [record] = written()
+    assert record.fields["code"] == code
+    if code in {"CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND"}:
+        assert record.levelno == logging.INFO
+    else:
+        assert record.levelno == LOUDER_THAN_INFO.get(code, logging.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("sample", "chance", "lines"), [(0, 0.0, 0), (0.5, 0.49, 1), (0.5, 0.5, 0), (1, 0.999, 1)]
+)
+def test_successes_are_sampled(
+    sample: float, chance: float, lines: int, written: Callable[[], list]
+) -> None:
+    AccessLog(sample, chance=lambda: chance)(ended())
+    assert [record.levelno for record in written()] == [logging.INFO] * lines
+
+
+def test_healthy_probes_are_not_logged(written: Callable[[], list]) -> None:
+    """They come every few seconds, from everywhere."""
+    log = AccessLog(1.0)
+    for code in ("OK", "NOT_FOUND"):
+        call = ended(code)
+        call.method = name_method(
+            "/grpc.health.v1.Health/Check", streams_in=False, streams_out=False
+        )
+        log(call)
+    assert [record.fields["code"] for record in written()] == ["NOT_FOUND"]
+
+
+def test_a_stream_with_failed_requests_is_no_plain_success(written: Callable[[], list]) -> None:
+    call = ended()
+    call.note(InvalidRequest("no", reason="NO_TEXTS"))
+    AccessLog(0.0)(call)
+    [record] = written()
+    assert record.levelno == logging.WARNING
+    assert (record.fields["failed"], record.fields["reason"]) == (1, "NO_TEXTS")
+
+
+def test_a_flood_of_failures_is_bounded_and_owned_up_to(written: Callable[[], list]) -> None:
+    """100 lines a second; the next line after it tells how many were left out."""
+    now_s = [7.0]
+    log = AccessLog(0.0, clock_s=lambda: now_s[0])
+    for _ in range(1000):
+        log(ended("UNAUTHENTICATED"))
+    assert len(written()) == 100
+    now_s[0] += 1.0
+    log(ended("UNAUTHENTICATED"))
+    log(ended("UNAUTHENTICATED"))
+    assert [record.fields.get("left_out") for record in written()[-3:]] == [None, 900, None]
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_line_tells_what_a_call_was_and_cost(
+    log_format: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    request.addfinalizer(lambda: (setattr(root, "handlers", before[0]), root.setLevel(before[1])))
+    configure_logging(log_format=log_format, level="info")
+    call = ended("RESOURCE_EXHAUSTED")
+    call.add(work(3, tokenize_ns=1_000_000, queue_ns=20_000_000, infer_ns=3_500_000))
+    call.note(Overloaded("full", retry_delay_s=1, bound="deadline"))
+    AccessLog(0.0)(call)
+    [line] = capsys.readouterr().err.splitlines()
+    told = {
+        "request_id": "id",
+        "peer": "ipv4:127.0.0.1:1",
+        "method": "a.b/C",
+        "code": "RESOURCE_EXHAUSTED",
+        "total_ms": 1.235,
+        "reason": "OVERLOADED",
+        "failed": 1,
+        "lists": 1,
+        "texts": 3,
+        "tokens": 6,
+        "tokenize_ms": 1.0,
+        "queue_ms": 20.0,
+        "infer_ms": 3.5,
+    }
+    if log_format == "text":
+        assert line.endswith(" ".join(f"{key}={value}" for key, value in told.items()))
+    else:
+        entry = json.loads(line)
+        assert {key: entry[key] for key in told} == told
+        assert set(entry) - set(told) == {"time", "level", "logger", "message"}

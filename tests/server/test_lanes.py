@@ -1,0 +1,126 @@
+"""One model in the scheduler: work that cannot be in time, and models that are broken for good."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.server.encoders import DIM, Sums
+from unitvec_server.batching import BatchLimits, BatchQueue, Item
+from unitvec_server.errors import DeadlineExpired, Overloaded
+from unitvec_server.lanes import EncoderBroken, Lane, Rows
+
+
+def lane(*, tokens_per_s: float = 0.0, encoder: Sums | None = None) -> Lane:
+    """A lane whose model was measured at this speed."""
+    made = Lane(0, encoder or Sums(), BatchQueue(BatchLimits(64)))
+    if tokens_per_s:
+        made.record(tokens=1000, busy_s=1000 / tokens_per_s, workers=1)
+    return made
+
+
+def wait(made: Lane, *lengths: int, flow: object = None) -> None:
+    """Texts of these lengths wait, each of its own flow unless one is named."""
+    made.queue.add([Item(length, flow or object()) for length in lengths])
+
+
+class TestDeadlines:
+    """What is refused before it waits in vain, and what is not."""
+
+    def test_nothing_is_refused_before_anything_was_measured(self) -> None:
+        made = lane()
+        wait(made, *[100] * 1000)
+        made.check_deadline(1000, flow=None, remaining_s=0.001)
+
+    def test_none_is_never_refused(self) -> None:
+        made = lane(tokens_per_s=1.0)
+        wait(made, *[100] * 1000)
+        made.check_deadline(10**9, flow=None, remaining_s=math.inf)
+
+    def test_what_could_not_be_done_alone(self) -> None:
+        """Half of the measured time is granted: full batches are faster than lone texts."""
+        made = lane(tokens_per_s=100)
+        made.check_deadline(200, flow=None, remaining_s=1.01)
+        with pytest.raises(DeadlineExpired, match=r"at least 1\.00 s.*in 0\.99 s"):
+            made.check_deadline(200, flow=None, remaining_s=0.99)
+
+    def test_what_comes_after_too_much(self) -> None:
+        """The delay is until it would be in time."""
+        made = lane(tokens_per_s=100)
+        wait(made, *[10] * 100)  # 10 s of work, of which each flow's 10 tokens come first
+        made.check_deadline(10, flow=None, remaining_s=10.1)
+        with pytest.raises(Overloaded, match="try another server") as caught:
+            made.check_deadline(10, flow=None, remaining_s=4.0)
+        assert caught.value.retry_delay_s == pytest.approx(6.05)
+
+    def test_a_lone_text_is_not_behind_all_of_a_bulk_request(self) -> None:
+        """Fair queueing runs no more of others first than it brings itself."""
+        made = lane(tokens_per_s=100)
+        wait(made, *[10] * 10_000, flow="bulk")
+        made.check_deadline(10, flow=None, remaining_s=0.2)
+        with pytest.raises(Overloaded):
+            made.check_deadline(10, flow="bulk", remaining_s=900)
+
+    def test_lately_slow_is_not_held_against_it(self) -> None:
+        """The better of the rates of late and of a longer past counts."""
+        made = lane(tokens_per_s=1000)
+        for _ in range(20):
+            made.record(tokens=1000, busy_s=10, workers=1)
+        made.check_deadline(1000, flow=None, remaining_s=1.0)
+
+    def test_due_before_half_a_run(self) -> None:
+        made = lane(tokens_per_s=100)
+        assert made.shortest_wait_s == pytest.approx(5.0)
+        for _ in range(200):
+            made.record(tokens=10, busy_s=0.1, workers=1)
+        assert made.shortest_wait_s == pytest.approx(0.05, rel=0.01)
+
+
+class Breakable(Sums):
+    """Works until it is broken."""
+
+    broken = False
+
+    def encode(self, rows: Rows) -> np.ndarray:
+        if self.broken:
+            raise RuntimeError("device lost")
+        return super().encode(rows)
+
+
+class TestProbe:
+    """After failures: the text, or the model?"""
+
+    def test_poisoned_texts_prove_nothing(self) -> None:
+        made = lane(encoder=Breakable())
+        for _ in range(100):
+            made.probe()
+
+    def test_two_failures_are_no_reason_to_ask(self) -> None:
+        encoder = Breakable()
+        encoder.broken = True
+        made = lane(encoder=encoder)
+        made.probe()
+        made.probe()
+
+    def test_a_model_that_fails_on_everything(self) -> None:
+        encoder = Breakable()
+        encoder.broken = True
+        made = lane(encoder=encoder)
+        made.probe()
+        made.probe()
+        with pytest.raises(EncoderBroken) as caught:
+            made.probe()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
+    def test_a_model_that_returns_nonsense(self) -> None:
+        class Misshapen(Sums):
+            def encode(self, rows: Rows) -> np.ndarray:
+                return np.zeros((len(rows), DIM + 1), np.float32)
+
+        made = lane(encoder=Misshapen())
+        made.probe()
+        made.probe()
+        with pytest.raises(EncoderBroken):
+            made.probe()

@@ -1,0 +1,188 @@
+"""Metrics as they are collected, and the small HTTP server that gives them away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from tests.server.encoders import Held, queued, submit, text, texts
+from unitvec_server.admission import Throughput, TokenGate
+from unitvec_server.calls import CODES
+from unitvec_server.config import ServerConfig
+from unitvec_server.edge import Edge
+from unitvec_server.engine import Engine
+from unitvec_server.metrics import Frontend, Metrics, code_label, make_registry
+from unitvec_server.scheduler import Scheduler
+from unitvec_server.scrape import MetricsServer
+from unitvec_server.servicer import EmbeddingServicer
+
+GO_CODES = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+]
+
+
+def test_codes_are_labelled_as_in_go() -> None:
+    """Dashboards and rules that exist look for these."""
+    assert [code_label(code) for code in CODES] == GO_CODES
+
+
+@pytest.fixture
+def frontend() -> Frontend:
+    """An edge and a servicer that nobody called."""
+    edge = Edge(lambda _: None, max_calls=7, max_unary_bytes=100)
+    return Frontend(edge, EmbeddingServicer(ServerConfig()), lambda: False, 7)
+
+
+def read(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    """One sample."""
+    return registry.get_sample_value(name, labels)
+
+
+def engine_over(scheduler: Scheduler) -> Engine:
+    """An engine without models: what its gate holds is what is asked of it here."""
+    gate = TokenGate(100, throughput=Throughput())
+    nobody = SimpleNamespace()
+    return Engine(
+        {}, scheduler=scheduler, gate=gate, executor=nobody, comparing=nobody, limits=nobody
+    )
+
+
+async def test_before_models_are_loaded_calls_are_counted_already(frontend: Frontend) -> None:
+    registry = make_registry(Metrics(frontend))
+    method = {
+        "grpc_type": "unary",
+        "grpc_service": "unitvec.v1.EmbeddingService",
+        "grpc_method": "Embed",
+    }
+    assert read(registry, "grpc_server_started_total", **method) == 0
+    for code in GO_CODES:
+        assert read(registry, "grpc_server_handled_total", **method, grpc_code=code) == 0
+    assert read(registry, "unitvec_serving") == 0
+    assert read(registry, "unitvec_calls_limit") == 7
+    assert read(registry, "unitvec_workers") is None
+
+
+async def test_the_queue_is_seen_as_it_fills_and_empties(
+    frontend: Frontend, make: Callable[..., Scheduler]
+) -> None:
+    """One worker, held: one text runs, the others wait."""
+    encoder = Held()
+    scheduler = make(encoder, max_batch_tokens=4)
+    metrics = Metrics(frontend)
+    metrics.open(engine_over(scheduler), scheduler)
+    registry = make_registry(metrics)
+    first = submit(scheduler, [text(1, length=4)])
+    await encoder.has_started()
+    assert read(registry, "unitvec_workers_busy") == 1
+    assert read(registry, "unitvec_queue_oldest_seconds", model="m0") == 0
+    others = submit(scheduler, [text(2, length=3), text(3, length=4)])
+    await queued()
+    assert read(registry, "unitvec_queue_texts", model="m0") == 2
+    assert read(registry, "unitvec_queue_tokens", model="m0") == 7
+    age_s = read(registry, "unitvec_queue_oldest_seconds", model="m0")
+    assert 0 < age_s < read(registry, "unitvec_queue_oldest_seconds", model="m0")
+    encoder.released.release(3)
+    await asyncio.gather(first, others)
+    await asyncio.to_thread(scheduler.stop)
+    assert read(registry, "unitvec_queue_texts", model="m0") == 0
+    assert read(registry, "unitvec_queue_oldest_seconds", model="m0") == 0
+    assert read(registry, "unitvec_workers_busy") == 0
+    assert read(registry, "unitvec_batch_texts_count", model="m0") == 3
+    assert read(registry, "unitvec_batch_tokens_sum", model="m0") == 11
+    assert read(registry, "unitvec_batch_seconds_count", model="m0") == 3
+    assert read(registry, "unitvec_encoded_texts_total") == 3
+    assert read(registry, "unitvec_throughput_tokens_per_second") > 0
+
+
+async def test_reuse_and_cache(frontend: Frontend, make: Callable[..., Scheduler]) -> None:
+    """What the scheduler counts is what is told."""
+    encoder = Held()
+    scheduler = make(encoder, cache_bytes=10_000)
+    metrics = Metrics(frontend)
+    metrics.open(engine_over(scheduler), scheduler)
+    registry = make_registry(metrics)
+    encoder.released.release(100)
+    for _ in range(2):
+        await submit(scheduler, [*texts(1, 2), text(1)])
+    assert read(registry, "unitvec_encoded_texts_total") == 2
+    assert read(registry, "unitvec_joined_texts_total") == 1
+    assert read(registry, "unitvec_cache_hits_total") == 3
+    assert read(registry, "unitvec_cache_misses_total") == 3
+    assert 0 < read(registry, "unitvec_cache_bytes") <= 10_000
+    assert read(registry, "unitvec_cache_limit_bytes") == 10_000
+
+
+class One(Collector):
+    """A metric."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily("one", "One.", value=1)
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def server(request: pytest.FixtureRequest) -> Iterator[MetricsServer]:
+    """Serves one metric."""
+    registry = CollectorRegistry()
+    registry.register(One())
+    try:
+        server = MetricsServer(request.param, 0, registry=registry)
+    except OSError as exc:
+        pytest.skip(f"{request.param} is not here: {exc}")
+    server.start()
+    yield server
+    server.stop()
+
+
+def scrape(server: MetricsServer) -> str:
+    """What is served now."""
+    host, port = server.server_address[:2]
+    where = f"[{host}]" if ":" in str(host) else host
+    with urllib.request.urlopen(f"http://{where}:{port}/metrics") as response:
+        return str(response.read().decode())
+
+
+def test_metrics_are_served(server: MetricsServer) -> None:
+    assert "\none 1.0\n" in scrape(server)
+
+
+def test_clients_that_say_nothing_are_few_and_hold_up_nobody(server: MetricsServer) -> None:
+    """Eight may take their time; the ninth is hung up on, and the next scrape is answered."""
+    address = server.server_address[:2]
+    silent = [socket.create_connection(address) for _ in range(8)]
+    with socket.create_connection(address) as ninth:
+        assert ninth.recv(1) == b""
+    for client in silent:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert client.makefile("rb").read().endswith(b"one 1.0\n")
+        client.close()
+    assert "\none 1.0\n" in scrape(server)
+
+
+def test_a_taken_port_is_refused(server: MetricsServer) -> None:
+    host, port = server.server_address[:2]
+    with pytest.raises(OSError, match="in use"):
+        MetricsServer(str(host), port, registry=CollectorRegistry())
