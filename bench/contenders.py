@@ -127,10 +127,14 @@ def _matches(contender: Contender, pattern: str) -> bool:
 
 def _peers() -> list[Contender]:
     torch = WorkerSpec("bench.adapters.sbert:TorchModel")
+    cuda = WorkerSpec("bench.adapters.sbert:CudaModel")
     onnx = WorkerSpec("bench.adapters.sbert:OnnxModel", plain_export=True)
     plain = WorkerSpec("bench.adapters.plain_onnxruntime:PlainOnnxruntime")
     return [
         Contender(REFERENCE, "sentence-transformers, torch fp32, batch 32", "reference", torch),
+        Contender(
+            "st-cuda", "sentence-transformers, torch fp32 on CUDA", "peer", cuda, standard=False
+        ),
         Contender("st-onnx", "sentence-transformers, onnx backend, batch 32", "peer", onnx),
         Contender("ort-plain", "onnxruntime by hand, batch 32 padded, in order", "peer", plain),
         _fastembed("repaired", "fastembed", "batch 32, cuts texts where the model does"),

@@ -36,12 +36,12 @@ def server_config(setup: Setup) -> ServerConfig:
 
 def server_flags(setup: Setup) -> list[str]:
     """The same as flags."""
-    return [
-        *("--model", setup.artifact, "--precision", setup.precision),
-        *("--provider", setup.provider, "--workers", str(setup.threads)),
-        # One width for all layers: left to itself, each process would measure its own.
-        *("--max-batch-tokens", "256"),
-    ]
+    flags = ["--model", setup.artifact, "--precision", setup.precision]
+    flags += ["--provider", setup.provider]
+    if setup.provider == "cuda":
+        return flags  # one worker, and runs as wide as the device likes
+    # One width for all layers: left to itself, each process would measure its own.
+    return [*flags, "--workers", str(setup.threads), "--max-batch-tokens", "256"]
 
 
 class _Layer(Adapter):

@@ -26,6 +26,7 @@ class TorchModel(_SentenceTransformers):
     """The model as its users load it, fp32 on CPU."""
 
     packages = ("sentence-transformers", "torch", "transformers", "tokenizers")
+    device = "cpu"
 
     def __init__(self, setup: Setup) -> None:
         import torch
@@ -34,11 +35,17 @@ class TorchModel(_SentenceTransformers):
         torch.set_num_threads(setup.threads)
         model = SentenceTransformer(
             setup.model_folder,
-            device="cpu",
+            device=self.device,
             local_files_only=True,
             model_kwargs={"torch_dtype": torch.float32},
         )
         super().__init__(model, setup)
+
+
+class CudaModel(TorchModel):
+    """The same on a CUDA device: what a `@cuda` variant is held against."""
+
+    device = "cuda"
 
 
 class OnnxModel(_SentenceTransformers):
