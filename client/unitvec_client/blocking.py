@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -31,6 +32,9 @@ from unitvec_client.steps import (
 )
 
 T = TypeVar("T")
+
+_INTERRUPTIBLE_S = 0.5
+"""Longest wait in one piece."""
 
 
 def run(channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()) -> T:
@@ -125,12 +129,12 @@ class _Driver:
 
     def _invoke(self, step: Invoke) -> Any:
         # As a future, which can be cancelled: where Ctrl-C interrupts grpc's own blocking call,
-        # closing the channel waits for that call for ever. A queue can be interrupted anywhere.
+        # closing the channel waits for that call for ever.
         future = self._begin(step.call)
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             future.add_done_callback(finished.put)
-            return _outcome(finished.get())
+            return _outcome(_take(finished))
         finally:
             future.cancel()
 
@@ -147,7 +151,7 @@ class _Driver:
 
     def _collect(self, step: Collect) -> tuple[int, Any] | None:
         try:
-            key, future = self._finished.get(timeout=step.timeout_s)
+            key, future = _take(self._finished, step.timeout_s)
         except queue.Empty:
             return None
         del self._futures[key]
@@ -171,6 +175,23 @@ class _Driver:
         if self._pulled is None:
             self._pulled = iter(self._source)
         return next(self._pulled, END)
+
+
+def _take(items: queue.SimpleQueue[Any], timeout_s: float | None = None) -> Any:
+    """Take the next item, so that Ctrl-C ends the wait.
+
+    Raises:
+        queue.Empty: None came in time.
+    """
+    # A signal that comes right before a wait is seen only after it: so no wait is a long one.
+    deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        remaining_s = deadline_s - time.monotonic()
+        try:
+            return items.get(timeout=max(0.0, min(remaining_s, _INTERRUPTIBLE_S)))
+        except queue.Empty:
+            if remaining_s <= _INTERRUPTIBLE_S:
+                raise
 
 
 def _outcome(future: Any) -> Any:
@@ -216,7 +237,7 @@ class _Stream:
         self._outbox.put(END)
 
     def receive(self) -> Any:
-        return self._inbox.get()
+        return _take(self._inbox)
 
     def poll(self) -> Any:
         return None if self._inbox.empty() else self._inbox.get()

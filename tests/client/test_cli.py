@@ -241,6 +241,7 @@ def test_interrupt_ends_the_command_and_leaves_no_file(fake: Any, tmp_path: Path
         _, err = process.communicate(timeout=60)
     finally:
         release.set()
+        process.kill()
     assert (process.returncode, err) == (130, b"")
     assert list(tmp_path.iterdir()) == []
 

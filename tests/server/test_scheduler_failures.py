@@ -147,6 +147,9 @@ class TestWorkersThatEnd:
             await other
             again = await submit(scheduler, [text(1), text(2)])
         assert again.vectors[:, 0].tolist() == [1, 2]
+        async with asyncio.timeout(30):  # the callers are told first
+            while not any(worker.is_dead for worker in scheduler.workers):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
         (dead,) = [worker for worker in scheduler.workers if worker.is_dead]
         assert dead.fault.endswith("died of Killed")
         assert dead.run is None
