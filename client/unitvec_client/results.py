@@ -145,8 +145,8 @@ class ModelInfo:
         normalized: The model's own pipeline ends in L2 normalization.
         prompts: Prompts by name.
         default_prompt_name: Used where a call names none; empty if there is none.
-        precision: Of its graph: fp32, int8, fp16.
-        provider: Where it runs, such as cpu or cuda.
+        precision: Of its graph: fp32, int8, fp16 or bf16.
+        provider: Where it runs, cpu, cuda or openvino.
         is_default: Used where a call names no model.
         parity_cosine_min: Lowest cosine to sentence-transformers measured at its export; 0
             if not measured.
