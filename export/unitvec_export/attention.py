@@ -52,8 +52,8 @@ class _Heads:
 
     Attributes:
         product: Token vectors times constant weights (H, heads * d).
-        bias: The node that adds a constant to it, if there is one.
-        scalings: Nodes on the way that multiply or divide by a number.
+        bias: The node that adds a constant (heads * d,) to it, if there is one.
+        scalings: Nodes after both that multiply or divide by a number.
     """
 
     product: onnx.NodeProto
@@ -66,16 +66,13 @@ def _heads(wiring: Wiring, name: str) -> _Heads | None:
     scalings: list[onnx.NodeProto] = []
     bias = None
     while (node := wiring.producer(name)) is not None and wiring.only_consumer(name) is not None:
-        if _scalar(wiring, node) is not None:
-            scalings.append(node)
-        elif node.op_type == "MatMul":
+        if node.op_type == "MatMul":
             return _Heads(node, bias, scalings) if is_linear(wiring, node) else None
-        elif node.op_type == "Add" and bias is None:
-            bias = node
-        elif (node.op_type == "Reshape" and not splits_heads(wiring, node)) or node.op_type not in (
-            "Transpose",
-            "Reshape",
-        ):
+        if bias is None and _scalar(wiring, node) is not None:
+            scalings.append(node)
+        elif bias is None and node.op_type == "Add" and _constant_of(wiring, node) is not None:
+            bias = node  # what scales before it would not scale it
+        elif node.op_type != "Transpose" and not splits_heads(wiring, node):
             return None
         name = _varying(wiring, node)
     return None
@@ -109,7 +106,6 @@ def _fold_scales(wiring: Wiring, scores: onnx.NodeProto) -> None:
         return
     scale = math.prod(_scalar(wiring, node) or 0 for node in scalings)
     _scale_constant(wiring, queries.product, scale)
-    # The scale of a bias that comes after some of the scalings would be another.
     if queries.bias is not None:
         _scale_constant(wiring, queries.bias, scale)
     for node in scalings:
@@ -143,7 +139,7 @@ def _remove(wiring: Wiring, node: onnx.NodeProto) -> None:
 
 def _drop_key_bias(wiring: Wiring, scores: onnx.NodeProto) -> None:
     keys = _heads(wiring, scores.input[1])
-    if keys is not None and keys.bias is not None and _constant_of(wiring, keys.bias) is not None:
+    if keys is not None and keys.bias is not None:
         _remove(wiring, keys.bias)
 
 

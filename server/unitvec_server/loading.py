@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -40,7 +41,9 @@ class LoadedModel:
 
 def worker_count(config: ServerConfig) -> int:
     """Runs side by side: one for each usable CPU, or one in all on CUDA."""
-    provider, _ = choose_provider(config.provider, config.precision, machine=_inspect(config))
+    provider, _ = choose_provider(
+        config.provider, config.precision, machine=_inspect(config.device_id)
+    )
     if provider == "cuda":
         return 1  # which --workers may exceed where cuda was not asked for, but found
     return config.workers or usable_cpus()
@@ -88,7 +91,7 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     choice = choose(
         config.provider,
         config.precision,
-        machine=_inspect(config),
+        machine=_inspect(config.device_id),
         graphs=frozenset(manifest.graphs),
     )
     logger.info(
@@ -111,8 +114,9 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     return LoadedModel(model, encoder)
 
 
-def _inspect(config: ServerConfig) -> Machine:
-    return Machine(installed_providers(config.device_id), cpu_flags())
+@functools.cache  # asked several times at start; a CUDA device answers by setting itself up
+def _inspect(device_id: int) -> Machine:
+    return Machine(installed_providers(device_id), cpu_flags())
 
 
 def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -> EncoderOptions:

@@ -86,6 +86,15 @@ def test_the_body_is_not_changed(body: onnx.ModelProto) -> None:
     assert body.SerializeToString(deterministic=True) == before
 
 
+def _biased(name: str, kind: str) -> list[onnx.NodeProto]:
+    """What makes q1, k1 or v1 of q0, k0 or v0."""
+    if kind == "scaled before":
+        scale = helper.make_node("Mul", [f"{name}0", "scale"], [f"{name}s"])
+        return [scale, helper.make_node("Add", [f"{name}s", f"b{name}"], [f"{name}1"])]
+    other = "x" if kind == "varying" else f"b{name}"
+    return [helper.make_node("Add", [f"{name}0", other], [f"{name}1"])]
+
+
 def attention_graph(**change: Any) -> onnx.ModelProto:
     """One head of attention over (B, S, 8), by hand; `change` names what is out of the ordinary."""
     random = np.random.default_rng(1)
@@ -97,7 +106,7 @@ def attention_graph(**change: Any) -> onnx.ModelProto:
     for name, perm in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
         nodes += [
             helper.make_node("MatMul", ["x", f"w{name}"], [f"{name}0"]),
-            helper.make_node("Add", [f"{name}0", f"b{name}"], [f"{name}1"]),
+            *_biased(name, change.get("bias", "plain")),
             helper.make_node("Reshape", [f"{name}1", "heads"], [f"{name}2"]),
             helper.make_node("Transpose", [f"{name}2"], [f"{name}3"], perm=perm),
         ]
@@ -143,6 +152,8 @@ def attention_graph(**change: Any) -> onnx.ModelProto:
         pytest.param({"second": "o0"}, id="output read twice"),
         pytest.param({"second": "context"}, id="context read twice"),
         pytest.param({"second": "peak"}, id="input read as it is"),
+        pytest.param({"bias": "scaled before"}, id="scaled before the bias"),
+        pytest.param({"bias": "varying"}, id="something else than a bias"),
     ],
 )
 @pytest.mark.parametrize("step", [fold, fold_attention, flatten, None])
