@@ -76,7 +76,9 @@ class CallContext:
         Client and server count down the same deadline. Where the server is first, it cancels.
         """
         remaining_s = self.remaining_s()
-        if remaining_s is None or remaining_s > _SAME_MOMENT_S or not failure.cancelled_there:
+        if remaining_s is None or remaining_s > _SAME_MOMENT_S:
+            return failure
+        if not failure.cancelled_there and not failure.status_lost:
             return failure
         code = grpc.StatusCode.DEADLINE_EXCEEDED
         return replace(failure, code=code, message="the deadline passed at the server")

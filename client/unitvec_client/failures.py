@@ -40,12 +40,15 @@ class Failure:
         message: For people.
         error: What the server adds to the status, if it is one of ours.
         cause: The grpc error; None for an error inside a stream.
+        status_lost: Whether the server ended a stream in a moment in which grpc.aio drops the
+            status: `code` is then what can be said without it.
     """
 
     code: grpc.StatusCode
     message: str
     error: pb.Error | None = None
     cause: BaseException | None = None
+    status_lost: bool = False
 
     @property
     def retry_delay_s(self) -> float | None:

@@ -49,3 +49,15 @@ def test_cancelled_at_the_deadline_is_the_deadline(
     fake.servicer.fail(method, make_fault(grpc.StatusCode.CANCELLED, "CANCELLED"))
     with pytest.raises(uv.DeadlineExceededError):
         call(client)
+
+
+def test_stream_that_breaks_at_the_deadline_is_the_deadline(
+    connect: Any, fake: Any, make_fault: Any
+) -> None:
+    """Where many messages are on their way, grpc.aio nearly always drops the server's status."""
+    client = connect(fake.target, retry=uv.RetryPolicy(max_attempts=1))
+    client.embed("a")
+    for _ in range(20):
+        fake.servicer.fail("StreamEmbed", make_fault(grpc.StatusCode.CANCELLED, "CANCELLED"))
+        with pytest.raises(uv.DeadlineExceededError):
+            list(client.embed_stream(["a"] * 64, timeout_s=0.09))
