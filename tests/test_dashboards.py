@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import ServerProcess
+from tests.serving import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

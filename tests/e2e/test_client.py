@@ -17,7 +17,7 @@ from tests.e2e.test_parity import stdlib_docstrings
 from unitvec_client import AsyncClient, Client, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Server
+    from tests.serving import Server
 
 BIN = Path(sys.executable).parent
 

@@ -14,7 +14,7 @@ from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Server
+    from tests.serving import Server
 
 CLIENTS = 200
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.e2e.conftest import Server
+from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 Start = Callable[..., Server]

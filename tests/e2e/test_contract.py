@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Server
+    from tests.serving import Server
 
 Code = grpc.StatusCode
 

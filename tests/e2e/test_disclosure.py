@@ -24,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from tests.e2e.conftest import Server
+from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 TOKEN = "a-token-of-ours"

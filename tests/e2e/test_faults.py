@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.e2e.conftest import Server
 from tests.e2e.faulty_server import BREAK, DIE, FAIL, HANG, NO_MEMORY
 from tests.e2e.test_lifecycle import refused
+from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

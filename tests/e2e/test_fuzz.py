@@ -15,7 +15,7 @@ from tests.chaos.expected import learn
 from tests.chaos.fuzzing import KINDS, Target, answer, attack_with, play_schedules, target
 from tests.chaos.hostile import HOSTILE, Hostile
 from tests.chaos.strategies import METHODS, VALID
-from tests.e2e.conftest import Server, ServerProcess
+from tests.serving import Server, ServerProcess
 
 CASES = 200
 SCHEDULES = 30

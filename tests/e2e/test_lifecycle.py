@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.e2e.conftest import Server, ServerProcess
+from tests.serving import Server, ServerProcess
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

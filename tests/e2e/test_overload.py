@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 Start = Callable[..., Server]

@@ -15,7 +15,7 @@ import pytest
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Server
+    from tests.serving import Server
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 

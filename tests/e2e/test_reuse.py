@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Server
+    from tests.serving import Server
 
 TEXTS = ["a cat on a mat", "a bank loan", "a cat on a mat", "", "a cat on a mat"]
 

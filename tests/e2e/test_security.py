@@ -20,7 +20,7 @@ from unitvec_client import Client, ConnectionOptions, UnauthenticatedError, Unav
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Server
+    from tests.serving import Server
 
 Start = Callable[..., "Server"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.e2e.conftest import Server, ServerProcess
+from tests.serving import Server, ServerProcess
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 Start = Callable[..., Server]

@@ -24,7 +24,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.certificates import write_certificate
-from tests.e2e.conftest import Server, ServerProcess
+from tests.serving import Server, ServerProcess
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 Start = Callable[..., Server]

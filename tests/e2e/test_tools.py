@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Server
+    from tests.serving import Server
 
 BUF = Path(sys.executable).with_name("buf")
 SERVICE = "unitvec.v1.EmbeddingService"

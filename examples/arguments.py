@@ -1,0 +1,29 @@
+"""What all examples are asked on the command line, and where they put what they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Returns a parser that knows `--target` and `--output`; examples add their own.
+
+    Args:
+        doc: The example's docstring; its first line becomes the description.
+    """
+    description = (doc or "").partition("\n")[0]
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    made.add_argument("--target", default="localhost:50051", help="host:port of the server")
+    made.add_argument(
+        "--output", type=Path, default=Path("output"), help="folder of pictures and pages"
+    )
+    return made
+
+
+def output_file(folder: Path, name: str) -> Path:
+    """Returns the path of a file to write into the folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name

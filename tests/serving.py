@@ -1,0 +1,90 @@
+"""Real servers as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from queue import Queue
+
+import grpc
+
+from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
+
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+
+
+class ServerProcess:
+    """A `unitvec-serve` of our own, on a free port."""
+
+    def __init__(
+        self,
+        *args: str,
+        variables: Mapping[str, str] | None = None,
+        module: str = "unitvec_server.server",
+    ) -> None:
+        command = [sys.executable, "-m", module, "--port", "0", *args]
+        env = {key: val for key, val in os.environ.items() if not key.startswith("UNITVEC_")}
+        env |= variables or {}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+        self.logs: list[dict[str, object]] = []
+        self.output: list[str] = []
+        self._lines: Queue[str] = Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                self.output.append(line)
+                self._lines.put(line)
+        self._lines.put("")
+
+    def wait_for_log(self, part: str) -> str:
+        """The first log message that holds `part`."""
+        while line := self._lines.get(timeout=START_TIMEOUT_S):
+            if not line.startswith("{"):
+                continue  # gRPC's core writes lines of its own
+            entry = json.loads(line)
+            self.logs.append(entry)
+            if part in entry["message"]:
+                return str(entry["message"])
+        raise AssertionError(f"the server ended without saying {part!r}: {self.logs}")
+
+    def wait_until_serving(self) -> str:
+        """Its address, host:port."""
+        return self.wait_for_log(" serving on ").split(" serving on ")[1].split()[0]
+
+    def send(self, number: int) -> None:
+        """Signals it."""
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signals it and waits for its exit status."""
+        if self.process.poll() is None:
+            self.send(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended; `output`, all that it wrote, is complete then."""
+        status = self.process.wait(timeout=STOP_TIMEOUT_S)
+        self._reader.join(timeout=STOP_TIMEOUT_S)
+        return status
+
+
+class Server:
+    """A serving server."""
+
+    def __init__(self, process: ServerProcess) -> None:
+        self.process = process
+        self.target = process.wait_until_serving()
+        self.channel = grpc.insecure_channel(
+            self.target, options=[("grpc.max_receive_message_length", 2**30)]
+        )
+        self.stub = pb_grpc.EmbeddingServiceStub(self.channel)
