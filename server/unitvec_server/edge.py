@@ -1,8 +1,12 @@
 """What holds for every call of our service: request id, token, typed errors.
 
 One interceptor wraps all handlers. Health is exempt from tokens and from the bound on calls,
-since probes carry none and must be answered under load; only its watches are bounded, apart.
-A call without a valid token is refused before its message is read.
+since probes carry none and must be answered under load; it has bounds of its own. A call without
+a valid token is refused before its message is read.
+
+gRPC gathers a message, up to its bound, from when it is asked for. Left to itself it asks for that
+of a unary call before anybody can count the call. So all calls are served as streams here, which
+is the same on the wire: a message is asked for once its call has a place.
 
 Handlers raise domain errors; here they become statuses. Whatever else they raise is our fault:
 it is logged with the request id and the client sees INTERNAL and that id, nothing of our
@@ -33,7 +37,7 @@ from unitvec_server.status import status_code, to_message, to_trailers
 from unitvec_server.wire import (
     counting_serializer,
     decode_each,
-    decoded,
+    receive,
     request_bytes,
     safe_deserializer,
 )
@@ -46,6 +50,11 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVICE = _SERVICE.full_name
 
 _MAX_ID_LENGTH = 128
+
+_MAX_CHECKS = 64
+"""Of health, at a time. Each is over in a moment, unless its message never ends."""
+_ARRIVAL_S = 60.0
+"""Time for the message of a unary call: the longest takes that long at 2 Mbit/s."""
 
 # Of the call whose task this is. gRPC's own hooks, where messages become bytes, are not told it.
 _context: ContextVar[Context] = ContextVar("context")
@@ -79,6 +88,7 @@ class Edge(grpc.aio.ServerInterceptor):
         max_calls: Calls and streams in work at a time, and again as many watches of health.
         max_unary_bytes: Of the messages of all unary calls in work.
         observers: Are shown each call at its end.
+        arrival_s: Time for the message of a unary call to be whole.
 
     Attributes:
         tallies: Counts of the calls of each method, by path.
@@ -92,11 +102,13 @@ class Edge(grpc.aio.ServerInterceptor):
         max_calls: int,
         max_unary_bytes: int,
         observers: Sequence[Observer] = (),
+        arrival_s: float = _ARRIVAL_S,
     ) -> None:
         self._check_token = check_token
         self._calls = Gate("calls are in work, which is the limit max_calls", max_calls)
         self._watches = Gate("watches of health are open, which is the limit", max_calls)
-        self._checks = Gate("", math.inf)
+        self._checks = Gate("checks of health are in work, which is the limit", _MAX_CHECKS)
+        self._arrival_s = arrival_s
         self._messages = UnaryMessages(max_unary_bytes)
         self._observers = observers
         self._served: dict[str, _Served] = {}
@@ -149,22 +161,19 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _wrap(self, handler: Any, gate: Gate, tally: MethodTally) -> Any:
         """The same handler behind the gate. `Watch`, a coroutine, is wrapped like a unary one."""
-        handler = handler._replace(
-            request_deserializer=safe_deserializer(handler.request_deserializer, tally),
-            response_serializer=counting_serializer(handler.response_serializer, tally),
-        )
-        if handler.unary_unary and gate is self._calls:
-            serialize = self._holding_serializer(handler.response_serializer)
-            call = self._wrap_unary(self._count_request(handler.unary_unary), gate, tally)
-            return handler._replace(response_serializer=serialize, unary_unary=call)
-        for kind, wrap in (
-            ("unary_unary", self._wrap_unary),
-            ("unary_stream", self._wrap_unary),
-            ("stream_stream", self._wrap_stream),
-        ):
-            if call := getattr(handler, kind):
-                return handler._replace(**{kind: wrap(call, gate, tally)})
-        raise NotImplementedError("no method has this kind of handler")
+        reads = safe_deserializer(handler.request_deserializer, tally)
+        writes = counting_serializer(handler.response_serializer, tally)
+        if call := handler.stream_stream:
+            wrapped: Any = self._wrap_stream(call, gate, tally)
+            return grpc.stream_stream_rpc_method_handler(wrapped, reads, writes)
+        if call := handler.unary_stream:
+            wrapped = self._wrap_unary(call, gate, tally)
+            return grpc.stream_stream_rpc_method_handler(wrapped, reads, writes)
+        call = handler.unary_unary
+        if gate is self._calls:
+            call, writes = self._count_request(call), self._holding_serializer(writes)
+        wrapped = self._wrap_unary(call, gate, tally)
+        return grpc.stream_unary_rpc_method_handler(wrapped, reads, writes)
 
     def _count_request(self, call: Callable[..., Any]) -> Callable[..., Any]:
         async def counted(request: Any, context: Context) -> Any:
@@ -186,11 +195,12 @@ class Edge(grpc.aio.ServerInterceptor):
     def _wrap_unary(
         self, handle: Callable[..., Any], gate: Gate, tally: MethodTally
     ) -> Callable[..., Any]:
-        async def unary(request: Any, context: Context) -> Any:
+        async def unary(_: AsyncIterator[Any], context: Context) -> Any:
             call = self._begin(context, tally)
             try:
                 with gate.enter():
-                    return await handle(decoded(request), context)
+                    request = await receive(context, within_s=self._arrival_s)
+                    return await handle(request, context)
             except BaseException as exc:
                 await self._fail(call, tally, context, exc)
             finally:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from typing import Any
 
+import grpc
 from google.protobuf.message import DecodeError
 
 from unitvec_server.calls import MethodTally
-from unitvec_server.errors import InvalidRequest
+from unitvec_server.errors import DeadlineExpired, InvalidRequest
 
 _UNDECODABLE = object()
 
@@ -61,6 +63,26 @@ def decoded(request: Any) -> Any:
             reason="UNDECODABLE_MESSAGE",
         )
     return request
+
+
+async def receive(context: grpc.aio.ServicerContext[Any, Any], *, within_s: float) -> Any:
+    """The one message of a call.
+
+    Raises:
+        InvalidRequest: There is none, or it could not be read.
+        DeadlineExpired: It is still not whole after `within_s`.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            request = await context.read()
+    except TimeoutError as exc:
+        raise DeadlineExpired(
+            f"the message of the call was not whole after {within_s:g} s; send smaller ones",
+            reason="MESSAGE_TOO_SLOW",
+        ) from exc
+    if request is grpc.aio.EOF:
+        raise InvalidRequest("the call has no message; send one", reason="NO_MESSAGE")
+    return decoded(request)
 
 
 async def decode_each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
