@@ -69,9 +69,7 @@ class Target:
         Raises:
             AssertionError: It was answered as it must not be.
         """
-        code = answer(self.channel, case)
-        assert code in ANSWERS, (code, case)
-        self.codes[code.name] += 1
+        self.codes[answer(self.channel, case).name] += 1
         self.count()
 
     def count(self) -> None:
@@ -103,6 +101,7 @@ def answer(channel: grpc.Channel, case: Case) -> grpc.StatusCode:
     """Sends the bytes of a case as they are and returns the status.
 
     Raises:
+        AssertionError: The status is none of `ANSWERS`.
         google.protobuf.message.DecodeError: A reply is no message of its type.
     """
     method = case.method
@@ -119,6 +118,9 @@ def answer(channel: grpc.Channel, case: Case) -> grpc.StatusCode:
     except grpc.RpcError as exc:
         code = exc.code()
         assert isinstance(code, grpc.StatusCode)
+        if code not in ANSWERS:
+            message = f"{code.name}: {exc.details()} {exc.debug_error_string()}: {case}"
+            raise AssertionError(message) from exc
         return code
     return grpc.StatusCode.OK
 
@@ -161,7 +163,13 @@ async def fuzz(stage: Stage, *, cases: int) -> Outcome:
     outcome = Outcome(f"fuzzing, {cases:,} cases")
     async with replicas(stage.launch) as (server,):
         with target(server.target, stage.known) as under_fire:
-            await asyncio.to_thread(_fuzz, under_fire, server, stage, cases=cases, outcome=outcome)
+            try:
+                await asyncio.to_thread(
+                    _fuzz, under_fire, server, stage, cases=cases, outcome=outcome
+                )
+            finally:
+                for line in server.error_lines:
+                    stage.note(f"the server said: {line}")
             outcome.check(kept=under_fire.is_right(), promise="wrong after the last case")
             outcome.tally.sent = outcome.tally.right = under_fire.cases
             outcome.figures |= {f"{name}_count": n for name, n in under_fire.codes.items()}

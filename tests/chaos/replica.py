@@ -62,13 +62,18 @@ class ServerEndedError(RuntimeError):
 
 
 class Replica:
-    """One server at one address, started again where it was after each end."""
+    """One server at one address, started again where it was after each end.
+
+    Attributes:
+        error_lines: The last lines of its log at level error, and gRPC's own.
+    """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.host, self.port = "127.0.0.1", 0
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
+        self.error_lines: deque[str] = deque(maxlen=20)
         self._last_lines: deque[str] = deque(maxlen=20)
 
     @property
@@ -121,6 +126,8 @@ class Replica:
         async for raw in self._process.stderr:
             line = raw.decode(errors="replace")
             self._last_lines.append(line)
+            if '"level": "error"' in line or not line.startswith("{"):
+                self.error_lines.append(line)
             yield line
 
     async def _drain(self) -> None:
