@@ -18,9 +18,11 @@ from typing import Any
 
 from bench.adapter import Setup
 from bench.adapters.plain_export import is_exported
+from bench.console import RESULTS, file_stem, say
 from bench.contenders import WorkerSpec, all_contenders, parse_variant, select
 from bench.environments import EnvironmentMissing, interpreter
 from bench.machine import commit, describe
+from bench.pressure_cli import PRESSURE_SUFFIXES, add_pressure_commands, publish_pressure
 from bench.process import ROOT, Command, Worker, WorkerFailed
 from bench.report import layers_markdown, report_markdown
 from bench.results import Record, Results, Run, collect, read, write
@@ -33,7 +35,6 @@ from unitvec_server.artifact import load_artifact
 from unitvec_server.cpus import usable_cpus
 from unitvec_server.errors import ArtifactError
 
-_RESULTS = ROOT / "bench" / "results"
 _CACHE = ROOT / "bench" / ".cache"
 _QUICK = {"rounds": 1, "count": 32, "min_s": 0.2, "queries": 16}
 _FULL = {"rounds": 5, "count": None, "min_s": 0.5, "queries": 50}
@@ -60,15 +61,15 @@ def _run(args: argparse.Namespace) -> None:
     records: list[Record] = []
     with tempfile.TemporaryDirectory() as work:
         plan = _plan(args, settings, Path(work))
-        runner = Runner(plan, launch=_Launcher(settings, Path(work)), say=_say)
+        runner = Runner(plan, launch=_Launcher(settings, Path(work)), say=say)
         settings.results_folder.mkdir(parents=True, exist_ok=True)
-        path = settings.results_folder / f"{_file_stem()}.jsonl"
+        path = settings.results_folder / f"{file_stem()}.jsonl"
         with path.open("w", encoding="utf-8") as stream:
             for record in itertools.chain([_describe(settings, plan)], runner.run()):
                 write(record, stream)
                 records.append(record)
     _publish(collect(records), path)
-    _say(f"wrote {path} and the report beside it")
+    say(f"wrote {path} and the report beside it")
 
 
 def _publish(results: Results, path: Path) -> None:
@@ -82,7 +83,11 @@ def _publish(results: Results, path: Path) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     path = _file_of(args)
-    _publish(read(path), path)
+    results = read(path)
+    if results.loads:
+        publish_pressure(results, path)
+    else:
+        _publish(results, path)
 
 
 def _layers(args: argparse.Namespace) -> None:
@@ -212,18 +217,14 @@ def _fingerprint(folder: Path) -> str:
 def _file_of(args: argparse.Namespace) -> Path:
     if args.file is not None:
         return Path(args.file)
-    files = sorted(_RESULTS.glob("*.jsonl"))
+    files = [
+        path
+        for path in sorted(RESULTS.glob("*.jsonl"))
+        if not path.stem.endswith(PRESSURE_SUFFIXES)
+    ]
     if not files:
-        raise ValueError(f"there are no results in {_RESULTS}; make some with python -m bench run")
+        raise ValueError(f"there are no results in {RESULTS}; make some with python -m bench run")
     return files[-1]
-
-
-def _file_stem() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-{commit(ROOT)}"
-
-
-def _say(line: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {line}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,8 +238,9 @@ def _parser() -> argparse.ArgumentParser:
         ("layers", _layers, "print how much each layer loses"),
     ):
         sub = commands.add_parser(name, help=text)
-        sub.add_argument("file", nargs="?", help="a .jsonl of results (default: the last one)")
+        sub.add_argument("file", nargs="?", help="a .jsonl of results (default: the last of run)")
         sub.set_defaults(command=command)
+    add_pressure_commands(commands)
     listing = commands.add_parser("list", help="list the contenders; * marks the standard ones")
     _add_variants(listing)
     listing.set_defaults(command=_list)
@@ -272,4 +274,4 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, help="CPUs for each contender (default: all usable)")
     add("--quick", action="store_true", help="one short round: does everything work?")
     add("--python", action="append", default=[], metavar="ENV=PATH", help="its interpreter")
-    add("--results", type=Path, default=_RESULTS, help="folder of results")
+    add("--results", type=Path, default=RESULTS, help="folder of results")

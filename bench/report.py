@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.contenders import REFERENCE
-from bench.results import Quality, Results
+from bench.results import Quality, Results, Run
 from bench.summary import Line, Spread, lines, ratios, workloads
 from bench.workloads import TITLES
 
@@ -46,13 +46,8 @@ def layers_markdown(results: Results) -> str:
 
 
 def _heading(results: Results) -> str:
-    run, machine = results.run, results.run.machine
-    memory_gib = machine["memory_bytes"] / 2**30
+    run = results.run
     texts = ", ".join(f"{name} {count}" for name, count in run.settings["workloads"].items())
-    what = (
-        f"{run.started}, commit {run.commit}. {machine['cpu']}, {machine['usable_cpus']} of "
-        f"{machine['cpus']} CPUs usable, {memory_gib:.0f} GiB, {' '.join(machine['flags'])}."
-    )
     how = (
         f"Each contender, with its client and server if it has them, was held to {run.threads} "
         f"CPUs by affinity and thread settings. {run.settings['rounds']} interleaved rounds after "
@@ -66,7 +61,17 @@ def _heading(results: Results) -> str:
         f"round's. `~` marks lines in whose time more than {_DISTURBED_CPUS:g} CPUs were "
         f"busy with something else."
     )
-    return "\n\n".join([f"# Benchmark of {run.model_id}", what, how, words])
+    return "\n\n".join([f"# Benchmark of {run.model_id}", when_and_where(run), how, words])
+
+
+def when_and_where(run: Run) -> str:
+    """One line: date, commit and machine."""
+    machine = run.machine
+    memory_gib = machine["memory_bytes"] / 2**30
+    return (
+        f"{run.started}, commit {run.commit}. {machine['cpu']}, {machine['usable_cpus']} of "
+        f"{machine['cpus']} CPUs usable, {memory_gib:.0f} GiB, {' '.join(machine['flags'])}."
+    )
 
 
 def _speed_section(results: Results, workload: str) -> str:

@@ -19,7 +19,7 @@ class Run:
         started: When, ISO 8601, UTC.
         commit: Of the working tree; ends in ``-dirty`` if the tree differs from it.
         machine: See `machine.describe`.
-        threads: CPUs that each contender was held to.
+        threads: CPUs that each contender, or the server and its load, was held to.
         model_id: Of the artifact.
         settings: Flags of the run.
         format_version: Of this file.
@@ -120,9 +120,46 @@ class Measurement:
     cosine_min: float
 
 
-Record = Run | Loaded | Skipped | Quality | Measurement
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What one run of the load tester saw of our server.
+
+    Attributes:
+        condition: Which load, such as ``peak``.
+        round: Number of the round, from 1.
+        factor: Asked rate over the peak measured just before; None if that was not the measure.
+        texts_per_request: Texts in each request.
+        sent_per_s: Requests sent in a second of the measured window.
+        ok_per_s: Good answers in a second of it: goodput.
+        outcomes: Requests sent in the window, by status code, OK included.
+        latencies_ms: Of those that were OK, from when each was due to its answer.
+        server_ms: Of the same requests, the time between as the server counts it.
+        lag_p99_ms: How late the load tester sent.
+        run_s: All of the run, warm-up and the wait for the last answers included.
+        client_cpu_s: Processor time of the load tester in it.
+        group_cpu_s: Processor time of the server and all load testers in it.
+        others_cpu_s: Processor time of everything else on the machine in it.
+    """
+
+    condition: str
+    round: int
+    factor: float | None
+    texts_per_request: int
+    sent_per_s: float
+    ok_per_s: float
+    outcomes: dict[str, int]
+    latencies_ms: list[float]
+    server_ms: list[float]
+    lag_p99_ms: float
+    run_s: float
+    client_cpu_s: float
+    group_cpu_s: float
+    others_cpu_s: float
+
+
+Record = Run | Loaded | Skipped | Quality | Measurement | Load
 _KINDS: dict[str, type[Record]] = {
-    kind.__name__.lower(): kind for kind in (Run, Loaded, Skipped, Quality, Measurement)
+    kind.__name__.lower(): kind for kind in (Run, Loaded, Skipped, Quality, Measurement, Load)
 }
 
 
@@ -135,6 +172,7 @@ class Results:
     skipped: tuple[Skipped, ...]
     quality: tuple[Quality, ...]
     measurements: tuple[Measurement, ...]
+    loads: tuple[Load, ...] = ()
 
 
 def write(record: Record, stream: TextIO) -> None:
@@ -169,6 +207,7 @@ def collect(records: Iterable[Record]) -> Results:
         tuple(record for record in every if isinstance(record, Skipped)),
         tuple(record for record in every if isinstance(record, Quality)),
         tuple(record for record in every if isinstance(record, Measurement)),
+        tuple(record for record in every if isinstance(record, Load)),
     )
 
 

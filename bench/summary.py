@@ -6,6 +6,8 @@ import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from bench.results import Measurement, Results
 
 
@@ -79,6 +81,11 @@ def ratios(results: Results, workload: str, *, of: str, to: str) -> Spread | Non
 def spread(values: Sequence[float]) -> Spread:
     """Median, least and most of at least one value."""
     return Spread(statistics.median(values), min(values), max(values))
+
+
+def percentile(values: Sequence[float], rank: float) -> float | None:
+    """Nearest-rank percentile: an observed value; None if there are none."""
+    return float(np.percentile(values, rank, method="inverted_cdf")) if values else None
 
 
 def _counted(results: Results, workload: str, contender: str) -> list[Measurement]:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.e2e.certificates import write_certificate
 from tests.serving import ServerProcess
 
 ROOT = Path(__file__).parents[1]
@@ -218,9 +219,11 @@ def test_the_memory_alert_knows_the_limit() -> None:
     assert f"> {int(limit.removesuffix('Mi')) * 2**20 * 9 // 10})" in query
 
 
-def test_the_table_is_what_a_server_exports(artifact: Path) -> None:
+def test_the_table_is_what_a_server_exports(artifact: Path, tmp_path: Path) -> None:
     """So whatever is checked against the table is checked against the server."""
-    process = ServerProcess("--model", str(artifact), "--metrics-port", "0")
+    pair = write_certificate(tmp_path, "own")
+    flags = ("--tls-cert", str(pair.certificate), "--tls-key", str(pair.key))
+    process = ServerProcess("--model", str(artifact), "--metrics-port", "0", *flags)
     try:
         url = process.wait_for_log("metrics on ").split()[-1]
         process.wait_until_serving()

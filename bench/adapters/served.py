@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import subprocess
 import sys
-import threading
 import time
 from typing import Any
 
@@ -15,12 +13,11 @@ import numpy as np
 
 from bench.adapter import Call, ConcurrentAdapter, Outcome, Setup, Vectors
 from bench.adapters.our_layers import PACKAGES, server_flags
+from bench.server_process import ServerProcess
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
-_SERVING = " serving on "
 _MAX_MESSAGE_BYTES = 2**30
-_STOP_TIMEOUT_S = 20.0
 
 
 class _Served(ConcurrentAdapter, abc.ABC):
@@ -31,7 +28,7 @@ class _Served(ConcurrentAdapter, abc.ABC):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         self.token_limit = setup.max_seq_length
-        self._server = _ServerProcess(self.command(setup))
+        self._server = ServerProcess(self.command(setup), log=sys.stderr)
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
 
@@ -124,34 +121,6 @@ class _Stream:
             self._answers[index] = _vectors(reply.response)
             self._latencies_ns[index] = time.perf_counter_ns() - self._sent_ns[index]
             self._window.release()
-
-
-class _ServerProcess:
-    """A server of our own on a free port; its log goes on to our stderr."""
-
-    def __init__(self, args: list[str]) -> None:
-        self._process = subprocess.Popen([sys.executable, *args], stderr=subprocess.PIPE, text=True)
-        self.target = self._wait_until_serving()
-        self._reader = threading.Thread(target=self._forward, daemon=True)
-        self._reader.start()
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(_STOP_TIMEOUT_S)
-        self._reader.join()
-
-    def _wait_until_serving(self) -> str:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            sys.stderr.write(line)
-            if _SERVING in line:
-                return line.split(_SERVING)[1].split()[0]
-        raise RuntimeError(f"the server ended with status {self._process.wait()}")
-
-    def _forward(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            sys.stderr.write(line)
 
 
 def _vectors(response: Any) -> Vectors:

@@ -75,11 +75,11 @@ def _complain(error: Exception, code: ExitCode) -> int:
 
 def _run(settings: Settings) -> Report:
     progress = sys.stderr if sys.stderr.isatty() else None
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_run_until_stopped(settings, progress))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Takes uvloop, which sends faster, where it is installed."""
     try:
         import uvloop

@@ -12,6 +12,7 @@ from unitvec_loadtest.settings import (
     DEFAULT_START_RATE_PER_S,
     Rpc,
     Settings,
+    SettingsError,
 )
 from unitvec_protos import __version__
 
@@ -22,14 +23,26 @@ def read_settings(argv: Sequence[str] | None = None) -> Settings:
     """Reads the command line; a flag that argparse refuses ends the program with code 2.
 
     Raises:
-        SettingsError: The flags do not fit together.
+        SettingsError: The flags do not fit together, or the token cannot be read.
     """
     values = vars(_build_parser().parse_args(argv))
     if values["texts_per_request"] is None:
         values["texts_per_request"] = 2 if values["rpc"] is Rpc.SIMILARITY else 1
-    if values["token"] is None:
-        values["token"] = os.environ.get(TOKEN_VARIABLE) or None
-    return Settings(**values)
+    token = _read_token(values.pop("token_file"))
+    return Settings(**values, token=token)
+
+
+def _read_token(path: Path | None) -> str | None:
+    """The token in the file, else of the environment: never of the command line, which ps shows."""
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"--token-file: cannot read {path}: {exc}") from exc
+    if not token:
+        raise SettingsError(f"--token-file: {path} holds no token")
+    return token
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -140,7 +153,12 @@ def _add_connection(group: _Group) -> None:
     group.add_argument(
         "--client-chain", type=Path, metavar="PEM", help="certificates that go with the key"
     )
-    group.add_argument("--token", help=f"bearer token (${TOKEN_VARIABLE}, which ps does not show)")
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"holds the bearer token (without it, the variable {TOKEN_VARIABLE})",
+    )
 
 
 def _add_output(group: _Group) -> None:

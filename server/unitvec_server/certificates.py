@@ -10,6 +10,7 @@ import ssl
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -53,7 +54,12 @@ class Certificates:
         self._lock = threading.Lock()
         self._seen = _read_all(files)
         self._next: _Pem | None = None
-        _prove(files)
+        self._not_after_s = _prove(files)
+
+    @property
+    def not_after_s(self) -> float:
+        """When the first of the certificates in use expires, in seconds since 1970."""
+        return self._not_after_s
 
     def credentials(self) -> grpc.ServerCredentials:
         """Credentials for a port; they follow every later `reload`."""
@@ -75,11 +81,12 @@ class Certificates:
         pem = _read_all(self._files)
         if pem == self._seen:
             return False
-        _prove(self._files)
+        not_after_s = _prove(self._files)
         if _read_all(self._files) != pem:
             raise ConfigError("--tls-cert, --tls-key: replaced while they were read")
         with self._lock:
             self._seen = self._next = pem
+            self._not_after_s = not_after_s
         return True
 
     def _take_next(self) -> grpc.ServerCertificateConfiguration | None:
@@ -115,8 +122,12 @@ def read_file(path: Path, flag: str) -> bytes:
         raise ConfigError(f"{flag}: {path} cannot be read: {exc.strerror}") from exc
 
 
-def _prove(files: TlsFiles) -> None:
-    """Shows that the key fits, that the certificate is valid today and that a client agrees."""
+def _prove(files: TlsFiles) -> float:
+    """Shows that the key fits, that the certificate is valid today and that a client agrees.
+
+    Returns:
+        When it or the first of its intermediates expires, in seconds since 1970.
+    """
     try:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # Without a password here, OpenSSL would ask for one on the terminal.
@@ -125,13 +136,17 @@ def _prove(files: TlsFiles) -> None:
         client.check_hostname = False
         client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         client.load_verify_locations(cafile=files.certificate)
-        _shake_hands(client, server)
+        shown = _shake_hands(client, server)
     except (ssl.SSLError, OSError, ValueError) as exc:
         raise ConfigError(
             f"--tls-cert, --tls-key: {files.certificate} and {files.key} are not a usable "
             f"PEM certificate and its key: {_reason(exc)}"
         ) from exc
     _prove_authorities(files.client_authorities)
+    # The client was given the whole file to trust, and of that names the intermediates.
+    return min(
+        ssl.cert_time_to_seconds(each["notAfter"]) for each in (shown, *client.get_ca_certs())
+    )
 
 
 def _prove_authorities(path: Path | None) -> None:
@@ -145,12 +160,11 @@ def _prove_authorities(path: Path | None) -> None:
         ) from exc
 
 
-def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, Any]:
+    """Returns the server's certificate as the client saw it."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        client.wrap_bio(to_client, to_server),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    ]
+    caller = client.wrap_bio(to_client, to_server)
+    ends = [caller, server.wrap_bio(to_server, to_client, server_side=True)]
     while ends:
         for end in tuple(ends):
             try:
@@ -158,6 +172,9 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
                 ends.remove(end)
             except ssl.SSLWantReadError:
                 continue
+    shown = caller.getpeercert()
+    assert shown  # it was verified
+    return shown
 
 
 def _reason(exc: Exception) -> str:

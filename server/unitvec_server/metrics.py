@@ -25,6 +25,7 @@ from unitvec_server.edge import Edge
 from unitvec_server.engine import Engine, Model
 from unitvec_server.lanes import Lane
 from unitvec_server.scheduler import Scheduler
+from unitvec_server.security import Secrets
 from unitvec_server.servicer import EmbeddingServicer
 from unitvec_server.tallies import EmbedTally, Histogram
 
@@ -43,12 +44,14 @@ class Frontend:
         servicer: Holds messages and documents of streams.
         is_serving: Whether health says so.
         max_calls: The bound.
+        secrets: Hold the certificate.
     """
 
     edge: Edge
     servicer: EmbeddingServicer
     is_serving: Callable[[], bool]
     max_calls: int
+    secrets: Secrets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +173,9 @@ def _collect_frontend(frontend: Frontend) -> Iterator[Metric]:
     yield _gauge("unitvec_messages_bytes", "Bytes of messages in work.", ("kind",), held)
     yield _number("unitvec_corpora_bytes", "Bytes of documents held.", servicer.corpora_bytes)
     yield _number("unitvec_serving", "1 while health says SERVING.", frontend.is_serving())
+    if (not_after_s := frontend.secrets.certificate_not_after_s) is not None:
+        name = "unitvec_tls_certificate_not_after_timestamp_seconds"
+        yield _number(name, "When the certificate in use expires.", not_after_s)
     yield _gauge("unitvec_build_info", "What runs.", ("version",), [((__version__,), 1)])
 
 

@@ -134,6 +134,11 @@ class Secrets:
         """Refuses calls without a valid token; lets everyone pass if there are no tokens."""
         return self._tokens.check
 
+    @property
+    def certificate_not_after_s(self) -> float | None:
+        """When the certificate in use expires, in seconds since 1970; None for plaintext."""
+        return self._certificates.not_after_s if self._certificates else None
+
     def credentials(self) -> grpc.ServerCredentials | None:
         """TLS credentials, or None for plaintext."""
         return self._certificates.credentials() if self._certificates else None

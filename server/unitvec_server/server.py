@@ -94,7 +94,7 @@ async def serve(config: ServerConfig) -> None:
             max_unary_bytes=_UNARY_MESSAGES * config.max_message_bytes,
             observers=telemetry.observers,
         )
-        telemetry.show(edge, servicer, health_servicer.is_serving)
+        telemetry.show(edge, servicer, is_serving=health_servicer.is_serving, secrets=secrets)
         server, port = _build_server(config, edge, servicer, health_servicer, secrets)
         await server.start()
         try:

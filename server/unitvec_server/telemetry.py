@@ -19,6 +19,7 @@ from unitvec_server.edge import Edge
 from unitvec_server.engine import Engine
 from unitvec_server.errors import ConfigError
 from unitvec_server.scheduler import Scheduler
+from unitvec_server.security import Secrets
 from unitvec_server.servicer import EmbeddingServicer
 
 if TYPE_CHECKING:  # loading these takes time and memory, and most servers need neither
@@ -84,13 +85,21 @@ class Telemetry:
         observers = (AccessLog(config.access_log_sample), self._tracing)
         self.observers: Sequence[Observer] = [one for one in observers if one is not None]
 
-    def show(self, edge: Edge, servicer: EmbeddingServicer, is_serving: Callable[[], bool]) -> None:
+    def show(
+        self,
+        edge: Edge,
+        servicer: EmbeddingServicer,
+        *,
+        is_serving: Callable[[], bool],
+        secrets: Secrets,
+    ) -> None:
         """Serves metrics, if they are asked for.
 
         Args:
             edge: Counts calls.
             servicer: Holds messages and documents of streams.
             is_serving: Whether health says so.
+            secrets: Hold the certificate.
 
         Raises:
             ConfigError: Their address cannot be listened on.
@@ -101,7 +110,8 @@ class Telemetry:
         from unitvec_server.metrics import Frontend, Metrics, make_registry
         from unitvec_server.scrape import MetricsServer
 
-        self._metrics = Metrics(Frontend(edge, servicer, is_serving, self._config.max_calls))
+        frontend = Frontend(edge, servicer, is_serving, self._config.max_calls, secrets)
+        self._metrics = Metrics(frontend)
         try:
             self._server = MetricsServer(host, port, registry=make_registry(self._metrics))
         except OSError as exc:

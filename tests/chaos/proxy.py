@@ -1,4 +1,4 @@
-"""A real proxy in front of replicas: Envoy, with health checks and retries."""
+"""A real proxy in front of replicas: Envoy, as `deploy/envoy.yaml` sets it up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.chaos.replica import Replica
 
-_TYPES = "type.googleapis.com/envoy.extensions"
+_CONFIG = Path(__file__).parents[2] / "deploy" / "envoy.yaml"
 _ANY_PORT = {"socket_address": {"address": "127.0.0.1", "port_value": 0}}
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.05
@@ -53,62 +55,18 @@ async def envoy(replicas: Sequence[Replica]) -> AsyncIterator[str]:
 
 
 def envoy_config(replicas: Sequence[Replica]) -> dict[str, Any]:
-    """One listener, one cluster of all replicas."""
-    return {
-        "admin": {"address": _ANY_PORT},
-        "static_resources": {"listeners": [_listener()], "clusters": [_cluster(replicas)]},
-    }
-
-
-def _listener() -> dict[str, Any]:
-    # Embedding may begin twice. A replica that stops cancels the calls that just arrive.
-    causes = "connect-failure,refused-stream,unavailable,cancelled"
-    retry = {"retry_on": causes, "num_retries": 3}
-    route = {"cluster": "replicas", "timeout": "0s", "retry_policy": retry}
-    host = {
-        "name": "all",
-        "domains": ["*"],
-        "routes": [{"match": {"prefix": "/"}, "route": route}],
-    }
-    router = {"@type": f"{_TYPES}.filters.http.router.v3.Router"}
-    manager = {
-        "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in",
-        "route_config": {"virtual_hosts": [host]},
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
-    }
-    name = "envoy.filters.network.http_connection_manager"
-    chain = {"filters": [{"name": name, "typed_config": manager}]}
-    return {"name": "in", "address": _ANY_PORT, "filter_chains": [chain]}
-
-
-def _cluster(replicas: Sequence[Replica]) -> dict[str, Any]:
-    kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    http = {
-        "@type": f"type.googleapis.com/{kind}",
-        "explicit_http_config": {"http2_protocol_options": {}},
-    }
-    check = {
-        "timeout": "1s",
-        "interval": "0.5s",
-        "no_traffic_interval": "0.5s",
-        "unhealthy_threshold": 1,
-        "healthy_threshold": 1,
-        "grpc_health_check": {},
-    }
+    """That of `deploy`, before these replicas, in plaintext and on free ports."""
+    config: dict[str, Any] = yaml.safe_load(_CONFIG.read_text("utf-8"))
+    [listener] = config["static_resources"]["listeners"]
+    [chain] = listener["filter_chains"]
+    [cluster] = config["static_resources"]["clusters"]
+    config["admin"]["address"] = listener["address"] = _ANY_PORT
+    del chain["transport_socket"]
+    del cluster["cluster_type"]  # looks a name up: these are addresses
+    cluster["type"] = "STATIC"
     members = [{"endpoint": {"address": _address_of(replica)}} for replica in replicas]
-    return {
-        "name": "replicas",
-        "type": "STATIC",
-        "lb_policy": "ROUND_ROBIN",
-        "connect_timeout": "1s",
-        "typed_extension_protocol_options": {kind: http},
-        "health_checks": [check],
-        "load_assignment": {
-            "cluster_name": "replicas",
-            "endpoints": [{"lb_endpoints": members}],
-        },
-    }
+    cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": members}]
+    return config
 
 
 def _address_of(replica: Replica) -> dict[str, Any]:

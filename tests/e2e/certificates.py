@@ -49,6 +49,12 @@ def write_certificate(
     return pair
 
 
+def not_after_s(pair: Pair) -> float:
+    """When the certificate expires, in seconds since 1970."""
+    certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+    return certificate.not_valid_after_utc.timestamp()
+
+
 def _sign(key: ec.EllipticCurvePrivateKey, name: str, valid_days: tuple[float, float]) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     first, last = (dt.datetime.now(dt.UTC) + dt.timedelta(days=days) for days in valid_days)

@@ -72,7 +72,8 @@ async def test_failed_requests_decide_the_code(small_server, flags, code: int) -
         (("--rate", "0"), "--rate must be greater than 0"),
         (("--texts", "/no/such/file"), "cannot read texts"),
         (("--tls", "--root-certificates", "/no/such/file"), "/no/such/file"),
-        (("--token", "two\nlines"), "token"),
+        (("--token-file", "/no/such/file"), "cannot read /no/such/file"),
+        (("--token", "s3cret"), "unrecognized arguments"),
         (("--nonsense",), "unrecognized arguments"),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, tuple) else None,
@@ -84,6 +85,18 @@ async def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
     assert message in ended.err
     assert "Traceback" not in ended.err
     assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("", "holds no token"), ("two\nlines", "token must be printable")]
+)
+async def test_a_file_without_a_usable_token(tmp_path: Path, content: str, message: str) -> None:
+    """Code 2, and nothing of what the file holds."""
+    (tmp_path / "token").write_text(content)
+    ended = await run_command("--target", "127.0.0.1:1", "--token-file", f"{tmp_path}/token")
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert not content or content.split(maxsplit=1)[0] not in ended.err
 
 
 async def test_no_server() -> None:

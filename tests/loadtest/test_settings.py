@@ -78,9 +78,10 @@ def test_every_flag_reaches_the_settings(tmp_path: Path) -> None:
         "--texts t.txt "
         "--field body --texts-per-request 3 --channels 4 --timeout-s 9 --max-in-flight 11 "
         "--model m --dtype int8 --seed 5 --tls --root-certificates ca --client-key k "
-        f"--client-chain c --token t --output-json {tmp_path}/a.json "
+        f"--client-chain c --token-file {tmp_path}/token --output-json {tmp_path}/a.json "
         f"--output-html {tmp_path}/a.html --allow-errors --max-rate 77 --step-s 3"
     )
+    (tmp_path / "token").write_text("t\n")
     settings = read_settings(line.split())
     expected = Settings(
         target="host:1",
@@ -127,12 +128,14 @@ def test_similarity_compares_two_texts_by_default() -> None:
     assert read_settings(["--rpc", "similarity"]).texts_per_request == 2
 
 
-def test_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flag wins over the variable; the token is in no report."""
+def test_token_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file wins over the variable; the token is in no report."""
     monkeypatch.setenv(TOKEN_VARIABLE, "from-env")
     settings = read_settings([])
     assert settings.token == "from-env"
-    assert read_settings(["--token", "from-flag"]).token == "from-flag"
+    path = tmp_path / "token"
+    path.write_text("from-file\n")
+    assert read_settings(["--token-file", str(path)]).token == "from-file"
     assert "from-env" not in str(settings.public())
 
 

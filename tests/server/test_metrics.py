@@ -6,6 +6,8 @@ import asyncio
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from tests.e2e.certificates import not_after_s, write_certificate
 from tests.server.encoders import Held, queued, submit, text, texts
 from unitvec_server.admission import Throughput, TokenGate
 from unitvec_server.calls import CODES
@@ -22,6 +25,7 @@ from unitvec_server.engine import Engine
 from unitvec_server.metrics import Frontend, Metrics, code_label, make_registry
 from unitvec_server.scheduler import Scheduler
 from unitvec_server.scrape import MetricsServer
+from unitvec_server.security import Secrets
 from unitvec_server.servicer import EmbeddingServicer
 
 GO_CODES = [
@@ -54,7 +58,9 @@ def test_codes_are_labelled_as_in_go() -> None:
 def frontend() -> Frontend:
     """An edge and a servicer that nobody called."""
     edge = Edge(lambda _: None, max_calls=7, max_unary_bytes=100)
-    return Frontend(edge, EmbeddingServicer(ServerConfig()), lambda: False, 7)
+    return Frontend(
+        edge, EmbeddingServicer(ServerConfig()), lambda: False, 7, Secrets(ServerConfig())
+    )
 
 
 def read(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -69,6 +75,22 @@ def engine_over(scheduler: Scheduler) -> Engine:
     return Engine(
         {}, scheduler=scheduler, gate=gate, executor=nobody, comparing=nobody, limits=nobody
     )
+
+
+def test_the_end_of_the_certificate_follows_its_renewal(frontend: Frontend, tmp_path: Path) -> None:
+    """There is no such series without TLS: alerts would take any number for a date."""
+    name = "unitvec_tls_certificate_not_after_timestamp_seconds"
+    assert read(make_registry(Metrics(frontend)), name) is None
+    pair = write_certificate(tmp_path, "own", valid_days=(-1, 3))
+    config = ServerConfig(tls_cert=pair.certificate, tls_key=pair.key)
+    secrets = Secrets(config)
+    registry = make_registry(Metrics(replace(frontend, secrets=secrets)))
+    first = read(registry, name)
+    assert first == not_after_s(pair)
+    write_certificate(tmp_path, "own", valid_days=(-1, 9))
+    assert read(registry, name) == first
+    secrets.reload(asked=True)
+    assert read(registry, name) == not_after_s(pair) > first + 5 * 86_400
 
 
 async def test_before_models_are_loaded_calls_are_counted_already(frontend: Frontend) -> None:

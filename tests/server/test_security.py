@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.e2e.certificates import Pair, write_certificate
+from tests.e2e.certificates import Pair, not_after_s, write_certificate
 from unitvec_server.certificates import Certificates, TlsFiles
 from unitvec_server.config import ModelSpec, ServerConfig
 from unitvec_server.errors import ConfigError, Unauthenticated
@@ -97,6 +97,27 @@ class TestCertificates:
         with own.certificate.open("ab") as file:
             file.write(other.certificate.read_bytes())
         Certificates(tls(own))
+
+    @pytest.mark.parametrize("days", [(3, 9), (9, 3)], ids=["own", "intermediate"])
+    def test_the_first_of_a_chain_to_expire_counts(
+        self, tmp_path: Path, days: tuple[int, int]
+    ) -> None:
+        own, other = (
+            write_certificate(tmp_path, name, valid_days=(-1, last))
+            for name, last in zip("ab", days, strict=True)
+        )
+        first = min(not_after_s(own), not_after_s(other))
+        with own.certificate.open("ab") as file:
+            file.write(other.certificate.read_bytes())
+        assert Certificates(tls(own)).not_after_s == first
+
+    def test_one_that_is_refused_leaves_the_old_date(self, tmp_path: Path) -> None:
+        own = write_certificate(tmp_path, "own", valid_days=(-1, 3))
+        certificates, end_s = Certificates(tls(own)), not_after_s(own)
+        write_certificate(tmp_path, "own", valid_days=(1, 9))
+        with pytest.raises(ConfigError, match="not yet valid"):
+            certificates.reload()
+        assert certificates.not_after_s == end_s
 
     @pytest.mark.parametrize(
         ("days", "reason"), [((-9, -1), "certificate has expired"), ((1, 9), "not yet valid")]
