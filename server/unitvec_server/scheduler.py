@@ -256,11 +256,11 @@ class Scheduler:
                 self._run(worker, lane, [item])
 
     def _deliver(self, lane: Lane, batch: list[Item], vectors: npt.NDArray[np.float32]) -> None:
-        now_ns = time.monotonic_ns()
         shares = [share_of(item) for item in batch]
         for share, vector in zip(shares, vectors, strict=True):
             share.fill(vector)
         with self._changed:
+            now_ns = time.monotonic_ns()  # after the start of any that has just joined
             self._reuse.record(batch, vectors, space=lane.space)
             for item, share, vector in zip(batch, shares, vectors, strict=True):
                 share.complete(now_ns)

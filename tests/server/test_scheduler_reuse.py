@@ -18,6 +18,7 @@ from tests.server.encoders import (
     waiting,
 )
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, Unavailable
+from unitvec_server.jobs import share_of
 from unitvec_server.scheduler import Encoded, Rows, Scheduler
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
@@ -47,6 +48,24 @@ class TestInFlight:
         assert firsts(await job) == [1, 2, 1, 1, 2]
         assert sorted(first for batch in encoder.batches for first in batch) == [1, 2]
         assert (scheduler.reuse.encoded, scheduler.reuse.joined) == (2, 3)
+
+    async def test_in_the_moment_in_which_it_ends(self, make: Callable[..., Scheduler]) -> None:
+        """Times are never negative: gRPC could not send them."""
+        scheduler = make(encoder := Numbered())
+        first = submit(scheduler, [text(1)])
+        await encoder.has_started()
+        (item,) = scheduler.lanes["m0"].running.values()
+        vectors = share_of(item).job.vectors
+        vectors[:] = -1
+        with scheduler._changed:
+            encoder.released.release()
+            while vectors[0, 3] == -1:
+                pass  # until the worker has the vector and waits for the lock
+            late = submit(scheduler, [text(1)])
+            await queued()
+        for job in (first, late):
+            assert (await job).infer_ns >= 0
+        assert len(encoder.batches) == 1
 
     async def test_with_a_running_one(self, make: Callable[..., Scheduler]) -> None:
         scheduler = make(encoder := Numbered())
