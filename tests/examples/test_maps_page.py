@@ -1,0 +1,297 @@
+"""The page of maps as people use it, in a real Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from corpora import Gloss
+from map_page import Atlas, Map, render
+from maps import METHODS, categorize, choose, cluster, nearest
+from unitvec_client import Client
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # 3-D without a graphics card.
+)
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"> <b>bold</b> &amp; </script> $code"
+K = 6
+TIMEOUT_MS = 60_000
+expect.set_options(timeout=TIMEOUT_MS)
+
+POINTS = """() => [...document.querySelectorAll('.scatterlayer .trace')].flatMap((trace, t) =>
+  [...trace.querySelectorAll('path.point')].map((point, k) => {
+    const box = point.getBoundingClientRect();
+    return [plot.data[t].customdata[k], box.x + box.width / 2, box.y + box.height / 2];
+  }))"""
+"""Index, x and y in pixels of every point of a map in 2-D."""
+
+POINTS_3D = """() => {
+  const scene = plot._fullLayout.scene._scene;
+  const { model, view, projection } = scene.glplot.cameraParams;
+  const times = (m, v) => [0, 1, 2, 3].map((r) => v.reduce((s, x, c) => s + m[4 * c + r] * x, 0));
+  const box = plot.querySelector('.gl-container canvas, #scene canvas').getBoundingClientRect();
+  return plot.data.flatMap((trace) => trace.customdata.map((index, k) => {
+    const at = [...['x', 'y', 'z'].map((axis, a) => trace[axis][k] * scene.dataScale[a]), 1];
+    const [x, y, , w] = times(projection, times(view, times(model, at)));
+    return [index, box.x + box.width * (1 + x / w) / 2, box.y + box.height * (1 - y / w) / 2];
+  }));
+}"""
+"""The same in 3-D, by the matrices with which Plotly draws."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip(f"needs one of {', '.join(NAMES)} on the PATH")
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def atlas(client: Client) -> Atlas:
+    glosses = [*choose(12), Gloss("hostile", (HOSTILE,), "animal", HOSTILE)]
+    vectors = client.embed([gloss.text for gloss in glosses])
+    categories = categorize(glosses)
+    groups = {"category": categories, "cluster": cluster(vectors, categories)}
+    # The page does not care how points came about: six different views do.
+    maps = [
+        Map(method, vectors[:, 10 * i : 10 * i + dims], 0.5 + i / 10, i / 10)
+        for i, method in enumerate(METHODS)
+        for dims in (2, 3)
+    ]
+    return Atlas(glosses, vectors.shape[1], nearest(vectors, K), groups, maps)
+
+
+@pytest.fixture(scope="module")
+def path(atlas: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("page") / "maps.html"
+    made.write_text(render(atlas), encoding="utf-8", newline="\n")
+    return made
+
+
+@dataclass(frozen=True)
+class Opened:
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        def complain(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                self.complaints.append(message.text)
+
+        self.page.on("console", complain)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser, path: Path) -> Iterator[Opened]:
+    made = Opened(browser.new_page(viewport={"width": 1200, "height": 800}))
+    made.listen()
+    made.page.set_default_timeout(TIMEOUT_MS)
+    made.page.goto(path.as_uri())
+    yield made
+    made.page.close()
+
+
+@pytest.fixture
+def page(opened: Opened, path: Path) -> Iterator[Page]:
+    """The page as if just opened; what a test does there may log no error nor load anything."""
+    opened.page.mouse.move(1, 1)
+    opened.page.keyboard.press("Escape")
+    opened.page.fill("#query", "")
+    _show(opened.page, "UMAP", "2", "category")
+    yield opened.page
+    assert opened.complaints == []
+    loaded = [url for url in opened.requests if not url.startswith(("data:", "blob:"))]
+    assert loaded == [path.as_uri()]
+
+
+def _points(page: Page) -> np.ndarray:
+    """(n, 2) pixels, by index of the text."""
+    rows = np.array(sorted(page.evaluate(POINTS)))
+    assert rows[:, 0].tolist() == list(range(len(rows)))
+    return rows[:, 1:]
+
+
+def _loneliest(points: np.ndarray) -> int:
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return int(distances.min(axis=1).argmax())
+
+
+def _listed(page: Page) -> list[int]:
+    return [
+        int(each)
+        for each in page.locator("#panel .item").evaluate_all(
+            "items => items.map((item) => item.dataset.index)"
+        )
+    ]
+
+
+def _plain(text: str | None) -> str:
+    return "".join((text or "").split())
+
+
+def _show(page: Page, *choices: str) -> None:
+    for choice in choices:
+        page.locator(f"input[value='{choice}']").locator("xpath=..").click()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_points_lie_where_the_method_puts_them(page: Page, atlas: Atlas, method: str) -> None:
+    _show(page, method)
+    expect(page.locator("#faithfulness strong")).to_have_text(f"{method} in 2-D")
+    drawn = next(one for one in atlas.maps if (one.method, one.dims) == (method, 2))
+    expect(page.locator("#faithfulness")).to_contain_text(
+        f"keeps {drawn.kept:.0%} of the {K} nearest"
+    )
+    pixels = _points(page)
+    for axis, sign in ((0, 1), (1, -1)):  # y of the screen goes down.
+        assert np.corrcoef(pixels[:, axis], drawn.points[:, axis])[0, 1] * sign > 0.9999
+
+
+def test_hover_shows_text_words_and_category(page: Page, atlas: Atlas) -> None:
+    points = _points(page)
+    index = _loneliest(points)
+    page.mouse.move(*points[index])
+    gloss = atlas.glosses[index]
+    shown = page.locator(".hoverlayer .hovertext")
+    expect(shown).to_have_count(1)
+    assert _plain(shown.text_content()) == _plain(
+        ", ".join(gloss.words) + gloss.text + gloss.category
+    )
+
+
+def test_click_lists_the_true_neighbours_and_marks_them(page: Page, atlas: Atlas) -> None:
+    points = _points(page)
+    index = _loneliest(points)
+    page.mouse.click(*points[index])
+    expect(page.locator("#panel h2")).to_have_text(", ".join(atlas.glosses[index].words))
+    assert _listed(page) == atlas.neighbours.indices[index].tolist()
+    cosines = [float(each) for each in page.locator("#panel .cosine").all_text_contents()]
+    np.testing.assert_allclose(cosines, atlas.neighbours.cosines[index], atol=6e-4)
+    marked = page.locator(".scatterlayer .trace").nth(-2).locator("path.point")
+    expect(marked).to_have_count(K)
+    boxes = [marked.nth(k).bounding_box() for k in range(K)]
+    centres = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes if box]
+    np.testing.assert_allclose(centres, points[atlas.neighbours.indices[index]], atol=1)
+
+
+def test_list_tells_the_rank_of_neighbours_in_the_map(page: Page, atlas: Atlas) -> None:
+    points = _points(page)
+    index = _loneliest(points)
+    page.mouse.click(*points[index])
+    expect(page.locator("#panel .item")).to_have_count(K)
+    shown = next(one.points for one in atlas.maps if (one.method, one.dims) == ("UMAP", 2))
+    order = np.linalg.norm(shown - shown[index], axis=1).argsort().tolist()
+    for k, other in enumerate(atlas.neighbours.indices[index]):
+        told = page.locator("#panel .item .note").nth(k).text_content() or ""
+        assert told.endswith(f" · rank {order.index(other)} in this map")
+
+
+def test_neighbours_lead_on_and_escape_leads_out(page: Page, atlas: Atlas) -> None:
+    points = _points(page)
+    index = _loneliest(points)
+    page.mouse.click(*points[index])
+    page.locator("#panel .item").nth(1).click()
+    follower = int(atlas.neighbours.indices[index, 1])
+    expect(page.locator("#panel h2")).to_have_text(", ".join(atlas.glosses[follower].words))
+    assert _listed(page) == atlas.neighbours.indices[follower].tolist()
+    page.keyboard.press("Escape")
+    expect(page.locator("#panel h2")).to_have_count(0)
+    assert len(_points(page)) == len(atlas.glosses)
+
+
+@pytest.mark.parametrize("query", ["person", "  The ", "$code", "zzzz"])
+@pytest.mark.parametrize("dims", ["2", "3"])
+def test_search_marks_what_matches(page: Page, atlas: Atlas, query: str, dims: str) -> None:
+    _show(page, dims)
+    page.fill("#query", query)
+    wanted = query.strip().lower()
+    expected = [
+        i
+        for i, gloss in enumerate(atlas.glosses)
+        if wanted in ", ".join(gloss.words).lower() or wanted in gloss.text.lower()
+    ]
+    expect(page.locator("#count")).to_have_text(
+        f"{len(expected)} of {len(atlas.glosses)} texts match"
+    )
+    assert _listed(page) == expected[:50]
+    marked = page.evaluate("plot.data.filter((t) => t.name === 'matches').map((t) => t.customdata)")
+    assert marked == ([expected] if expected else [])
+
+
+def test_colours_follow_the_clusters(page: Page, atlas: Atlas) -> None:
+    names = page.locator(".legendtext")
+    expect(names).to_have_text(list(atlas.groups["category"].names))
+    _show(page, "cluster")
+    expect(names).to_have_text(list(atlas.groups["cluster"].names))
+    number = page.evaluate("plot.data.map((t) => t.customdata)")
+    assert all((atlas.groups["cluster"].numbers[m] == i).all() for i, m in enumerate(number))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_third_dimension(page: Page, atlas: Atlas, method: str) -> None:
+    _show(page, method, "3")
+    expect(page.locator("#faithfulness strong")).to_have_text(f"{method} in 3-D")
+    rows = np.array(sorted(page.evaluate(POINTS_3D)))
+    index = _loneliest(rows[:, 1:])
+    page.mouse.move(*rows[index, 1:])
+    expect(page.locator(".hovertext")).to_contain_text(atlas.glosses[index].words[0])
+    page.mouse.down()  # Plotly looks at the button when it draws: a click may be over by then.
+    expect(page.locator("#panel .item")).to_have_count(K)
+    page.mouse.up()
+    assert _listed(page) == atlas.neighbours.indices[index].tolist()
+
+
+def test_hostile_text_stays_text(page: Page, atlas: Atlas) -> None:
+    index = len(atlas.glosses) - 1
+    page.mouse.move(*_points(page)[index])
+    page.fill("#query", "onerror")
+    expect(page.locator("#panel .item strong")).to_have_text(HOSTILE)
+    page.locator("#panel .item").click()
+    expect(page.locator("#panel h2")).to_have_text(HOSTILE)
+    page.mouse.move(*_points_of(page, index))
+    expect(page.locator(".hovertext")).to_contain_text("<img")
+    assert _plain(HOSTILE) in _plain(page.locator(".hovertext").text_content())
+    assert page.locator("main img, .hovertext a").count() == 0
+    assert page.title() == "Maps of meaning"
+
+
+def _points_of(page: Page, index: int) -> tuple[float, float]:
+    return next((x, y) for i, x, y in page.evaluate(POINTS) if i == index)
+
+
+def test_no_button_sends_texts_away(page: Page) -> None:
+    for dims in ("2", "3"):
+        _show(page, dims)
+        expect(page.locator(".modebar-btn[data-title='Download plot as a PNG']")).to_have_count(1)
+        titles = page.locator(".modebar-btn").evaluate_all(
+            "buttons => buttons.map((button) => button.dataset.title)"
+        )
+        assert not [title for title in titles if "share" in title.lower()]
+    assert page.locator("a[href^=http]").count() == 0
+
+
+def test_dark_where_the_reader_wants_it(page: Page) -> None:
+    paper = page.locator("#map .main-svg").first
+    page.emulate_media(color_scheme="light")
+    expect(paper).to_have_css("background-color", "rgb(255, 255, 255)")
+    page.emulate_media(color_scheme="dark")
+    expect(paper).to_have_css("background-color", "rgb(20, 23, 27)")
+    expect(page.locator("body")).to_have_css("background-color", "rgb(20, 23, 27)")
+    page.emulate_media(color_scheme="light")
