@@ -1,0 +1,75 @@
+"""What `RemoteSentenceTransformer.encode` may be asked for, by sentence-transformers' names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from unitvec_client.errors import InputError
+from unitvec_client.options import check_choice
+
+PrecisionName = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+
+_PRECISIONS = dict.fromkeys(("float32", "int8", "uint8", "binary", "ubinary"))
+
+
+class EncodeKeywords(TypedDict, total=False):
+    """Keywords of `encode`; see `EncodeOptions`."""
+
+    show_progress_bar: bool | None
+    output_value: Literal["sentence_embedding"]
+    precision: PrecisionName
+    convert_to_numpy: bool
+    convert_to_tensor: bool
+    device: Any
+    normalize_embeddings: bool
+    truncate_dim: int | None
+    pool: None
+    chunk_size: int | None
+    task: str | None
+    sentences: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeOptions:
+    """Options of `encode`, by the names that sentence-transformers gives them.
+
+    Attributes:
+        show_progress_bar: Accepted; none is shown.
+        output_value: ``sentence_embedding``; a server has no embeddings of tokens.
+        precision: ``float32``; ``int8`` or ``uint8``, on a scale over the texts of this call;
+            ``binary`` or ``ubinary``, packed sign bits.
+        convert_to_numpy: False returns a list of tensors.
+        convert_to_tensor: Return one tensor; wins over convert_to_numpy.
+        device: Where tensors are put. Where the model runs, the server decides.
+        normalize_embeddings: Scale to unit L2 norm, as some models, all-MiniLM-L6-v2 for one,
+            always do.
+        truncate_dim: Keep only this many leading dimensions; None for those of the constructor.
+        pool: None; the server does the work.
+        chunk_size: Accepted without effect.
+        task: Accepted without effect; no model that is served has routes.
+        sentences: The former name of `inputs`.
+
+    Raises:
+        InputError: If a value is not valid or not supported.
+    """
+
+    show_progress_bar: bool | None = None
+    output_value: str = "sentence_embedding"
+    precision: PrecisionName = "float32"
+    convert_to_numpy: bool = True
+    convert_to_tensor: bool = False
+    device: Any = None
+    normalize_embeddings: bool = False
+    truncate_dim: int | None = None
+    pool: None = None
+    chunk_size: int | None = None
+    task: str | None = None
+    sentences: Any = None
+
+    def __post_init__(self) -> None:
+        check_choice("precision", self.precision, _PRECISIONS)
+        if self.output_value != "sentence_embedding":
+            raise InputError("only output_value='sentence_embedding' can be had of a server")
+        if self.pool is not None:
+            raise InputError("pool is not supported: the server does the work; leave it out")

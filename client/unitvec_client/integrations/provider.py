@@ -1,0 +1,278 @@
+"""What all integrations share: a server's clients, opened when first used, and its prompts."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack
+
+from unitvec_client.aio import AsyncClient
+from unitvec_client.client import Client
+from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.core import DEFAULT_TIMEOUT_S
+from unitvec_client.errors import ErrorFacts, InputError, ModelNotFoundError, RefusedError
+from unitvec_client.inputs import check_texts
+from unitvec_client.integrations.loops import LoopClients
+from unitvec_client.options import EmbedKeywords, check_type
+from unitvec_client.results import EmbedResult, ModelInfo, ServerInfo
+
+QUERY = ("query",)
+"""Names of prompts for queries, as sentence-transformers' `encode_query` looks for them."""
+
+DOCUMENT = ("document", "passage", "corpus")
+"""Names of prompts for documents, as its `encode_document` does, the first before the others."""
+
+# Frameworks hand over whole corpora at once, of which one fixed deadline knows nothing.
+_TEXTS_PER_TIMEOUT = 512
+
+
+class ProviderKeywords(EmbedKeywords, total=False):
+    """Keywords of `Provider.embed`: those of `Client.embed` but model and timeout_s, and roles."""
+
+    roles: tuple[str, ...]
+
+
+class ConnectionKeywords(TypedDict, total=False):
+    """Keywords of every integration; see `Endpoint`."""
+
+    connection: ConnectionOptions | None
+    token_env_var: str | None
+    timeout_s: float | None
+
+
+class EndpointKeywords(ConnectionKeywords, total=False):
+    """The same, and which model."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model on a server.
+
+    Attributes:
+        target: ``host:port`` or any other gRPC target.
+        model: Its name there, or the id it was exported from; empty for the server's default.
+        connection: TLS, token and channel options; plaintext by default.
+        token_env_var: Name of the environment variable that holds the token, read when a client
+            is opened. Unlike a token of `connection` it may be stored.
+        timeout_s: For each 512 texts of a call, in seconds; None for no deadline.
+
+    Raises:
+        InputError: If a value is not valid.
+    """
+
+    target: str = DEFAULT_TARGET
+    model: str = ""
+    connection: ConnectionOptions | None = None
+    token_env_var: str | None = None
+    timeout_s: float | None = DEFAULT_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        check_type("target", self.target, (str,))
+        check_type("model", self.model, (str,))
+        check_type("connection", self.connection, (ConnectionOptions, type(None)))
+        check_type("token_env_var", self.token_env_var, (str, type(None)))
+        if self.token_env_var is not None and self.connection and self.connection.token:
+            raise InputError("connection.token and token_env_var exclude each other")
+
+    def connect(self) -> ConnectionOptions:
+        """Return how to connect, with the token.
+
+        Raises:
+            InputError: If the variable that should hold the token is not set.
+        """
+        connection = self.connection or ConnectionOptions()
+        if self.token_env_var is None:
+            return connection
+        token = os.environ.get(self.token_env_var)
+        if not token:
+            raise InputError(f"the environment variable {self.token_env_var} holds no token")
+        return replace(connection, token=token)
+
+    def deadline_s(self, texts: int) -> float | None:
+        """Return the time for a call with so many texts; None for no deadline."""
+        if self.timeout_s is None:
+            return None
+        return self.timeout_s * max(1, math.ceil(texts / _TEXTS_PER_TIMEOUT))
+
+
+class Provider:
+    """Embeds texts for a framework: blocking, or awaited in any event loop.
+
+    Nothing is opened before the first call. Threads may share one. A pickle or a copy holds
+    the endpoint alone and opens clients of its own. After `close` it opens them again.
+
+    Args:
+        endpoint: The model to use.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._loops = LoopClients(self._open_async)
+        self._model: ModelInfo | None = None
+
+    def __getstate__(self) -> Endpoint:
+        return self.endpoint
+
+    def __setstate__(self, endpoint: Endpoint) -> None:
+        self.__init__(endpoint)  # type: ignore[misc]  # as if it were new
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Provider) and other.endpoint == self.endpoint
+
+    __hash__ = None  # type: ignore[assignment]  # an endpoint may hold options that have none
+
+    def embed(self, texts: object, **options: Unpack[ProviderKeywords]) -> EmbedResult:
+        """Turn texts into vectors (n, D).
+
+        Args:
+            texts: A sequence of str.
+            **options: As for `Client.embed`, but model and timeout_s. Where no prompt is named,
+                the first of `roles` that the model has a prompt for is put before each text; if
+                it has none of them, its default prompt, if any.
+
+        Raises:
+            InputError: If an argument is wrong.
+            UnitvecError: If the call fails; all or nothing.
+        """
+        checked = check_texts(texts)
+        with self._model_may_be_outdated():
+            keywords = self._keywords(self.model(), len(checked), options)
+            return self._open().embed_result(checked, **keywords)
+
+    async def aembed(self, texts: object, **options: Unpack[ProviderKeywords]) -> EmbedResult:
+        """Turn texts into vectors (n, D); see `embed`.
+
+        Raises:
+            InputError: If an argument is wrong.
+            UnitvecError: If the call fails; all or nothing.
+        """
+        checked = check_texts(texts)
+        client = await self._loops.get()
+        with self._model_may_be_outdated():
+            if self._model is None:
+                info = await client.models(timeout_s=self.endpoint.timeout_s)
+                self._model = find_model(info, self.endpoint.model)
+            keywords = self._keywords(self._model, len(checked), options)
+            return await client.embed_result(checked, **keywords)
+
+    def model(self) -> ModelInfo:
+        """Return what the server says of the model; asked once.
+
+        Raises:
+            ModelNotFoundError: If it is not served.
+            UnitvecError: If the call fails.
+        """
+        model = self._model
+        if model is None:
+            info = self._open().models(timeout_s=self.endpoint.timeout_s)
+            model = self._model = find_model(info, self.endpoint.model)
+        return model
+
+    def open(self) -> None:
+        """Open the blocking client, which connects at its first call."""
+        self._open()
+
+    async def aopen(self) -> None:
+        """Open the running loop's client, which connects at its first call."""
+        await self._loops.get()
+
+    def close(self) -> None:
+        """Close the blocking client, and let event loops close theirs."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+        self._loops.close()
+
+    async def aclose(self) -> None:
+        """Close all clients, that of the running loop at once."""
+        await self._loops.aclose()
+        self.close()
+
+    def _open(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = Client(self.endpoint.target, connection=self.endpoint.connect())
+            return self._client
+
+    def _open_async(self) -> AsyncClient:
+        return AsyncClient(self.endpoint.target, connection=self.endpoint.connect())
+
+    def _keywords(self, model: ModelInfo, texts: int, options: ProviderKeywords) -> EmbedKeywords:
+        prompt_name = options.get("prompt_name")
+        if prompt_name is None:
+            prompt_name = choose_prompt(model, options.get("roles", ()))
+        return {
+            "model": model.name,
+            "normalize": options.get("normalize", True),
+            "dimensions": options.get("dimensions"),
+            "dtype": options.get("dtype", "float32"),
+            "prompt_name": prompt_name,
+            "timeout_s": self.endpoint.deadline_s(texts),
+        }
+
+    @contextmanager
+    def _model_may_be_outdated(self) -> Iterator[None]:
+        """Ask for the model again where the server refused what it had said it takes."""
+        try:
+            yield
+        except RefusedError:
+            self._model = None
+            raise
+
+
+def query_keywords(prompt_name: str | None, dimensions: int | None) -> ProviderKeywords:
+    """Return the keywords for queries; the model's own prompt for them where none is named."""
+    return {"roles": QUERY, "prompt_name": prompt_name, "dimensions": dimensions}
+
+
+def document_keywords(prompt_name: str | None, dimensions: int | None) -> ProviderKeywords:
+    """Return the keywords for documents; the model's own prompt for them where none is named."""
+    return {"roles": DOCUMENT, "prompt_name": prompt_name, "dimensions": dimensions}
+
+
+def choose_prompt(model: ModelInfo, roles: tuple[str, ...]) -> str | None:
+    """Return the first of these names that the model has a prompt for; None for its default.
+
+    Args:
+        model: Often has an empty prompt ``document`` that nobody wrote, beside a ``passage``.
+        roles: Names of prompts, the first before the others.
+    """
+    known = [role for role in roles if role in model.prompts]
+    return next((role for role in known if model.prompts[role]), known[0] if known else None)
+
+
+def find_model(info: ServerInfo, name: str) -> ModelInfo:
+    """Return a served model by its name, else by the id it was exported from.
+
+    Args:
+        info: What is served.
+        name: Empty for the default.
+
+    Raises:
+        ModelNotFoundError: If it is not served.
+    """
+    models = info.models
+    candidates = [model for model in models if model.is_default and not name]
+    candidates += [model for model in models if model.name == name]
+    candidates += [model for model in models if model.model_id == name]
+    if not candidates:
+        served = ", ".join(model.name for model in models)
+        facts = ErrorFacts(reason="MODEL_NOT_FOUND", field="model")
+        raise ModelNotFoundError(f"model {name!r} is not served; there are: {served}", facts)
+    return candidates[0]
+
+
+def to_lists(result: EmbedResult) -> list[list[float]]:
+    """Return the vectors as lists of Python floats, as most frameworks keep them."""
+    rows: Any = result.values().tolist()
+    lists: list[list[float]] = rows
+    return lists

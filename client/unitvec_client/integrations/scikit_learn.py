@@ -1,0 +1,126 @@
+"""unitvec as a transformer of scikit-learn: ``pip install 'unitvec[scikit-learn]'``."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.core import DEFAULT_TIMEOUT_S
+from unitvec_client.inputs import check_texts
+from unitvec_client.integrations.extras import missing
+from unitvec_client.integrations.provider import Endpoint, Provider
+
+try:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+except ImportError as exc:
+    raise missing("scikit-learn", exc) from exc
+
+
+class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Turns texts into vectors in a pipeline, by a unitvec server.
+
+    Learns nothing: `fit` asks the server for the model's dimension, and `transform` works
+    without it. Connects at the first call; copies and pickles connect anew. A pickle holds
+    `connection`, with its token if it has one; `token_env_var` keeps the token out of it.
+
+        make_pipeline(UnitvecTransformer("localhost:50051"), LogisticRegression())
+
+    Args:
+        target: ``host:port`` or any other gRPC target.
+        model: Name of the model; empty for the server's default.
+        prompt_name: The prompt put before each text, by name; None for the model's default
+            prompt, empty for no prompt.
+        dimensions: Keep only this many leading dimensions; None keeps all.
+        normalize: Scale each vector to unit L2 norm.
+        connection: TLS, token and channel options; plaintext by default.
+        token_env_var: Name of the environment variable that holds the token.
+        timeout_s: For each 512 texts of a call, in seconds; None for no deadline.
+    """
+
+    # Not set in the constructor, where scikit-learn allows parameters only.
+    _opened: Provider | None = None
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
+        normalize: bool = True,
+        connection: ConnectionOptions | None = None,
+        token_env_var: str | None = None,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self.target = target
+        self.model = model
+        self.prompt_name = prompt_name
+        self.dimensions = dimensions
+        self.normalize = normalize
+        self.connection = connection
+        self.token_env_var = token_env_var
+        self.timeout_s = timeout_s
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803  # scikit-learn's names
+        """Ask the server for the dimension of the vectors.
+
+        Args:
+            X: Texts: a list, an array or a column of a data frame.
+            y: Not used.
+
+        Raises:
+            InputError: If `X` is not a sequence of str, or a parameter is wrong.
+            UnitvecError: If the call fails.
+        """
+        check_texts(X, "X")
+        dim = self._provider().model().dim
+        self._n_features_out = min(dim, self.dimensions or dim)
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
+        """Return the vectors of texts, float32 (n, D).
+
+        Args:
+            X: Texts: a list, an array or a column of a data frame.
+
+        Raises:
+            InputError: If `X` is not a sequence of str, or a parameter is wrong.
+            UnitvecError: If the call fails; all or nothing.
+        """
+        vectors: NDArray[np.float32] = (
+            self._provider()
+            .embed(
+                check_texts(X, "X"),
+                prompt_name=self.prompt_name,
+                dimensions=self.dimensions,
+                normalize=self.normalize,
+            )
+            .values()
+        )
+        return vectors
+
+    def close(self) -> None:
+        """Close the connection. A later call opens it again."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.requires_fit = False
+        return tags
+
+    def _provider(self) -> Provider:
+        # Parameters may be set after the first call.
+        endpoint = Endpoint(
+            self.target, self.model, self.connection, self.token_env_var, self.timeout_s
+        )
+        if self._opened is None or self._opened.endpoint != endpoint:
+            self.close()
+            self._opened = Provider(endpoint)
+        return self._opened

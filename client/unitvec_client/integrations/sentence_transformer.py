@@ -1,0 +1,282 @@
+"""A stand-in for `sentence_transformers.SentenceTransformer` that a server computes.
+
+Code that has
+
+    from sentence_transformers import SentenceTransformer
+    model = SentenceTransformer("all-MiniLM-L6-v2")
+
+goes on as it is with
+
+    from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
+    model = RemoteSentenceTransformer("all-MiniLM-L6-v2", target="localhost:50051")
+
+Needs neither torch nor sentence-transformers; torch where tensors are asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, Self, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unitvec_client.connection import DEFAULT_TARGET
+from unitvec_client.errors import ErrorFacts, InputError, InputTypeError
+from unitvec_client.inputs import check_texts
+from unitvec_client.integrations.arrays import PAIRWISE, SIMILARITIES, Measure, quantize, shift_bits
+from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions
+from unitvec_client.integrations.extras import load_torch
+from unitvec_client.integrations.provider import (
+    DOCUMENT,
+    QUERY,
+    ConnectionKeywords,
+    Endpoint,
+    Provider,
+)
+from unitvec_client.options import check_choice, check_type, parse_options
+
+SimilarityName = Literal["cosine", "dot", "euclidean", "manhattan"]
+
+# Every model of sentence-transformers has these two.
+_NO_PROMPTS = {"query": "", "document": ""}
+
+
+class RemoteSentenceTransformer:
+    """Encodes and compares as a `SentenceTransformer` does; a unitvec server computes.
+
+    Connects at the first call. Threads may share one; it can be pickled.
+
+    Args:
+        model_name_or_path: Name of a served model, or the id it was exported from; empty for
+            the server's default.
+        target: ``host:port`` or any other gRPC target.
+        prompts: Prompts by name, beside those of the model.
+        default_prompt_name: Used where a call names none; None for the model's own.
+        similarity_fn_name: ``cosine``, ``dot``, ``euclidean`` or ``manhattan``.
+        truncate_dim: Keep only this many leading dimensions; None keeps all.
+        device: Where tensors are put. Where the model runs, the server decides.
+        **connection: As in `Endpoint`: connection, token_env_var, timeout_s.
+
+    Raises:
+        InputError: If an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str = "",
+        *,
+        target: str = DEFAULT_TARGET,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity_fn_name: SimilarityName = "cosine",
+        truncate_dim: int | None = None,
+        device: Any = None,
+        **connection: Unpack[ConnectionKeywords],
+    ) -> None:
+        self.truncate_dim = truncate_dim
+        self.device = device
+        self.similarity_fn_name = similarity_fn_name
+        self._prompts = dict(prompts or {})
+        self._default_prompt_name = default_prompt_name
+        self._provider = Provider(Endpoint(target, model_name_or_path, **connection))
+
+    def encode(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,  # noqa: ARG002  # the server batches
+        **options: Unpack[EncodeKeywords],
+    ) -> Any:
+        """Turn texts into embeddings.
+
+        Args:
+            inputs: A text, or any iterable of texts.
+            prompt_name: The prompt put before each text, by name; None for the default.
+            prompt: The prompt itself; wins over `prompt_name`.
+            batch_size: Accepted without effect.
+            **options: As in `EncodeOptions`.
+
+        Returns:
+            float32 (n, D), or (D,) for a single str; int8 or uint8 by `precision`. The same as
+            a tensor by `convert_to_tensor`, as tensors one by one without `convert_to_numpy`.
+
+        Raises:
+            InputError: If an argument is wrong or not supported.
+            UnitvecError: If the call fails; all or nothing.
+        """
+        parsed = parse_options(EncodeOptions, options)
+        inputs = parsed.sentences if inputs is None else inputs
+        single = isinstance(inputs, str)
+        texts = [inputs] if single else _list_texts(inputs)
+        prefix = self._resolve_prompt(prompt, prompt_name)
+        embeddings = self._embed([prefix + text for text in texts], parsed)
+        found = self._convert(embeddings, parsed)
+        return found[0] if single else found
+
+    def encode_query(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        **options: Unpack[EncodeKeywords],
+    ) -> Any:
+        """`encode` with the prompt ``query``, if there is one and none is named."""
+        if prompt is None and prompt_name is None:
+            prompt_name = self._first_prompt(QUERY)
+        return self.encode(inputs, prompt_name, prompt, batch_size, **options)
+
+    def encode_document(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        **options: Unpack[EncodeKeywords],
+    ) -> Any:
+        """`encode` with the prompt ``document``, ``passage`` or ``corpus``, likewise."""
+        if prompt is None and prompt_name is None:
+            prompt_name = self._first_prompt(DOCUMENT)
+        return self.encode(inputs, prompt_name, prompt, batch_size, **options)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare every embedding with every other one, by `similarity_fn_name`.
+
+        Args:
+            embeddings1: (n, D) or (D,), array or tensor.
+            embeddings2: (m, D) or (D,), array or tensor.
+
+        Returns:
+            float32 (n, m), distances negative: more is closer. A tensor if one of the two is
+            (sentence-transformers always returns one), else an array.
+        """
+        compare = SIMILARITIES[self.similarity_fn_name]
+        return _compare(lambda a, b: compare(*np.atleast_2d(a, b)), embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare embeddings pair by pair: float32 (n,); see `similarity`.
+
+        Args:
+            embeddings1: (n, D), array or tensor.
+            embeddings2: (n, D), array or tensor.
+        """
+        return _compare(PAIRWISE[self.similarity_fn_name], embeddings1, embeddings2)
+
+    @property
+    def similarity_fn_name(self) -> SimilarityName:
+        """How `similarity` and `similarity_pairwise` compare."""
+        return self._similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: SimilarityName) -> None:
+        check_choice("similarity_fn_name", value, SIMILARITIES)
+        self._similarity_fn_name = value
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompts by name: the model's, and those of the constructor."""
+        return {**_NO_PROMPTS, **self._provider.model().prompts, **self._prompts}
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt used where a call names none; None if there is none."""
+        return self._default_prompt_name or self._provider.model().default_prompt_name or None
+
+    @property
+    def max_seq_length(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self._provider.model().max_seq_length
+
+    def get_max_seq_length(self) -> int:
+        """Return `max_seq_length`."""
+        return self.max_seq_length
+
+    def get_embedding_dimension(self) -> int:
+        """Return the dimension of what `encode` returns."""
+        dim = self._provider.model().dim
+        return min(dim, self.truncate_dim or dim)
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """Return `get_embedding_dimension`, by its former name."""
+        message = "get_sentence_embedding_dimension is now called get_embedding_dimension"
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        return self.get_embedding_dimension()
+
+    def to(self, device: Any) -> Self:
+        """Put tensors there from now on; where the model runs, the server decides."""
+        self.device = device
+        return self
+
+    def eval(self) -> Self:
+        """Return the model: it is never trained."""
+        return self
+
+    def close(self) -> None:
+        """Close the connection. A later call opens it again."""
+        self._provider.close()
+
+    def _first_prompt(self, names: tuple[str, ...]) -> str | None:
+        prompts = self.prompts
+        return next((name for name in names if name in prompts), None)
+
+    def _resolve_prompt(self, prompt: str | None, prompt_name: str | None) -> str:
+        check_type("prompt", prompt, (str, type(None)))
+        if prompt is not None:
+            return prompt
+        name = self.default_prompt_name if prompt_name is None else prompt_name
+        if name is None:
+            return ""
+        prompts = self.prompts
+        if name not in prompts:
+            known = ", ".join(prompts) or "none"
+            facts = ErrorFacts(reason="UNKNOWN_PROMPT", field="prompt_name")
+            raise InputError(f"there is no prompt {name!r}; there are: {known}", facts)
+        return prompts[name]
+
+    def _embed(self, texts: list[str], options: EncodeOptions) -> NDArray[Any]:
+        bits = options.precision in ("binary", "ubinary")
+        dimensions = options.truncate_dim or self.truncate_dim
+        embeddings: NDArray[Any] = self._provider.embed(
+            texts,
+            prompt_name="",
+            normalize=options.normalize_embeddings,
+            dimensions=dimensions and min(dimensions, self._provider.model().dim),
+            dtype="binary" if bits else "float32",
+        ).values()
+        if options.precision == "binary":
+            return shift_bits(embeddings)
+        if options.precision in ("int8", "uint8") and texts:
+            return quantize(embeddings, signed=options.precision == "int8")
+        return embeddings
+
+    def _convert(self, embeddings: NDArray[Any], options: EncodeOptions) -> Any:
+        if options.convert_to_numpy and not options.convert_to_tensor:
+            return embeddings
+        device = options.device or self.device
+        tensor = load_torch().from_numpy(embeddings)
+        tensor = tensor if device is None else tensor.to(device)
+        return tensor if options.convert_to_tensor else list(tensor)
+
+
+def _list_texts(inputs: Any) -> list[str]:
+    """Return the texts of an iterable, such as a list, an array or a column of a data set."""
+    if inputs is None or isinstance(inputs, (bytes, dict)) or not hasattr(inputs, "__iter__"):
+        raise InputTypeError(f"inputs must be a str or texts, not {type(inputs).__name__}")
+    return check_texts(list(inputs), "inputs")
+
+
+def _compare(measure: Measure, a: Any, b: Any) -> Any:
+    tensors = [side for side in (a, b) if hasattr(side, "detach")]
+    scores = measure(_to_array(a), _to_array(b)).astype(np.float32, copy=False)
+    if not tensors:
+        return scores
+    return load_torch().from_numpy(scores).to(tensors[0].device)
+
+
+def _to_array(side: Any) -> NDArray[np.float32]:
+    values = side.detach().cpu().numpy() if hasattr(side, "detach") else side
+    array: NDArray[np.float32] = np.asarray(values, np.float32)
+    return array

@@ -1,0 +1,124 @@
+"""`UnitvecEmbeddingFunction` in collections of Chroma, also those that are opened again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+import pytest
+from chromadb.api import ClientAPI
+from chromadb.api.client import SharedSystemClient
+from chromadb.utils.embedding_functions import (
+    config_to_embedding_function,
+    known_embedding_functions,
+)
+
+from tests.client.integrations.conftest import TOKEN
+from unitvec_client import Client, ConnectionOptions, InputError, UnauthenticatedError
+from unitvec_client.integrations.chroma import UnitvecEmbeddingFunction
+
+TEXTS = ["a cat on a mat", "a bank loan", "the stock exchange", "a feline on a rug"]
+IDS = ["0", "1", "2", "3"]
+
+
+def open_store(path: Path) -> ClientAPI:
+    return chromadb.PersistentClient(str(path))
+
+
+def test_a_collection_finds(target: str, client: Client) -> None:
+    store = chromadb.EphemeralClient()
+    collection = store.create_collection(
+        "texts", embedding_function=UnitvecEmbeddingFunction(target)
+    )
+    collection.add(ids=IDS, documents=TEXTS)
+    found: Any = collection.query(query_texts=["a kitten on a carpet"], n_results=2)
+    assert set(found["ids"][0]) == {"0", "3"}
+    scores = client.similarity("a kitten on a carpet", found["documents"][0])[0]
+    np.testing.assert_allclose(1 - np.array(found["distances"][0]), scores, atol=1e-5)
+    assert collection.configuration["hnsw"]["space"] == "cosine"
+
+
+def test_a_stored_collection_is_opened_by_its_name_alone(
+    guarded_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", TOKEN)
+    function = UnitvecEmbeddingFunction(guarded_target, token_env_var="SOME_TOKEN", dimensions=16)
+    made = open_store(tmp_path).create_collection("texts", embedding_function=function)
+    made.add(ids=IDS, documents=TEXTS)
+    function.close()
+    SharedSystemClient.clear_system_cache()
+
+    again = open_store(tmp_path).get_collection("texts")
+    found: Any = again.query(
+        query_texts=[TEXTS[2]], n_results=1, include=["embeddings", "distances"]
+    )
+    assert found["ids"] == [["2"]]
+    assert found["distances"][0][0] == pytest.approx(0, abs=1e-5)
+    assert found["embeddings"][0][0].shape == (16,)
+    again.add(ids=["4"], documents=["a dog"])
+    assert again.count() == 5
+    assert all(
+        TOKEN.encode() not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()
+    )
+
+
+def test_a_config_makes_an_equal_function(target: str) -> None:
+    function = UnitvecEmbeddingFunction(
+        target,
+        model="prompted",
+        connection=ConnectionOptions(tls=True, root_certificates=Path("ca.pem")),
+        token_env_var="SOME_TOKEN",
+        query_prompt_name="query",
+        document_prompt_name="passage",
+        dimensions=16,
+        timeout_s=5,
+    )
+    config = json.loads(json.dumps(function.get_config()))
+    assert known_embedding_functions["unitvec"] is UnitvecEmbeddingFunction
+    again = config_to_embedding_function({"name": function.name(), "config": config})
+    assert again.get_config() == config
+    assert not function.is_legacy()
+
+
+def test_prompts_of_queries_and_documents(target: str, client: Client) -> None:
+    query, passage = client.embed(
+        ["query: a cat", "passage: a cat"], model="prompted", prompt_name=""
+    )
+    function = UnitvecEmbeddingFunction(target, model="prompted")
+    [found] = function(["a cat"])
+    [asked] = function.embed_query(["a cat"])
+    assert found.dtype == asked.dtype == np.float32
+    np.testing.assert_allclose(found, passage, atol=1e-6)
+    np.testing.assert_allclose(asked, query, atol=1e-6)
+    function.close()
+
+
+def test_a_token_is_not_taken_where_it_would_be_lost() -> None:
+    with pytest.raises(InputError, match="not stored"):
+        UnitvecEmbeddingFunction(connection=ConnectionOptions(token=TOKEN))
+    with pytest.raises(InputError, match="client_key"):
+        UnitvecEmbeddingFunction(
+            connection=ConnectionOptions(tls=True, client_key=b"PEM", client_chain="chain.pem")
+        )
+
+
+def test_vectors_of_a_collection_stay_what_they_are(target: str) -> None:
+    function = UnitvecEmbeddingFunction(target)
+    config = function.get_config()
+    function.validate_config_update(config, {**config, "target": "elsewhere:50051"})
+    for change in ({"model": "other"}, {"dimensions": 64}, {"document_prompt_name": "passage"}):
+        with pytest.raises(InputError, match="cannot change"):
+            function.validate_config_update(config, {**config, **change})
+
+
+def test_errors_keep_their_type(guarded_target: str) -> None:
+    store = chromadb.EphemeralClient()
+    function = UnitvecEmbeddingFunction(guarded_target)
+    collection = store.create_collection("errors", embedding_function=function)
+    with pytest.raises(UnauthenticatedError) as caught:
+        collection.add(ids=["0"], documents=["a cat"])
+    assert caught.value.request_id
+    function.close()

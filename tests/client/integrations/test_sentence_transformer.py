@@ -1,0 +1,243 @@
+"""`RemoteSentenceTransformer` returns what sentence-transformers itself returns."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from unitvec_client import InputError, InputTypeError, ModelNotFoundError
+from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions
+from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
+
+TEXTS = [
+    "a cat on a mat",
+    "a bank loan",
+    "",
+    "  the stock exchange ",
+    "a feline on a rug",
+    "Zoë 🐈",
+]
+METHODS = ("encode", "encode_query", "encode_document")
+
+
+@pytest.fixture(scope="module")
+def remote(target: str) -> Iterator[RemoteSentenceTransformer]:
+    model = RemoteSentenceTransformer("sentence-transformers/all-MiniLM-L6-v2", target=target)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def remote_prompted(target: str) -> Iterator[RemoteSentenceTransformer]:
+    model = RemoteSentenceTransformer("prompted", target=target)
+    yield model
+    model.close()
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert type(found) is type(expected)
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+        return
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"normalize_embeddings": True},
+        {"truncate_dim": 64},
+        {"truncate_dim": 64, "normalize_embeddings": True},
+        {"truncate_dim": 1000},
+        {"convert_to_tensor": True},
+        {"convert_to_numpy": False},
+        {"prompt": "about: "},
+        {"batch_size": 2, "show_progress_bar": False, "device": "cpu", "chunk_size": 3},
+    ],
+    ids=str,
+)
+def test_encode(
+    remote: RemoteSentenceTransformer, reference_model: Any, method: str, options: Any
+) -> None:
+    found = getattr(remote, method)(TEXTS, **options)
+    assert_same(found, getattr(reference_model, method)(TEXTS, **options))
+
+
+@pytest.mark.parametrize("options", [{}, {"convert_to_tensor": True}, {"convert_to_numpy": False}])
+@pytest.mark.parametrize("inputs", [TEXTS[0], TEXTS[:1], tuple(TEXTS[:2]), np.array(TEXTS[:2])])
+def test_kinds_of_inputs(
+    remote: RemoteSentenceTransformer, reference_model: Any, inputs: Any, options: Any
+) -> None:
+    assert_same(remote.encode(inputs, **options), reference_model.encode(inputs, **options))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"prompt_name": "query"}, {"prompt_name": "passage"}, {"prompt": " x: "}, {"prompt": ""}],
+    ids=str,
+)
+def test_prompts(
+    remote_prompted: RemoteSentenceTransformer, prompted_model: Any, method: str, options: Any
+) -> None:
+    found = getattr(remote_prompted, method)(TEXTS, **options)
+    assert_same(found, getattr(prompted_model, method)(TEXTS, **options))
+
+
+def test_prompts_of_the_constructor(target: str, prompted_model: Any) -> None:
+    model = RemoteSentenceTransformer(
+        "prompted", target=target, prompts={"mine": "mine: "}, default_prompt_name="mine"
+    )
+    assert_same(model.encode(TEXTS), prompted_model.encode(TEXTS, prompt="mine: "))
+    assert_same(model.encode_query(TEXTS), prompted_model.encode_query(TEXTS))
+    assert model.prompts == {**prompted_model.prompts, "mine": "mine: "}
+    model.close()
+
+
+@pytest.mark.parametrize("precision", ["binary", "ubinary"])
+@pytest.mark.parametrize("options", [{}, {"truncate_dim": 64}], ids=str)
+def test_bits(
+    remote: RemoteSentenceTransformer, reference_model: Any, precision: Any, options: Any
+) -> None:
+    found = remote.encode(TEXTS, precision=precision, **options)
+    expected = reference_model.encode(TEXTS, precision=precision, **options)
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    # Values within 1e-6 of zero may have either sign.
+    bits = np.unpackbits(found.view(np.uint8) ^ expected.view(np.uint8))
+    assert bits.sum() <= 2
+    [first] = remote.encode(TEXTS[:1], precision=precision, **options)
+    np.testing.assert_array_equal(remote.encode(TEXTS[0], precision=precision, **options), first)
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8"])
+def test_eight_bits(
+    remote: RemoteSentenceTransformer, reference_model: Any, precision: Any
+) -> None:
+    texts = [f"text number {i}" for i in range(30)]
+    found = remote.encode(texts, precision=precision)
+    expected = reference_model.encode(texts, precision=precision)
+    assert found.dtype == expected.dtype
+    # A value on the edge of two levels may fall to either side.
+    steps = np.abs(found.astype(int) - expected.astype(int))
+    assert steps.max() <= 1
+    assert steps.mean() < 0.05
+    tensor = remote.encode(texts, precision=precision, convert_to_tensor=True)
+    assert tensor.dtype == getattr(torch, precision)
+
+
+@pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
+def test_similarities(
+    target: str, reference_model: Any, name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = RemoteSentenceTransformer(target=target, similarity_fn_name=name)
+    monkeypatch.setattr(reference_model, "similarity_fn_name", name)
+    a, b = reference_model.encode(TEXTS[:4]) * 2, reference_model.encode(TEXTS[2:])
+    for method in ("similarity", "similarity_pairwise"):
+        expected = getattr(reference_model, method)(a, b)
+        assert_same(getattr(remote, method)(a, b), expected.numpy())
+        assert_same(getattr(remote, method)(torch.from_numpy(a), b), expected)
+    for row in (remote.similarity(a[0], b), remote.similarity(a[:1], b)):
+        assert_same(row, reference_model.similarity(a[0], b).numpy())
+    assert remote.similarity(a[:0], b).shape == (0, 4)
+
+
+def test_what_it_says_of_itself(remote: RemoteSentenceTransformer, reference_model: Any) -> None:
+    assert remote.get_embedding_dimension() == reference_model.get_embedding_dimension() == 384
+    with pytest.warns(FutureWarning, match="get_embedding_dimension"):
+        assert remote.get_sentence_embedding_dimension() == 384
+    assert remote.max_seq_length == reference_model.max_seq_length
+    assert remote.get_max_seq_length() == reference_model.max_seq_length
+    assert remote.similarity_fn_name == reference_model.similarity_fn_name
+    assert remote.default_prompt_name == reference_model.default_prompt_name
+    assert remote.eval().to("cpu") is remote
+
+
+def test_truncate_dim_of_the_constructor(target: str, reference_model: Any) -> None:
+    model = RemoteSentenceTransformer(target=target, truncate_dim=64)
+    assert model.get_embedding_dimension() == 64
+    assert_same(model.encode(TEXTS), reference_model.encode(TEXTS, truncate_dim=64))
+    model.close()
+
+
+def test_arguments_have_the_names_of_sentence_transformers() -> None:
+    ours = set(inspect.signature(RemoteSentenceTransformer.encode).parameters) - {"options"}
+    ours |= set(EncodeKeywords.__annotations__)
+    theirs = set(inspect.signature(SentenceTransformer.encode).parameters) - {"kwargs"}
+    assert ours - theirs == {"task", "sentences"}
+    assert theirs <= ours
+    assert set(EncodeKeywords.__annotations__) == set(EncodeOptions.__dataclass_fields__)
+    for method in METHODS:
+        parameters = list(inspect.signature(getattr(RemoteSentenceTransformer, method)).parameters)
+        assert parameters[1:5] == ["inputs", "prompt_name", "prompt", "batch_size"]
+
+
+def test_the_former_name_of_inputs(remote: RemoteSentenceTransformer) -> None:
+    assert_same(remote.encode(sentences=TEXTS), remote.encode(TEXTS))
+
+
+def test_no_texts(remote: RemoteSentenceTransformer) -> None:
+    for precision in ("float32", "int8", "binary"):
+        assert len(remote.encode([], precision=precision)) == 0
+
+
+def test_pickle(remote: RemoteSentenceTransformer) -> None:
+    again = pickle.loads(pickle.dumps(remote))
+    assert_same(again.encode(TEXTS), remote.encode(TEXTS))
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_value": "token_embeddings"}, "output_value"),
+        ({"output_value": None}, "output_value"),
+        ({"pool": {}}, "pool"),
+        ({"precision": "int4"}, "precision"),
+        ({"prompt_name": "none"}, "prompt 'none'"),
+        ({"processing_kwargs": {}}, "unknown option 'processing_kwargs'"),
+    ],
+    ids=str,
+)
+def test_what_is_not_supported(
+    remote: RemoteSentenceTransformer, options: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        remote.encode(TEXTS, **options)
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 7, b"a cat", {"text": "a cat"}, ["a cat", 7], [("a", "b")]]
+)
+def test_what_is_no_text(remote: RemoteSentenceTransformer, wrong: Any) -> None:
+    with pytest.raises(InputTypeError, match="inputs"):
+        remote.encode(wrong)
+
+
+def test_a_model_that_is_not_served(target: str) -> None:
+    with pytest.raises(ModelNotFoundError):
+        RemoteSentenceTransformer("none", target=target).encode("a cat")
+    with pytest.raises(InputError, match="similarity_fn_name"):
+        RemoteSentenceTransformer(similarity_fn_name="angle")  # type: ignore[arg-type]
+
+
+def test_tensors_without_torch(
+    remote: RemoteSentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(ImportError, match="pip install torch"):
+        remote.encode(TEXTS, convert_to_tensor=True)
+    assert remote.encode(TEXTS).shape == (len(TEXTS), 384)
