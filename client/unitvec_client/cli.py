@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(arguments)
     try:
-        args.format = choose_format(args.format, args.output)
+        args.format = choose_format(args.format, args.output, args.formats)
         with _connect(args, os.environ) as client:
             return _COMMANDS[args.command](client, args)
     except UnitvecError as exc:

@@ -14,6 +14,8 @@ from typing import BinaryIO
 from unitvec_client.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
+_JSON_SUFFIXES = (".jsonl", ".ndjson")
+_USUAL_FIELD = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,13 @@ class Line:
         number: From 1, in its file or among the arguments.
         text: None if it could not be read.
         problem: Why not.
+        id: What the line itself says it is called, where that was asked for.
     """
 
     number: int
     text: str | None
     problem: str = ""
+    id: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,15 @@ class TextSource:
     Attributes:
         arguments: Texts given on the command line.
         path: A file, ``-`` for standard input, or None.
-        field: Key that holds the text of a JSON line; None for plain lines.
+        field: Key that holds the text of a JSON line; None for ``text`` in files that are
+            called .jsonl or .ndjson, and for plain lines in others.
+        id_field: Key that holds what a JSON line is called; None where nobody asks.
     """
 
     arguments: tuple[str, ...] = ()
     path: str | None = None
     field: str | None = None
+    id_field: str | None = None
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines, reading as they are asked for.
@@ -57,10 +64,11 @@ class TextSource:
             yield from self._file_lines(self.path)
 
     def _file_lines(self, path: str) -> Iterator[Line]:
+        keys = _keys_of(path, self.field, self.id_field)
         with ExitStack() as stack:
             for number, raw in enumerate(_open(path, stack), start=1):
                 data = raw.removeprefix(_BOM) if number == 1 else raw
-                line = parse_line(number, data.removesuffix(b"\n").removesuffix(b"\r"), self.field)
+                line = parse_line(number, data.removesuffix(b"\n").removesuffix(b"\r"), keys)
                 if line is not None:
                     yield line
 
@@ -78,35 +86,63 @@ class TextSource:
         return found
 
 
-def parse_line(number: int, data: bytes, field: str | None) -> Line | None:
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys of a JSON line.
+
+    Attributes:
+        text: Holds the text.
+        id: Holds what the line is called; None where nobody asks.
+    """
+
+    text: str
+    id: str | None = None
+
+
+def parse_line(number: int, data: bytes, keys: Keys | None) -> Line | None:
     """Return the line that these bytes are; None for a blank line between JSON lines.
 
     Args:
         number: Of the line.
         data: Without its line end.
-        field: Key of the text in a JSON object; None for a plain line.
+        keys: Of a JSON object; None for a plain line.
     """
     try:
         text = data.decode()
     except UnicodeDecodeError as exc:
         return Line(number, None, f"not UTF-8 (byte {exc.start})")
-    if field is None:
+    if keys is None:
         return Line(number, text)
     if not text.strip():
         return None
-    return _parse_json(number, text, field)
+    return _parse_json(number, text, keys)
 
 
-def _parse_json(number: int, text: str, field: str) -> Line:
+def _keys_of(path: str, field: str | None, id_field: str | None) -> Keys | None:
+    if field is None and Path(path).suffix in _JSON_SUFFIXES:
+        field = _USUAL_FIELD
+    if field is not None:
+        return Keys(field, id_field)
+    if id_field is not None:
+        raise InputError("--id-field is for JSON lines: name the key of the text with --field")
+    return None
+
+
+def _parse_json(number: int, text: str, keys: Keys) -> Line:
     try:
         record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         return Line(number, None, f"not JSON: {exc}")
     if isinstance(record, str):
         return Line(number, record)
-    if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        return Line(number, None, f"no string under {field!r}")
-    return Line(number, record[field])
+    if not isinstance(record, dict):
+        return Line(number, None, f"no string under {keys.text!r}")
+    name = record.get(keys.id) if keys.id is not None else None
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        name = None
+    if not isinstance(record.get(keys.text), str):
+        return Line(number, None, f"no string under {keys.text!r}", name)
+    return Line(number, record[keys.text], id=name)
 
 
 class Feed:

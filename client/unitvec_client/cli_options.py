@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from unitvec_client.cli_output import FORMATS
+from unitvec_client.cli_output import TEXT_FORMATS
 from unitvec_client.connection import DEFAULT_TARGET
 from unitvec_client.options import DTYPES, METRICS, TRUNCATES
 
@@ -35,10 +35,17 @@ exit codes:
 """
 
 _EXAMPLES = {
-    "embed": "  unitvec embed 'a cat on a mat'\n  unitvec embed -i texts.txt -o vectors.npy",
+    "embed": """\
+  unitvec embed 'a cat on a mat'
+  unitvec embed -i texts.txt -o vectors.npy
+  unitvec embed -i big.jsonl --field body --id-field id -o vectors.parquet
+
+A run into a file that is cut short (Ctrl-C, a kill, a server that is gone) leaves FILE.part; the
+same command goes on from there.""",
     "similarity": "  unitvec similarity cat feline 'bank loan'",
     "search": "  unitvec search 'how to cook rice' --documents recipes.txt --top-k 3",
 }
+_FURTHER_FORMATS = {"embed": ("npy", "parquet"), "similarity": ("npy",)}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -79,9 +86,9 @@ def _add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentPar
     )
     _add_connection(parser.add_argument_group("connection"))
     output = parser.add_argument_group("output")
-    npy = name in ("embed", "similarity")
-    formats = FORMATS if npy else FORMATS[:2]
+    formats = TEXT_FORMATS + _FURTHER_FORMATS.get(name, ())
     output.add_argument("-f", "--format", choices=formats, help="default: by the file's suffix")
+    parser.set_defaults(formats=formats)
     output.add_argument(
         "-o", "--output", metavar="FILE", help="write here, whole or not at all (default: stdout)"
     )
@@ -118,7 +125,11 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_field(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--field", metavar="KEY", help="lines are JSON with the text under KEY")
+    parser.add_argument(
+        "--field",
+        metavar="KEY",
+        help="lines are JSON with the text under KEY (default for .jsonl and .ndjson: text)",
+    )
 
 
 def _add_embed(commands: Any) -> None:
@@ -132,6 +143,16 @@ def _add_embed(commands: Any) -> None:
         help="int8 arrives as float32 (default float32)",
     )
     parser.add_argument("--no-normalize", action="store_true", help="as the model returns them")
+    _add_rows(parser)
+
+
+def _add_rows(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rows")
+    group.add_argument("--id-field", metavar="KEY", help="write also what JSON has under KEY")
+    group.add_argument("--with-text", action="store_true", help="write also the texts")
+    group.add_argument(
+        "--restart", action="store_true", help="forget what an earlier run into this file did"
+    )
 
 
 def _add_similarity(commands: Any) -> None:

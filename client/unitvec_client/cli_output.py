@@ -1,4 +1,4 @@
-"""What the command writes: tables, JSON lines or .npy; to standard output or a whole file."""
+"""Where the command writes, and how: tables and JSON lines; standard output or a whole file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ from numpy.typing import NDArray
 
 from unitvec_client.errors import InputError
 
-FORMATS = ("table", "jsonl", "npy")
-_SUFFIXES = {".npy": "npy", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-# A fixed place for a version 1.0 header, so that the number of rows can be filled in last;
-# numpy itself pads headers to a multiple of 64.
-_NPY_HEADER_BYTES = 128
+TEXT_FORMATS = ("table", "jsonl")
+_FILE_FORMATS = ("npy", "parquet")
+_SUFFIXES = {".npy": "npy", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _CELL_WIDTH = 32
 
 
-def choose_format(name: str | None, output: str | None) -> str:
+def choose_format(
+    name: str | None, output: str | None, formats: Sequence[str] = TEXT_FORMATS
+) -> str:
     """Return the output format: as named, else by the file's suffix, else a table.
 
+    Args:
+        name: The format asked for, if any.
+        output: The file asked for, if any.
+        formats: Those that the command can write.
+
     Raises:
-        InputError: If .npy has no regular file to go to; its header is written last.
+        InputError: If the command cannot write what the suffix says; or if .npy or Parquet has
+            no regular file to go to, for a part of them is written last.
     """
     chosen = name or _SUFFIXES.get(Path(output or "").suffix, "table")
-    if chosen == "npy" and (output is None or _is_special(Path(output))):
-        raise InputError("--format npy needs --output FILE, and a regular file")
+    if chosen not in formats:
+        raise InputError(f"this command writes no {chosen}; --format is {' or '.join(formats)}")
+    if chosen in _FILE_FORMATS and (output is None or is_special(output)):
+        raise InputError(f"--format {chosen} needs --output FILE, and a regular file")
     return chosen
 
 
@@ -53,12 +61,28 @@ def open_output(path: str | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with _open_special(path) if _is_special(Path(path)) else _replace_file(path) as file:
+    with _open_special(path) if is_special(path) else _replace_file(path) as file:
         yield file
 
 
-def _is_special(path: Path) -> bool:
-    return path.exists() and not path.is_file()
+def is_special(path: str) -> bool:
+    """Return whether a pipe, a device or a folder is there."""
+    found = Path(path)
+    return found.exists() and not found.is_file()
+
+
+def resolve_target(path: str) -> Path:
+    """Return the file that a path leads to, past symbolic links.
+
+    Raises:
+        InputError: If links lead in a circle, or there is no such folder.
+    """
+    try:
+        target = Path(path).resolve()
+        target.parent.stat()
+    except (OSError, RuntimeError) as exc:  # RuntimeError: links that lead in a circle.
+        raise InputError(f"cannot write {path}: {getattr(exc, 'strerror', exc)}") from exc
+    return target
 
 
 def _open_special(path: str) -> IO[bytes]:
@@ -70,11 +94,11 @@ def _open_special(path: str) -> IO[bytes]:
 
 @contextmanager
 def _replace_file(path: str) -> Iterator[IO[bytes]]:
+    target = resolve_target(path)
     try:
-        target = Path(path).resolve()
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except (OSError, RuntimeError) as exc:  # RuntimeError: links that lead in a circle.
-        raise InputError(f"cannot write {path}: {getattr(exc, 'strerror', exc)}") from exc
+    except OSError as exc:
+        raise InputError(f"cannot write {path}: {exc.strerror}") from exc
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -96,71 +120,24 @@ def _umask() -> int:
 
 def write_json(file: IO[bytes], record: dict[str, Any]) -> None:
     """Write one JSON line."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # A lone surrogate from the input has no UTF-8; as an escape it is still JSON.
-    file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    file.write(json_line(record))
 
 
 def write_text(file: IO[bytes], text: str) -> None:
     """Write one line of text."""
-    file.write(text.encode("utf-8", "replace") + b"\n")
+    file.write(text_line(text))
 
 
-class NpyWriter:
-    """Writes rows to a .npy file as they come; only the row at hand is in memory.
+def json_line(record: dict[str, Any]) -> bytes:
+    """Return one JSON line."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # A lone surrogate from the input has no UTF-8; as an escape it is still JSON.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
-    A row that is missing is NaN (zeros in a file of whole numbers), so that rows stay in step
-    with the input.
-    """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._dtype: np.dtype[Any] | None = None
-        self._width = 0
-        self._rows = 0
-        self._missing_first = 0
-        file.write(b"\0" * _NPY_HEADER_BYTES)
-
-    def write(self, row: NDArray[Any] | None) -> None:
-        """Write one row (D,); None for a missing one."""
-        self._rows += 1
-        if row is None and self._dtype is None:
-            self._missing_first += 1
-            return
-        if row is not None and self._dtype is None:
-            self._begin(row)
-        self._put(self._missing_row() if row is None else row)
-
-    def finish(self, like: NDArray[Any]) -> None:
-        """Write the header.
-
-        Args:
-            like: (0, D): shape and type of a row, in case no row was written.
-        """
-        if self._dtype is None:
-            self._begin(np.empty(like.shape[1], like.dtype))
-        self._file.seek(0)
-        self._file.write(self._header())
-
-    def _begin(self, row: NDArray[Any]) -> None:
-        self._dtype, self._width = row.dtype.newbyteorder("<"), len(row)
-        for _ in range(self._missing_first):
-            self._put(self._missing_row())
-
-    def _put(self, row: NDArray[Any]) -> None:
-        self._file.write(row.astype(self._dtype, copy=False).tobytes())
-
-    def _missing_row(self) -> NDArray[Any]:
-        fill = np.nan if self._dtype is not None and self._dtype.kind == "f" else 0
-        return np.full(self._width, fill, self._dtype)
-
-    def _header(self) -> bytes:
-        descr = np.lib.format.dtype_to_descr(np.dtype(self._dtype))
-        fields = {"descr": descr, "fortran_order": False, "shape": (self._rows, self._width)}
-        start = np.lib.format.magic(1, 0)
-        room = _NPY_HEADER_BYTES - len(start) - 2
-        text = repr(fields).ljust(room - 1) + "\n"
-        return start + room.to_bytes(2, "little") + text.encode("latin1")
+def text_line(text: str) -> bytes:
+    """Return one line of text."""
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def save_npy(file: IO[bytes], array: NDArray[Any]) -> None:

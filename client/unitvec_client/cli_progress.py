@@ -18,15 +18,24 @@ class Progress:
     Args:
         file: Where to; nothing is shown unless it is a terminal.
         total: How many texts there are; None if that is not known.
+        done: How many of them were done before.
         clock: Seconds.
     """
 
-    def __init__(self, file: IO[str], total: int | None, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        file: IO[str],
+        total: int | None,
+        *,
+        done: int = 0,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._file = file
         self._total = total
         self._clock = clock
         self._shown = False
-        self._count = 0
+        self._before = done
+        self._count = done
         self._started_s = clock()
         self._next_s = self._started_s + _FIRST_S if file.isatty() else float("inf")
 
@@ -48,12 +57,14 @@ class Progress:
             self._file.flush()
 
     def _line(self, elapsed_s: float) -> str:
-        rate = f"{self._count / elapsed_s:,.0f} texts/s"
+        rate = (self._count - self._before) / elapsed_s
+        speed = f"{rate:,.0f} texts/s"
         if not self._total:
-            return f"{self._count:,} texts  {rate}"
+            return f"{self._count:,} texts  {speed}"
         done = min(1.0, self._count / self._total)
         bar = ("█" * round(done * 20)).ljust(20, "░")
-        return f"{bar} {done:4.0%}  {self._count:,} of {self._total:,} texts  {rate}"
+        left = _clock_face(max(0, self._total - self._count) / rate)
+        return f"{bar} {done:4.0%}  {self._count:,} of {self._total:,} texts  {speed}  {left} left"
 
     def __enter__(self) -> Self:
         return self
@@ -65,3 +76,9 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self.clear()
+
+
+def _clock_face(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,10 @@ from hypothesis import strategies as st
 
 from unitvec_client.cli import main
 from unitvec_client.cli_input import Feed, Line, TextSource
-from unitvec_client.cli_output import NpyWriter, clip
+from unitvec_client.cli_output import clip
 from unitvec_client.cli_progress import Progress
+from unitvec_client.cli_rows import NpyRows, Row
+from unitvec_client.results import StreamItem
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 BAD = "<bad>"
@@ -278,13 +281,15 @@ def test_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     st.integers(1, 5),
 )
 def test_npy_rows_are_what_was_written(present: list[bool], dtype: Any, width: int) -> None:
-    file = io.BytesIO()
-    writer = NpyWriter(file)
+    rows = NpyRows(np.empty((0, width), dtype))
+    content = rows.head()
     for index, there in enumerate(present):
-        writer.write(np.full(width, index, dtype) if there else None)
-    writer.finish(np.empty((0, width), dtype))
-    file.seek(0)
-    found = np.load(file)
+        item = StreamItem(index, np.full(width, index, dtype)) if there else None
+        content += rows.encode(Row(index, Line(index + 1, "text"), item))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows"
+        path.write_bytes(content)
+        found = np.load(rows.finish(path))
     assert (found.shape, found.dtype) == ((len(present), width), dtype)
     missing = np.nan if np.dtype(dtype).kind == "f" else 0
     for index, there in enumerate(present):
@@ -306,15 +311,15 @@ class Terminal(io.StringIO):
 def test_progress_shows_on_a_terminal_only_and_is_cleared(is_terminal: bool) -> None:
     ticks = iter([0.0, 0.5, 2.0, 2.1, 3.0])
     terminal = Terminal(is_terminal)
-    with Progress(terminal, 8, lambda: next(ticks)) as progress:
+    with Progress(terminal, 8, done=1, clock=lambda: next(ticks)) as progress:
         for _ in range(4):
             progress.advance()
     shown = terminal.getvalue()
     assert bool(shown) is is_terminal
     if is_terminal:
-        assert "2 of 8 texts" in shown
-        assert " 50%" in shown
-        assert "3 of 8" not in shown
+        assert "3 of 8 texts  1 texts/s  0:05 left" in shown
+        assert " 38%" in shown
+        assert "4 of 8" not in shown
         assert shown.endswith("\r\x1b[K")
 
 
