@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
 from typing import Self
@@ -67,8 +68,12 @@ class Throughput:
 
         A few lone texts, which run slower than full batches, do not make it pessimistic.
         """
-        best = max(self.tokens_per_s, self._lasting_tokens_per_s)
-        return tokens / best if best else 0.0
+        return tokens / self.best_tokens_per_s
+
+    @property
+    def best_tokens_per_s(self) -> float:
+        """The better of the rates of late and of a longer past; infinite before any."""
+        return max(self.tokens_per_s, self._lasting_tokens_per_s) or math.inf
 
 
 def _blend(average: float, rate: float, *, half_lives: float) -> float:

@@ -2,20 +2,24 @@
 
 Everything about *when and with whom* is decided in this file:
 
-- **Who is first.** Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each item
-  of a flow (a request or a stream) gets `start = max(virtual time, start + length of the
-  flow's item before)`, and the waiting item of the lowest start seeds the next batch. A lone
-  text behind a request of 10,000 texts therefore waits for the running batch, not for the
-  request; lone texts leave in the order they came; flows that wait share by tokens.
-- **With whom.** Items of like length join the seed, nearest lengths first and lowest starts
-  first among equals, while the padded batch keeps within `max_batch_tokens` and padding
-  within `max_padding` of it.
+- **Who is first.** The request of the lowest rank, and of equals the one that came first. The
+  rank is when the request's last text would begin if all flows (a flow is a unary request, or a
+  stream) shared the machine by tokens: `start + tokens - tokens of the last text`, with
+  `start = max(virtual time, end of the flow's request before)`. So a lone text behind a request
+  of 10,000 texts waits for the running batch, not for the request, and lone texts leave in the
+  order they came. But requests of like size are done one after the other: each hardly later, and
+  on average much earlier, than if all were in work and near their end together (the Fair Sojourn
+  Protocol; Friedman and Henderson, SIGMETRICS 2003). Under overload with deadlines that is the
+  difference between most of them and none.
+- **With whom.** Items of like length join the seed, nearest lengths first and lowest ranks first
+  among equals, while the padded batch keeps within `max_batch_tokens` and padding within
+  `max_padding` of it. Where time is short, only those whose turn is near.
 - **How much.** If less work waits than the free workers can take, it is shared out among
   them, so that one small request uses all of them.
 - **Who joins.** Items of one key want the same result. Each waits in its own place, so that none
   depends on the place, deadline or caller of another; the first to be taken takes all along.
-- **Who is dropped.** Cancelled items vanish; items past their deadline are handed back,
-  never run.
+- **Who is dropped.** Cancelled items vanish; items past their deadline are handed back, never run,
+  and so are those of a request whose turn comes too late to finish it.
 """
 
 from __future__ import annotations
@@ -24,7 +28,10 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from unitvec_server.sharing import FairSharing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Item:
         payload: The caller's own.
         key: Items of one key are equal; None is equal to nothing.
         waiting: False once taken, joined, cancelled or expired.
+        request: The queue's own.
         joined: Equal items that left with it, to be served by its run; later ones may follow.
     """
 
@@ -60,16 +68,44 @@ class Item:
     payload: object = None
     key: Hashable = None
     waiting: bool = False
+    request: _Request | None = None
     joined: list[Item] = dataclasses.field(default_factory=list)
 
 
-_MAX_STEP_TOKENS = 8
-"""How far past its start a seed carries the virtual time, at which newcomers start. A whole
-length would rank them behind the rest of the seed's flow; nothing, as in the paper, would rank
-an endless run of them before that rest for ever."""
+@dataclasses.dataclass(slots=True, eq=False)
+class _Request:
+    """Items that were added together.
+
+    Attributes:
+        rank: See above.
+        waiting_tokens: Of those that still wait.
+        near: Whether its items may be mates.
+        begun: Whether one of its items was taken.
+        failed: Whether one of its items came too late, and so all of it.
+    """
+
+    rank: float
+    waiting_tokens: int
+    near: bool = False
+    begun: bool = False
+    failed: bool = False
+
 
 _Entry = tuple[float, int, Item]
-"""Start, order of arrival, item: entries of a heap, which never come to compare items."""
+"""Rank, order of arrival, item: entries of a heap, which never come to compare items."""
+
+
+_BEGIN_MARGIN = 1.5
+"""How much more time a request must have than its work takes at best, to be begun: what is begun
+should be finished."""
+
+_NEAR_BATCHES = 1
+"""How many batches' worth of texts, by rank, a batch is chosen from where time is short. More
+choice makes fuller batches; but texts are then taken long before the rest of their request, which
+is late for want of those, and by the deadline most work is half done."""
+
+_AMPLE = 2.0
+"""How many times as much time as all that waits takes at best is ample."""
 
 
 class _Batch:
@@ -94,6 +130,15 @@ class _Batch:
         self._tokens += item.length
 
 
+class _Moment(NamedTuple):
+    """What `next_batch` is told, and whom it finds too late."""
+
+    now_s: float
+    run_s: float
+    tokens_per_s: float
+    expired: list[Item]
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What to do next.
@@ -116,77 +161,110 @@ class BatchQueue:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._by_start: list[_Entry] = []
+        self._by_rank: list[_Entry] = []
         self._by_length: dict[int, list[_Entry]] = {}
         self._length_entries = 0
-        self._next_starts: dict[Hashable, float] = {}
+        self._sharing = FairSharing()
+        self._requests: dict[_Request, None] = {}  # those that wait, in order of arrival
+        self._later: list[tuple[float, int, _Request]] = []  # those that are not near
+        self._near_until, self._near_tokens = (-math.inf, 0), 0
         self._flow_tokens: dict[Hashable, int] = {}
         # By key: the waiting item, or all of them where there are several, which is rare.
         self._equals: dict[Hashable, Item | dict[Item, None]] = {}
-        self._virtual_time = 0.0
         self._order = itertools.count()
         self.waiting_items = 0
         self.waiting_tokens = 0
 
     def add(self, items: Iterable[Item]) -> None:
-        """Lets items wait."""
+        """Lets the items of one request wait; all are of one flow."""
+        items = list(items)
+        if not items:
+            return
+        flow, tokens = items[0].flow, sum(item.length for item in items)
+        start = self._sharing.begin(flow, tokens)
+        request = _Request(start + tokens - items[-1].length, tokens)
+        self._requests[request] = None
+        heapq.heappush(self._later, (request.rank, next(self._order), request))
+        self._flow_tokens[flow] = self._flow_tokens.get(flow, 0) + tokens
+        self.waiting_items += len(items)
+        self.waiting_tokens += tokens
         for item in items:
-            start = max(self._virtual_time, self._next_starts.get(item.flow, 0.0))
-            self._next_starts[item.flow] = start + item.length
-            self._flow_tokens[item.flow] = self._flow_tokens.get(item.flow, 0) + item.length
-            entry = (start, next(self._order), item)
-            heapq.heappush(self._by_start, entry)
-            heapq.heappush(self._by_length.setdefault(item.length, []), entry)
-            self._length_entries += 1
-            if item.key is not None:
-                equal = self._equals.setdefault(item.key, item)
-                if equal is not item:
-                    self._group(equal, item)
-            item.waiting = True
-            self.waiting_items += 1
-            self.waiting_tokens += item.length
+            self._enter(item, request)
+
+    def _enter(self, item: Item, request: _Request) -> None:
+        item.request, item.waiting = request, True
+        entry = (request.rank, next(self._order), item)
+        heapq.heappush(self._by_rank, entry)
+        heapq.heappush(self._by_length.setdefault(item.length, []), entry)
+        self._length_entries += 1
+        if item.key is not None:
+            equal = self._equals.setdefault(item.key, item)
+            if equal is not item:
+                self._group(equal, item)
 
     def cancel(self, items: Iterable[Item]) -> list[Item]:
         """Removes those of the items that still wait, and returns them."""
         cancelled = [item for item in items if item.waiting]
         for item in cancelled:
-            self._settle(item)
+            self._give_up(item)
         self._compact()
         return cancelled
 
     def snapshot(self) -> list[Item]:
         """All waiting items, and a few that wait no more. Callable from any thread."""
-        return [item for _, _, item in self._by_start.copy()]
+        return [item for _, _, item in self._by_rank.copy()]
 
-    def tokens_before(self, tokens: int, *, flow: Hashable) -> int:
-        """Waiting tokens that come, by fair queueing, before the last of so many more of a flow.
+    def tokens_before(self, items: Sequence[Item]) -> int:
+        """Waiting tokens whose turn comes before the last of these items, of one flow, would."""
+        tokens = sum(item.length for item in items)
+        rank = self._sharing.start_of(items[0].flow) + tokens - items[-1].length
+        return sum(other.waiting_tokens for other in self._requests if other.rank <= rank)
 
-        That is all that waits of the flow itself and, of every other, as much as of this one.
-        """
-        own = self._flow_tokens.get(flow, 0)
-        most = own + tokens
-        return sum(min(waiting, most) for waiting in self._flow_tokens.values())
-
-    def next_batch(self, *, now_s: float, free_workers: int) -> Plan:
+    def next_batch(
+        self,
+        *,
+        now_s: float,
+        free_workers: int,
+        run_s: float = 0.0,
+        tokens_per_s: float = math.inf,
+    ) -> Plan:
         """Takes the next batch out of the queue.
 
         Args:
             now_s: The present, on the clock of the items' deadlines.
             free_workers: Workers that could start now, the asking one included.
+            run_s: What a batch usually takes.
+            tokens_per_s: Of all workers together, rather too many than too few.
         """
         expired: list[Item] = []
-        seed = self._pop_seed(now_s, expired)
+        moment = _Moment(now_s, run_s, tokens_per_s, expired)
+        seed = self._pop_seed(moment)
         if seed is None:
             return Plan([], expired)
+        self._draw_near()
         batch = _Batch(seed, self._budget(seed, free_workers), self._limits.max_padding)
         for length in self._lengths_near(seed.length):
             while batch.fits(length):
-                item = self._pop_length(length, now_s, expired)
+                item = self._pop_length(length, moment)
                 if item is None:
                     break
                 batch.append(item)
+        self._sharing.advance(sum(item.length for item in batch.items))
         self._compact()
         return Plan(batch.items, expired)
+
+    def _draw_near(self) -> None:
+        """Lets requests in the order of their ranks be mates, until there is some choice."""
+        least_tokens = _NEAR_BATCHES * self._limits.max_batch_tokens
+        while self._later:
+            rank, order, request = self._later[0]
+            if self._near_tokens >= least_tokens and (rank, order) > self._near_until:
+                return
+            heapq.heappop(self._later)
+            if request.waiting_tokens:
+                request.near = True
+                self._near_until = max(self._near_until, (rank, order))
+                self._near_tokens += request.waiting_tokens
 
     def _budget(self, seed: Item, free_workers: int) -> int:
         """Tokens for this batch: a fair share of what waits, at most the limit."""
@@ -195,40 +273,64 @@ class BatchQueue:
         share = math.ceil(share * (1 + self._limits.max_padding))
         return min(self._limits.max_batch_tokens, share)
 
-    def _pop_seed(self, now_s: float, expired: list[Item]) -> Item | None:
-        while self._by_start:
-            start, _, item = heapq.heappop(self._by_start)
-            if not item.waiting:
-                continue
-            step_tokens = min(item.length / 2, _MAX_STEP_TOKENS)
-            self._virtual_time = max(self._virtual_time, start + step_tokens)
-            if self._take(item, now_s, expired):
+    def _pop_seed(self, moment: _Moment) -> Item | None:
+        while self._by_rank:
+            item = heapq.heappop(self._by_rank)[2]
+            if item.waiting and self._take(item, moment):
                 return item
         return None
 
-    def _pop_length(self, length: int, now_s: float, expired: list[Item]) -> Item | None:
+    def _pop_length(self, length: int, moment: _Moment) -> Item | None:
         while entries := self._by_length.get(length):
-            item = heapq.heappop(entries)[2]
+            item = entries[0][2]
+            if item.waiting and not self._may_be_mate(item, moment):
+                return None
+            heapq.heappop(entries)
             self._length_entries -= 1
-            if item.waiting and self._take(item, now_s, expired):
+            if item.waiting and self._take(item, moment):
                 return item
         self._by_length.pop(length, None)
         return None
 
-    def _take(self, item: Item, now_s: float, expired: list[Item]) -> bool:
-        self._settle(item)
-        if item.deadline_s <= now_s:
-            expired.append(item)
+    def _may_be_mate(self, item: Item, moment: _Moment) -> bool:
+        """Whether it may be taken before its turn: then its request waits for the others of it.
+
+        It may where its turn is near, where it is the last, and where there is ample time.
+        """
+        request = _request_of(item)
+        if request.near or request.waiting_tokens == item.length:
+            return True
+        return item.deadline_s - moment.now_s > _AMPLE * self.waiting_tokens / moment.tokens_per_s
+
+    def _take(self, item: Item, moment: _Moment) -> bool:
+        if self._is_late(item, moment):
+            self._expire(item, moment)
             return False
+        _request_of(item).begun = True
+        self._settle(item)
         if item.key in self._equals:
-            self._take_equals(item, now_s, expired)
+            self._take_equals(item, moment)
         return True
 
-    def _take_equals(self, item: Item, now_s: float, expired: list[Item]) -> None:
+    def _is_late(self, item: Item, moment: _Moment) -> bool:
+        """Whether it is past its deadline, or its request will be while others could be done."""
+        request, left_s = _request_of(item), item.deadline_s - moment.now_s
+        if request.failed or left_s <= 0:
+            return True
+        tokens = request.waiting_tokens
+        least_s = max(moment.run_s, tokens / moment.tokens_per_s)
+        if not request.begun:
+            least_s *= _BEGIN_MARGIN
+        return least_s > left_s and tokens < self.waiting_tokens
+
+    def _take_equals(self, item: Item, moment: _Moment) -> None:
         group = self._equals[item.key]
         for equal in tuple(group) if isinstance(group, dict) else (group,):
-            self._settle(equal)
-            (expired if equal.deadline_s <= now_s else item.joined).append(equal)
+            if self._is_late(equal, moment):
+                self._expire(equal, moment)
+            else:
+                self._settle(equal)
+                item.joined.append(equal)
 
     def _group(self, equal: Item | dict[Item, None], item: Item) -> None:
         """Adds an item to an equal one, or to several."""
@@ -244,33 +346,56 @@ class BatchQueue:
         if not group:
             del self._equals[item.key]
 
+    def _expire(self, item: Item, moment: _Moment) -> None:
+        _request_of(item).failed = True
+        self._give_up(item)
+        moment.expired.append(item)
+
+    def _give_up(self, item: Item) -> None:
+        """Settles an item that does not run; a flow that has no other shares no more."""
+        self._settle(item)
+        if item.flow not in self._flow_tokens:
+            self._sharing.leave(item.flow)
+
     def _settle(self, item: Item) -> None:
+        request = _request_of(item)
         item.waiting = False
         self.waiting_items -= 1
         self.waiting_tokens -= item.length
+        request.waiting_tokens -= item.length
+        if request.near:
+            self._near_tokens -= item.length
+        if not request.waiting_tokens:
+            del self._requests[request]
         self._flow_tokens[item.flow] -= item.length
         if not self._flow_tokens[item.flow]:
-            # The flow may come back: it then starts at the virtual time again.
-            del self._flow_tokens[item.flow], self._next_starts[item.flow]
+            del self._flow_tokens[item.flow]
         if item.key is not None:
             if self._equals[item.key] is item:
                 del self._equals[item.key]
             else:
                 self._ungroup(item)
         if not self.waiting_items:
-            self._by_start.clear()
+            self._by_rank.clear()
             self._by_length.clear()
             self._length_entries = 0
+            self._sharing = FairSharing()
+            self._later.clear()
+            self._near_until, self._near_tokens = (-math.inf, 0), 0
 
     def _compact(self) -> None:
         """Forgets settled items once they outnumber the waiting: memory stays bounded."""
         bound = 2 * self.waiting_items + 64
-        if len(self._by_start) > bound:
-            self._by_start = _waiting(self._by_start)
+        if len(self._by_rank) > bound:
+            self._by_rank = _waiting(self._by_rank)
         if self._length_entries > bound:
             kept = {length: _waiting(entries) for length, entries in self._by_length.items()}
             self._by_length = {length: entries for length, entries in kept.items() if entries}
             self._length_entries = self.waiting_items
+        if len(self._later) > 2 * len(self._requests) + 64:
+            self._later = [e for e in self._later if e[2].waiting_tokens]
+            heapq.heapify(self._later)
+        self._sharing.forget_ghosts(self._flow_tokens)
 
     def _lengths_near(self, length: int) -> Iterator[int]:
         """Lengths that waiting items may have, nearest first, within the padding bound."""
@@ -280,6 +405,11 @@ class BatchQueue:
                 yield length - distance
             if distance and length + distance in self._by_length:
                 yield length + distance
+
+
+def _request_of(item: Item) -> _Request:
+    assert item.request is not None
+    return item.request
 
 
 def _waiting(entries: list[_Entry]) -> list[_Entry]:

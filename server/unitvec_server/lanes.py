@@ -139,16 +139,15 @@ class Lane:
         return min(since, default=None)
 
     @property
-    def shortest_wait_s(self) -> float:
-        """What is due sooner cannot be done: half of a usual run."""
-        return self._run_s / 2
+    def run_s(self) -> float:
+        """What a batch took lately, on average; 0 before any."""
+        return self._run_s
 
-    def check_deadline(self, tokens: int, *, flow: Hashable, remaining_s: float) -> None:
+    def check_deadline(self, items: Sequence[Item], *, remaining_s: float) -> None:
         """Refuses work that cannot be done in time, before it takes the place of work that can.
 
         Args:
-            tokens: Of the texts that must run.
-            flow: Their place in the queue.
+            items: The texts that must run, at least one, of one request.
             remaining_s: Until their deadline.
 
         Raises:
@@ -156,7 +155,8 @@ class Lane:
             Overloaded: Too much is ahead of it.
         """
         least_s = self.throughput.least_seconds_for
-        if least_s(self.queue.waiting_tokens + tokens) <= remaining_s:
+        tokens = sum(item.length for item in items)
+        if self._run_s + least_s(self.queue.waiting_tokens + tokens) <= remaining_s:
             return
         own_s = least_s(_OWN_SHARE * tokens)
         if own_s > remaining_s:
@@ -165,7 +165,10 @@ class Lane:
                 f"{max(0.0, remaining_s):.2f} s; not run",
                 reason="DEADLINE_TOO_SHORT",
             )
-        needed_s = own_s + least_s(self.queue.tokens_before(tokens, flow=flow))
+        needed_s = own_s
+        if before := self.queue.tokens_before(items):
+            # Where others wait, a run is under way as well.
+            needed_s += self._run_s + least_s(before)
         if needed_s > remaining_s:
             delay_s = retry_delay_s(needed_s - remaining_s)
             raise Overloaded(

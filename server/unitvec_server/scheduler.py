@@ -169,9 +169,7 @@ class Scheduler:
 
     def _check_deadline(self, lane: Lane, items: list[Item]) -> None:
         if items and (deadline_s := items[0].deadline_s) < math.inf:
-            tokens = sum(item.length for item in items)
-            remaining_s = deadline_s - self._clock_s()
-            lane.check_deadline(tokens, flow=items[0].flow, remaining_s=remaining_s)
+            lane.check_deadline(items, remaining_s=deadline_s - self._clock_s())
 
     @staticmethod
     def _join(lane: Lane, job: Job, items: list[Item]) -> None:
@@ -213,8 +211,10 @@ class Scheduler:
                     # Models take turns: the one that ran longest ago is asked first.
                     for lane in [lane for lane in self._turns if lane.queue.waiting_items]:
                         plan = lane.queue.next_batch(
-                            now_s=self._clock_s() + lane.shortest_wait_s,
+                            now_s=self._clock_s(),
                             free_workers=self._idle_workers,
+                            run_s=lane.run_s,
+                            tokens_per_s=lane.throughput.best_tokens_per_s,
                         )
                         self._fail(plan.expired, DeadlineExpired(_EXPIRED))
                         if plan.batch:

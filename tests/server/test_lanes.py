@@ -17,13 +17,20 @@ def lane(*, tokens_per_s: float = 0.0, encoder: Sums | None = None) -> Lane:
     """A lane whose model was measured at this speed."""
     made = Lane(0, encoder or Sums(), BatchQueue(BatchLimits(64)))
     if tokens_per_s:
-        made.record(tokens=1000, busy_s=1000 / tokens_per_s, workers=1)
+        made.record(tokens=10, busy_s=10 / tokens_per_s, workers=1)
     return made
 
 
-def wait(made: Lane, *lengths: int, flow: object = None) -> None:
-    """Texts of these lengths wait, each of its own flow unless one is named."""
-    made.queue.add([Item(length, flow or object()) for length in lengths])
+def items(*lengths: int, flow: object = None) -> list[Item]:
+    """A request of texts of these lengths."""
+    flow = flow or object()
+    return [Item(length, flow) for length in lengths]
+
+
+def wait(made: Lane, *lengths: int) -> None:
+    """Texts of these lengths wait, each a request of its own."""
+    for length in lengths:
+        made.queue.add(items(length))
 
 
 class TestDeadlines:
@@ -32,50 +39,53 @@ class TestDeadlines:
     def test_nothing_is_refused_before_anything_was_measured(self) -> None:
         made = lane()
         wait(made, *[100] * 1000)
-        made.check_deadline(1000, flow=None, remaining_s=0.001)
+        made.check_deadline(items(1000), remaining_s=0.001)
 
     def test_none_is_never_refused(self) -> None:
         made = lane(tokens_per_s=1.0)
         wait(made, *[100] * 1000)
-        made.check_deadline(10**9, flow=None, remaining_s=math.inf)
+        made.check_deadline(items(10**9), remaining_s=math.inf)
 
     def test_what_could_not_be_done_alone(self) -> None:
         """Half of the measured time is granted: full batches are faster than lone texts."""
         made = lane(tokens_per_s=100)
-        made.check_deadline(200, flow=None, remaining_s=1.01)
+        made.check_deadline(items(200), remaining_s=1.01)
         with pytest.raises(DeadlineExpired, match=r"at least 1\.00 s.*in 0\.99 s"):
-            made.check_deadline(200, flow=None, remaining_s=0.99)
+            made.check_deadline(items(200), remaining_s=0.99)
 
     def test_what_comes_after_too_much(self) -> None:
         """The delay is until it would be in time."""
         made = lane(tokens_per_s=100)
-        wait(made, *[10] * 100)  # 10 s of work, of which each flow's 10 tokens come first
-        made.check_deadline(10, flow=None, remaining_s=10.1)
+        wait(made, *[10] * 100)  # 10 s of work, and a run of 0.1 s is under way
+        made.check_deadline(items(10), remaining_s=10.2)
         with pytest.raises(Overloaded, match="try another server") as caught:
-            made.check_deadline(10, flow=None, remaining_s=4.0)
-        assert caught.value.retry_delay_s == pytest.approx(6.05)
+            made.check_deadline(items(10), remaining_s=4.0)
+        assert caught.value.retry_delay_s == pytest.approx(6.15)
 
     def test_a_lone_text_is_not_behind_all_of_a_bulk_request(self) -> None:
-        """Fair queueing runs no more of others first than it brings itself."""
+        """Its turn comes before most of that; that of another text of the stream does not."""
         made = lane(tokens_per_s=100)
-        wait(made, *[10] * 10_000, flow="bulk")
-        made.check_deadline(10, flow=None, remaining_s=0.2)
+        made.queue.add(items(*[10] * 10_000, flow="bulk"))
+        made.check_deadline(items(10), remaining_s=0.2)
         with pytest.raises(Overloaded):
-            made.check_deadline(10, flow="bulk", remaining_s=900)
+            made.check_deadline(items(10, flow="bulk"), remaining_s=900)
 
     def test_lately_slow_is_not_held_against_it(self) -> None:
         """The better of the rates of late and of a longer past counts."""
         made = lane(tokens_per_s=1000)
         for _ in range(20):
             made.record(tokens=1000, busy_s=10, workers=1)
-        made.check_deadline(1000, flow=None, remaining_s=1.0)
+        made.check_deadline(items(1000), remaining_s=1.0)
 
-    def test_due_before_half_a_run(self) -> None:
-        made = lane(tokens_per_s=100)
-        assert made.shortest_wait_s == pytest.approx(5.0)
+    def test_the_run_under_way_counts_where_others_wait(self) -> None:
+        made = lane(tokens_per_s=1000)
         for _ in range(200):
-            made.record(tokens=10, busy_s=0.1, workers=1)
-        assert made.shortest_wait_s == pytest.approx(0.05, rel=0.01)
+            made.record(tokens=1000, busy_s=1, workers=1)
+        assert made.run_s == pytest.approx(1.0, rel=0.01)
+        made.check_deadline(items(100), remaining_s=0.2)
+        wait(made, 100)
+        with pytest.raises(Overloaded):
+            made.check_deadline(items(100), remaining_s=1.1)
 
 
 class Breakable(Sums):

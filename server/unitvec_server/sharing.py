@@ -1,0 +1,62 @@
+"""Fair sharing, the ideal that real machines can only follow: who would be how far by now.
+
+All flows that have work are served at the same time, each at the same number of tokens a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Hashable
+
+
+class FairSharing:
+    """The machine as if all flows that have work shared it.
+
+    It does as much as the real one, in another order: what it has not done may be done in truth.
+    """
+
+    def __init__(self) -> None:
+        self._time = 0.0  # tokens that each flow with work has had since the start
+        self._ends: dict[Hashable, float] = {}
+        self._next_ends: list[tuple[float, int, Hashable]] = []
+        self._order = itertools.count()
+
+    def start_of(self, flow: Hashable) -> float:
+        """When more work of a flow would begin."""
+        return self._ends.get(flow, self._time)
+
+    def begin(self, flow: Hashable, tokens: int) -> float:
+        """Adds work to a flow and returns when it begins."""
+        start = self.start_of(flow)
+        self._ends[flow] = start + tokens
+        heapq.heappush(self._next_ends, (start + tokens, next(self._order), flow))
+        return start
+
+    def advance(self, tokens: float) -> None:
+        """Does so much work."""
+        while self._ends and tokens > 0:
+            end, _, flow = self._next_ends[0]
+            if self._ends.get(flow) != end:
+                heapq.heappop(self._next_ends)
+                continue
+            flows = len(self._ends)
+            if tokens < (end - self._time) * flows:
+                self._time += tokens / flows
+                return
+            tokens -= (end - self._time) * flows
+            self._time = end
+            del self._ends[flow]
+
+    def leave(self, flow: Hashable) -> None:
+        """Drops the work of a flow."""
+        self._ends.pop(flow, None)
+
+    def forget_ghosts(self, waiting: Collection[Hashable]) -> None:
+        """Drops flows that wait no more where they are many: dropped work leaves them behind."""
+        if len(self._ends) > 2 * len(waiting) + 64:
+            self._ends = {flow: end for flow, end in self._ends.items() if flow in waiting}
+        if len(self._next_ends) > 2 * len(self._ends) + 64:
+            live = self._ends.items()
+            self._next_ends = [(end, next(self._order), flow) for flow, end in live]
+            heapq.heapify(self._next_ends)
