@@ -97,7 +97,8 @@ class CallOptions:
     """Options of every call.
 
     Attributes:
-        timeout_s: Time for the whole call, retries included, in seconds; None for none.
+        timeout_s: Time for the whole call, retries included, in seconds; None for the client's own,
+            which its constructor sets (a stream of texts has none).
     """
 
     timeout_s: float | None = None
