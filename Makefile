@@ -122,5 +122,5 @@ sbom: $(VENV)/.supply  ## Write the image's bill of materials (CycloneDX) to dis
 		--output-file dist/unitvec.cdx.json build/image/bin/python
 
 clean:  ## Remove the environment, artifacts and caches
-	rm -rf $(VENV) artifacts build dist output chaos.json soak.json fuzz.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) artifacts build dist output examples/output examples/node/node_modules chaos.json soak.json fuzz.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(PACKAGES) examples tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.adapter import Adapter, Call, Outcome, Pass, Setup, Vectors
-from unitvec_server.batching import BatchLimits, BatchQueue, Item
+from unitvec_server.batching import BatchLimits, BatchQueue
 from unitvec_server.config import ServerConfig, parse_config
 from unitvec_server.loading import load_model
+from unitvec_server.waiting import Item
 
 Rows = list[npt.NDArray[np.int64]]
 

@@ -8,7 +8,7 @@ change it has to run this.
 - `glosses.jsonl`: 20,000 noun senses, the common ones first: id, words, category, text.
 - `pairs.jsonl`: 2,000 times words and a gloss, and whether it is the gloss of these words. A
   quarter of them has that of a sibling, such as one dog for another, and a quarter any other.
-- `words.txt`: the 6,000 most frequent words, the most frequent first.
+- `words.txt`: the 6,000 most frequent nouns, the most frequent first.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ Everything about *when and with whom* is decided in this file:
   on average much earlier, than if all were in work and near their end together (the Fair Sojourn
   Protocol; Friedman and Henderson, SIGMETRICS 2003). Under overload with deadlines that is the
   difference between most of them and none.
+  And while larger requests wait, every second batch is for the small ones, which fit in one.
+  Batches of bulk are made of like lengths, so its requests are done later than sharing would
+  have it, at about the same time, and a lone text would have to wait for all that is overdue.
 - **With whom.** Items of like length join the seed, nearest lengths first and lowest ranks first
   among equals, while the padded batch keeps within `max_batch_tokens` and padding within
   `max_padding` of it. Where time is short, only those whose turn is near.
@@ -25,13 +28,15 @@ Everything about *when and with whom* is decided in this file:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import heapq
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from unitvec_server.sharing import FairSharing
+from unitvec_server.waiting import Item, Pool, Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,55 +52,7 @@ class BatchLimits:
     max_padding: float = 0.1
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class Item:
-    """One waiting text.
-
-    Attributes:
-        length: Its tokens, at least one.
-        flow: The request or stream it belongs to.
-        deadline_s: When it stops being worth running, on the caller's clock.
-        payload: The caller's own.
-        key: Items of one key are equal; None is equal to nothing.
-        waiting: False once taken, joined, cancelled or expired.
-        request: The queue's own.
-        joined: Equal items that left with it, to be served by its run; later ones may follow.
-    """
-
-    length: int
-    flow: Hashable
-    deadline_s: float = math.inf
-    payload: object = None
-    key: Hashable = None
-    waiting: bool = False
-    request: _Request | None = None
-    joined: list[Item] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Request:
-    """Items that were added together.
-
-    Attributes:
-        rank: See above.
-        waiting_tokens: Of those that still wait.
-        near: Whether its items may be mates.
-        begun: Whether one of its items was taken.
-        failed: Whether one of its items came too late, and so all of it.
-    """
-
-    rank: float
-    waiting_tokens: int
-    near: bool = False
-    begun: bool = False
-    failed: bool = False
-
-
-_Entry = tuple[float, int, Item]
-"""Rank, order of arrival, item: entries of a heap, which never come to compare items."""
-
-
-_BEGIN_MARGIN = 1.5
+BEGIN_MARGIN = 1.5
 """How much more time a request must have than its work takes at best, to be begun: what is begun
 should be finished."""
 
@@ -130,12 +87,27 @@ class _Batch:
         self._tokens += item.length
 
 
+class Speed(NamedTuple):
+    """What the machine can do.
+
+    Attributes:
+        tokens_per_s: Of all workers together.
+        workers: How many share it.
+    """
+
+    tokens_per_s: float
+    workers: int
+
+
+UNKNOWN = Speed(math.inf, 1)
+"""Of which everything can be expected."""
+
+
 class _Moment(NamedTuple):
     """What `next_batch` is told, and whom it finds too late."""
 
     now_s: float
-    run_s: float
-    tokens_per_s: float
+    speed: Speed
     expired: list[Item]
 
 
@@ -161,12 +133,12 @@ class BatchQueue:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._by_rank: list[_Entry] = []
-        self._by_length: dict[int, list[_Entry]] = {}
-        self._length_entries = 0
+        self._all, self._small = Pool(), Pool()
+        self._small_items = 0
+        self._small_next = True
         self._sharing = FairSharing()
-        self._requests: dict[_Request, None] = {}  # those that wait, in order of arrival
-        self._later: list[tuple[float, int, _Request]] = []  # those that are not near
+        self._requests: dict[Request, None] = {}  # those that wait, in order of arrival
+        self._later: list[tuple[float, int, Request]] = []  # those that are not near
         self._near_until, self._near_tokens = (-math.inf, 0), 0
         self._flow_tokens: dict[Hashable, int] = {}
         # By key: the waiting item, or all of them where there are several, which is rare.
@@ -182,7 +154,8 @@ class BatchQueue:
             return
         flow, tokens = items[0].flow, sum(item.length for item in items)
         start = self._sharing.begin(flow, tokens)
-        request = _Request(start + tokens - items[-1].length, tokens)
+        is_small = tokens <= self._limits.max_batch_tokens
+        request = Request(start + (tokens - items[-1].length), tokens, is_small)
         self._requests[request] = None
         heapq.heappush(self._later, (request.rank, next(self._order), request))
         self._flow_tokens[flow] = self._flow_tokens.get(flow, 0) + tokens
@@ -191,12 +164,13 @@ class BatchQueue:
         for item in items:
             self._enter(item, request)
 
-    def _enter(self, item: Item, request: _Request) -> None:
+    def _enter(self, item: Item, request: Request) -> None:
         item.request, item.waiting = request, True
         entry = (request.rank, next(self._order), item)
-        heapq.heappush(self._by_rank, entry)
-        heapq.heappush(self._by_length.setdefault(item.length, []), entry)
-        self._length_entries += 1
+        self._all.add(entry)
+        if request.small:
+            self._small.add(entry)
+            self._small_items += 1
         if item.key is not None:
             equal = self._equals.setdefault(item.key, item)
             if equal is not item:
@@ -212,43 +186,49 @@ class BatchQueue:
 
     def snapshot(self) -> list[Item]:
         """All waiting items, and a few that wait no more. Callable from any thread."""
-        return [item for _, _, item in self._by_rank.copy()]
+        return [item for _, _, item in self._all.by_rank.copy()]
 
     def tokens_before(self, items: Sequence[Item]) -> int:
         """Waiting tokens whose turn comes before the last of these items, of one flow, would."""
         tokens = sum(item.length for item in items)
-        rank = self._sharing.start_of(items[0].flow) + tokens - items[-1].length
+        rank = self._sharing.start_of(items[0].flow) + (tokens - items[-1].length)
         return sum(other.waiting_tokens for other in self._requests if other.rank <= rank)
+
+    def run_s(self, speed: Speed) -> float:
+        """Time that a batch of what waits takes."""
+        tokens = min(self._limits.max_batch_tokens, self.waiting_tokens)
+        return tokens * speed.workers / speed.tokens_per_s
 
     def next_batch(
         self,
         *,
         now_s: float,
         free_workers: int,
-        run_s: float = 0.0,
-        tokens_per_s: float = math.inf,
+        speed: Speed = UNKNOWN,
     ) -> Plan:
         """Takes the next batch out of the queue.
 
         Args:
             now_s: The present, on the clock of the items' deadlines.
             free_workers: Workers that could start now, the asking one included.
-            run_s: What a batch usually takes.
-            tokens_per_s: Of all workers together, rather too many than too few.
+            speed: Of the machine, rather too high than too low.
         """
         expired: list[Item] = []
-        moment = _Moment(now_s, run_s, tokens_per_s, expired)
-        seed = self._pop_seed(moment)
+        moment = _Moment(now_s, speed, expired)
+        pool = self._choose_pool()
+        seed = self._pop_seed(pool, moment)
         if seed is None:
             return Plan([], expired)
         self._draw_near()
         batch = _Batch(seed, self._budget(seed, free_workers), self._limits.max_padding)
-        for length in self._lengths_near(seed.length):
+        may_be_mate = functools.partial(self._may_be_mate, moment=moment)
+        for length in pool.lengths_near(seed.length, max_padding=self._limits.max_padding):
             while batch.fits(length):
-                item = self._pop_length(length, moment)
+                item = pool.pop_length(length, may_be_mate)
                 if item is None:
                     break
-                batch.append(item)
+                if self._take(item, moment):
+                    batch.append(item)
         self._sharing.advance(sum(item.length for item in batch.items))
         self._compact()
         return Plan(batch.items, expired)
@@ -273,24 +253,23 @@ class BatchQueue:
         share = math.ceil(share * (1 + self._limits.max_padding))
         return min(self._limits.max_batch_tokens, share)
 
-    def _pop_seed(self, moment: _Moment) -> Item | None:
-        while self._by_rank:
-            item = heapq.heappop(self._by_rank)[2]
-            if item.waiting and self._take(item, moment):
-                return item
-        return None
+    def _choose_pool(self) -> Pool:
+        """Small requests have every second batch for themselves while others wait as well."""
+        if not 0 < self._small_items < self.waiting_items:
+            self._small_next = True
+            return self._all
+        chosen = self._small if self._small_next else self._all
+        self._small_next = not self._small_next
+        return chosen
 
-    def _pop_length(self, length: int, moment: _Moment) -> Item | None:
-        while entries := self._by_length.get(length):
-            item = entries[0][2]
-            if item.waiting and not self._may_be_mate(item, moment):
-                return None
-            heapq.heappop(entries)
-            self._length_entries -= 1
-            if item.waiting and self._take(item, moment):
+    def _pop_seed(self, pool: Pool, moment: _Moment) -> Item | None:
+        """Takes the first of a pool that is in time; of all, if none of the small is."""
+        while True:
+            item = pool.pop()
+            if item is None:
+                return None if pool is self._all else self._pop_seed(self._all, moment)
+            if self._take(item, moment):
                 return item
-        self._by_length.pop(length, None)
-        return None
 
     def _may_be_mate(self, item: Item, moment: _Moment) -> bool:
         """Whether it may be taken before its turn: then its request waits for the others of it.
@@ -300,7 +279,10 @@ class BatchQueue:
         request = _request_of(item)
         if request.near or request.waiting_tokens == item.length:
             return True
-        return item.deadline_s - moment.now_s > _AMPLE * self.waiting_tokens / moment.tokens_per_s
+        return (
+            item.deadline_s - moment.now_s
+            > _AMPLE * self.waiting_tokens / moment.speed.tokens_per_s
+        )
 
     def _take(self, item: Item, moment: _Moment) -> bool:
         if self._is_late(item, moment):
@@ -312,24 +294,27 @@ class BatchQueue:
             self._take_equals(item, moment)
         return True
 
-    def _is_late(self, item: Item, moment: _Moment) -> bool:
+    def _is_late(self, item: Item, moment: _Moment, *, left_out: int = 0) -> bool:
         """Whether it is past its deadline, or its request will be while others could be done."""
         request, left_s = _request_of(item), item.deadline_s - moment.now_s
         if request.failed or left_s <= 0:
             return True
-        tokens = request.waiting_tokens
-        least_s = max(moment.run_s, tokens / moment.tokens_per_s)
-        if not request.begun:
-            least_s *= _BEGIN_MARGIN
-        return least_s > left_s and tokens < self.waiting_tokens
+        tokens = request.waiting_tokens - left_out
+        if not tokens or tokens == self.waiting_tokens:
+            return False
+        margin = 1.0 if request.begun else BEGIN_MARGIN
+        least_s = max(self.run_s(moment.speed), margin * tokens / moment.speed.tokens_per_s)
+        return least_s > left_s
 
     def _take_equals(self, item: Item, moment: _Moment) -> None:
         group = self._equals[item.key]
         for equal in tuple(group) if isinstance(group, dict) else (group,):
-            if self._is_late(equal, moment):
+            # It is done with the seed: only the others of its request still take time.
+            if self._is_late(equal, moment, left_out=equal.length):
                 self._expire(equal, moment)
             else:
-                self._settle(equal)
+                _request_of(equal).begun = True
+                self._give_up(equal)
                 item.joined.append(equal)
 
     def _group(self, equal: Item | dict[Item, None], item: Item) -> None:
@@ -352,16 +337,16 @@ class BatchQueue:
         moment.expired.append(item)
 
     def _give_up(self, item: Item) -> None:
-        """Settles an item that does not run; a flow that has no other shares no more."""
+        """Settles an item that does not run."""
         self._settle(item)
-        if item.flow not in self._flow_tokens:
-            self._sharing.leave(item.flow)
+        self._sharing.drop(item.flow, item.length)
 
     def _settle(self, item: Item) -> None:
         request = _request_of(item)
         item.waiting = False
         self.waiting_items -= 1
         self.waiting_tokens -= item.length
+        self._small_items -= request.small
         request.waiting_tokens -= item.length
         if request.near:
             self._near_tokens -= item.length
@@ -376,9 +361,8 @@ class BatchQueue:
             else:
                 self._ungroup(item)
         if not self.waiting_items:
-            self._by_rank.clear()
-            self._by_length.clear()
-            self._length_entries = 0
+            self._all.clear()
+            self._small.clear()
             self._sharing = FairSharing()
             self._later.clear()
             self._near_until, self._near_tokens = (-math.inf, 0), 0
@@ -386,34 +370,14 @@ class BatchQueue:
     def _compact(self) -> None:
         """Forgets settled items once they outnumber the waiting: memory stays bounded."""
         bound = 2 * self.waiting_items + 64
-        if len(self._by_rank) > bound:
-            self._by_rank = _waiting(self._by_rank)
-        if self._length_entries > bound:
-            kept = {length: _waiting(entries) for length, entries in self._by_length.items()}
-            self._by_length = {length: entries for length, entries in kept.items() if entries}
-            self._length_entries = self.waiting_items
+        self._all.compact(bound)
+        self._small.compact(bound)
         if len(self._later) > 2 * len(self._requests) + 64:
             self._later = [e for e in self._later if e[2].waiting_tokens]
             heapq.heapify(self._later)
         self._sharing.forget_ghosts(self._flow_tokens)
 
-    def _lengths_near(self, length: int) -> Iterator[int]:
-        """Lengths that waiting items may have, nearest first, within the padding bound."""
-        reach = math.ceil(length * self._limits.max_padding / (1 - self._limits.max_padding))
-        for distance in range(reach + 1):
-            if length - distance in self._by_length:
-                yield length - distance
-            if distance and length + distance in self._by_length:
-                yield length + distance
 
-
-def _request_of(item: Item) -> _Request:
+def _request_of(item: Item) -> Request:
     assert item.request is not None
     return item.request
-
-
-def _waiting(entries: list[_Entry]) -> list[_Entry]:
-    """The heap without its settled items."""
-    kept = [entry for entry in entries if entry[2].waiting]
-    heapq.heapify(kept)
-    return kept

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from unitvec_server.batching import BatchQueue, Item
+from unitvec_server.batching import BatchQueue
+from unitvec_server.waiting import Item
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_server.admission import Throughput, retry_delay_s
-from unitvec_server.batching import BatchQueue, Item
+from unitvec_server.batching import BEGIN_MARGIN, BatchQueue, Speed
 from unitvec_server.errors import DeadlineExpired, Overloaded
 from unitvec_server.jobs import Share, share_of
 from unitvec_server.tallies import BatchTally
+from unitvec_server.waiting import Item
 
 Rows = Sequence[npt.NDArray[np.int64]]
 
@@ -27,8 +28,6 @@ _PROBE = np.zeros(2, np.int64)  # of the warm-up, so every served graph has run 
 _OWN_SHARE = 0.5
 """Part of the measured time that a request's own texts may take where nothing is ahead of them:
 full batches are faster by a third to a half than the lone texts that were perhaps measured."""
-
-_RUN_HALF_LIFE = 10  # runs
 
 
 class Encodes(Protocol):
@@ -54,6 +53,7 @@ class Lane:
         space: Its number.
         encoder: Runs it.
         queue: Its waiting texts.
+        workers: Of the scheduler.
         running: Its running texts by key.
         throughput: Of the whole machine while it runs nothing but this model.
         batches: Counts what it ran.
@@ -62,10 +62,10 @@ class Lane:
     space: int
     encoder: Encodes
     queue: BatchQueue
+    workers: int
     running: dict[Hashable, Item] = dataclasses.field(default_factory=dict)
     throughput: Throughput = dataclasses.field(default_factory=Throughput)
     batches: BatchTally = dataclasses.field(default_factory=BatchTally)
-    _run_s: float = 0.0
     _failed_in_a_row: int = 0
 
     def begin(self, batch: list[Item]) -> None:
@@ -122,12 +122,10 @@ class Lane:
             raise FloatingPointError("the model returned values that are not finite")
         return vectors
 
-    def record(self, *, tokens: int, busy_s: float, workers: int) -> None:
+    def record(self, *, tokens: int, busy_s: float) -> None:
         """Notes how long a batch took."""
         self.batches.end(busy_s)
-        self.throughput.record(tokens=tokens, busy_s=busy_s, workers=workers)
-        weight = 0.5 ** (1 / _RUN_HALF_LIFE) if self._run_s else 0.0
-        self._run_s = weight * self._run_s + (1 - weight) * busy_s
+        self.throughput.record(tokens=tokens, busy_s=busy_s, workers=self.workers)
 
     def oldest_ns(self) -> int | None:
         """Since when the oldest waiting text waits, on the monotonic clock; None if none does.
@@ -139,9 +137,9 @@ class Lane:
         return min(since, default=None)
 
     @property
-    def run_s(self) -> float:
-        """What a batch took lately, on average; 0 before any."""
-        return self._run_s
+    def speed(self) -> Speed:
+        """The better of the speeds of late and of a longer past; unknown before any."""
+        return Speed(self.throughput.best_tokens_per_s, self.workers)
 
     def check_deadline(self, items: Sequence[Item], *, remaining_s: float) -> None:
         """Refuses work that cannot be done in time, before it takes the place of work that can.
@@ -154,21 +152,22 @@ class Lane:
             DeadlineExpired: It could not even if nothing were ahead of it.
             Overloaded: Too much is ahead of it.
         """
-        least_s = self.throughput.least_seconds_for
+        seconds_for = self.throughput.least_seconds_for
         tokens = sum(item.length for item in items)
-        if self._run_s + least_s(self.queue.waiting_tokens + tokens) <= remaining_s:
-            return
-        own_s = least_s(_OWN_SHARE * tokens)
+        own_s = seconds_for(_OWN_SHARE * tokens)
         if own_s > remaining_s:
             raise DeadlineExpired(
                 f"{tokens} tokens take at least {own_s:.2f} s and the deadline is in "
                 f"{max(0.0, remaining_s):.2f} s; not run",
                 reason="DEADLINE_TOO_SHORT",
             )
-        needed_s = own_s
-        if before := self.queue.tokens_before(items):
-            # Where others wait, a run is under way as well.
-            needed_s += self._run_s + least_s(before)
+        if not self.queue.waiting_items:
+            return
+        # By the same margin as when its turn comes, else it would wait in vain.
+        needed_s = self.queue.run_s(self.speed) + seconds_for(BEGIN_MARGIN * tokens)
+        if needed_s + seconds_for(self.queue.waiting_tokens) <= remaining_s:
+            return
+        needed_s += self.throughput.seconds_for(self.queue.tokens_before(items))
         if needed_s > remaining_s:
             delay_s = retry_delay_s(needed_s - remaining_s)
             raise Overloaded(

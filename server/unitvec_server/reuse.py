@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from unitvec_server.batching import Item
 from unitvec_server.jobs import Share, served_by, share_of
+from unitvec_server.waiting import Item
 
 logger = logging.getLogger(__name__)
 

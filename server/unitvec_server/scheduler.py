@@ -21,17 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_server.admission import Throughput
-from unitvec_server.batching import BatchLimits, BatchQueue, Item
+from unitvec_server.batching import BatchLimits, BatchQueue
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, RequestError, Unavailable
 from unitvec_server.jobs import Encoded, Job, Share, forget, is_wanted, served_by, share_of
 from unitvec_server.lanes import Encodes, Lane, Rows
 from unitvec_server.reuse import Reuse, ReuseCounts, equal_texts
+from unitvec_server.waiting import Item
 from unitvec_server.watchdog import Run, Worker
 
 logger = logging.getLogger(__name__)
 
 _SHUT_DOWN = "the server is shutting down; try another"
-_EXPIRED = "the deadline passed in the queue; not run"
+_EXPIRED = "its turn came too late for its deadline; not run, or not to its end"
 _GIVEN_UP = "a worker failed while this text was running; it is not retried"
 
 
@@ -56,7 +57,7 @@ class Scheduler:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = {
-            name: Lane(space, encoder, BatchQueue(limits[name]))
+            name: Lane(space, encoder, BatchQueue(limits[name]), workers)
             for space, (name, encoder) in enumerate(encoders.items())
         }
         self._turns = list(self._lanes.values())
@@ -199,8 +200,8 @@ class Scheduler:
         forget(batch)
         busy_s = self._clock_s() - started_s
         tokens = sum(item.length for item in batch)
-        for record in (self.throughput.record, lane.record):
-            record(tokens=tokens, busy_s=busy_s, workers=len(self._workers))
+        lane.record(tokens=tokens, busy_s=busy_s)
+        self.throughput.record(tokens=tokens, busy_s=busy_s, workers=lane.workers)
 
     def _take(self) -> tuple[Lane, list[Item]] | None:
         """Waits for work; None when the scheduler stops."""
@@ -213,8 +214,7 @@ class Scheduler:
                         plan = lane.queue.next_batch(
                             now_s=self._clock_s(),
                             free_workers=self._idle_workers,
-                            run_s=lane.run_s,
-                            tokens_per_s=lane.throughput.best_tokens_per_s,
+                            speed=lane.speed,
                         )
                         self._fail(plan.expired, DeadlineExpired(_EXPIRED))
                         if plan.batch:

@@ -48,9 +48,16 @@ class FairSharing:
             self._time = end
             del self._ends[flow]
 
-    def leave(self, flow: Hashable) -> None:
-        """Drops the work of a flow."""
-        self._ends.pop(flow, None)
+    def drop(self, flow: Hashable, tokens: int) -> None:
+        """Takes work from a flow that need not be done."""
+        if flow not in self._ends:
+            return
+        end = self._ends[flow] - tokens
+        if end <= self._time:
+            del self._ends[flow]
+        else:
+            self._ends[flow] = end
+            heapq.heappush(self._next_ends, (end, next(self._order), flow))
 
     def forget_ghosts(self, waiting: Collection[Hashable]) -> None:
         """Drops flows that wait no more where they are many: dropped work leaves them behind."""

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from unitvec_server.batching import Item
+from unitvec_server.waiting import Item
 
 SECONDS = (
     *(step * 10.0**power for power in range(-4, 1) for step in (1, 2.5, 5)),

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from unitvec_server.batching import BatchLimits, BatchQueue, Item, Plan
+from unitvec_server.batching import BatchLimits, BatchQueue, Plan, Speed
+from unitvec_server.waiting import Item
 
 LIMITS = BatchLimits(max_batch_tokens=256)
 
@@ -61,7 +62,7 @@ class TestFirst:
 
     def test_lone_texts_leave_in_the_order_they_came(self) -> None:
         queue = BatchQueue(BatchLimits(max_batch_tokens=1))
-        lengths = random.Random(0).choices(range(1, 300), k=200)
+        lengths = random.Random(0).choices(range(2, 300), k=200)
         items = [Item(length, flow=object()) for length in lengths]
         add_each(queue, items[:100])
         left = [take(queue).batch[0] for _ in range(50)]
@@ -100,6 +101,22 @@ class TestFirst:
 class TestShare:
     """How flows share the workers."""
 
+    @pytest.mark.parametrize("how", ["joined", "given up"])
+    def test_work_that_was_saved_is_not_held_against_a_flow(self, how: str) -> None:
+        """Else streams that go on for long would wait long for one that has just come."""
+        queue = BatchQueue(BatchLimits(max_batch_tokens=1))
+        for number in range(2_000):
+            pair = [Item(10, flow=flow, key=number) for flow in ("first", "second")]
+            add_each(queue, pair)
+            if how == "given up":
+                queue.cancel(pair[1:])
+            if number >= 10:
+                take(queue)
+        add_each(queue, (Item(10, flow="newcomer") for _ in range(1_000)))
+        flows = [take(queue).batch[0].flow for _ in range(100)]
+        assert flows.count("newcomer") < 100
+        assert flows[:40].count("newcomer") < 40
+
     @pytest.mark.parametrize(("first", "second"), [(16, 16), (10, 50), (50, 10)])
     def test_two_streams_get_the_same_number_of_tokens(self, first: int, second: int) -> None:
         """A stream is a flow of many requests."""
@@ -132,7 +149,7 @@ class TestShare:
         for flow in range(20):
             queue.add([Item(length, flow=flow, deadline_s=1500) for length in lengths])
         left, done, now_s = [64] * 20, [], 0.0
-        while batch := queue.next_batch(now_s=now_s, free_workers=1, tokens_per_s=20).batch:
+        while batch := queue.next_batch(now_s=now_s, free_workers=1, speed=Speed(20, 1)).batch:
             now_s += sum(item.length for item in batch) / 20
             for item in batch:
                 left[int(str(item.flow))] -= 1
@@ -229,7 +246,7 @@ class TestDropped:
         timely = [Item(10, flow="timely", deadline_s=1.0) for _ in range(31)]
         queue.add(late)
         queue.add(timely)
-        plan = queue.next_batch(now_s=0.5, free_workers=1, tokens_per_s=599)
+        plan = queue.next_batch(now_s=0.5, free_workers=1, speed=Speed(890, 1))
         assert set(map(id, plan.expired)) <= set(map(id, late))
         assert plan.expired[0] is late[0]
         queue.cancel(late)  # as their job does
@@ -238,7 +255,7 @@ class TestDropped:
     def test_what_is_due_within_a_run_is_not_begun(self) -> None:
         queue = BatchQueue(LIMITS)
         add_each(queue, [Item(10, flow=object(), deadline_s=1.0 + n) for n in range(3)])
-        plan = queue.next_batch(now_s=0.5, free_workers=1, run_s=0.6)
+        plan = queue.next_batch(now_s=0.5, free_workers=1, speed=Speed(50, 1))
         assert [item.deadline_s for item in plan.expired] == [1.0]
         assert len(plan.batch) == 2
 
@@ -246,7 +263,7 @@ class TestDropped:
         queue = BatchQueue(LIMITS)
         items = [Item(10, flow="hopeful", deadline_s=1.0) for _ in range(30)]
         queue.add(items)
-        plan = queue.next_batch(now_s=0.5, free_workers=1, run_s=5, tokens_per_s=10)
+        plan = queue.next_batch(now_s=0.5, free_workers=1, speed=Speed(10, 1))
         assert plan.batch
         assert plan.expired == []
 
@@ -295,8 +312,10 @@ class TestMemory:
 
 def held(queue: BatchQueue) -> int:
     """Entries in all collections of the queue, whatever they are called."""
+    pools = (queue._all, queue._small, queue._sharing)
+    values = [value for owner in (queue, *pools) for value in vars(owner).values()]
     total = 0
-    for value in vars(queue).values():
+    for value in values:
         if isinstance(value, dict):
             total += len(value) + sum(len(v) for v in value.values() if hasattr(v, "__len__"))
         elif isinstance(value, list):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from unitvec_server.batching import BatchLimits, BatchQueue, Item, Plan
+from unitvec_server.batching import BatchLimits, BatchQueue, Plan
+from unitvec_server.waiting import Item
 
 lengths = st.integers(1, 40)
 flows = st.integers(0, 4)
@@ -101,9 +102,11 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         bound = 2 * len(self.waiting) + 64
-        assert len(self.queue._by_rank) <= bound
-        entries = sum(len(items) for items in self.queue._by_length.values())
-        assert entries == self.queue._length_entries <= bound
+        for pool in (self.queue._all, self.queue._small):
+            assert len(pool.by_rank) <= bound
+            entries = sum(len(items) for items in pool.by_length.values())
+            assert entries == pool.length_entries <= bound
+        assert self.queue._small_items == sum(item.request.small for item in self.waiting)
         assert len(self.queue._equals) == len({i.key for i in self.waiting} - {None})
         assert len(self.queue._requests) == len({id(item.request) for item in self.waiting})
         assert set(self.queue._flow_tokens) == {item.flow for item in self.waiting}
@@ -126,7 +129,9 @@ def ids(items: object) -> set[int]:
     return {id(item) for item in items}  # type: ignore[attr-defined]
 
 
-arrivals = st.lists(st.tuples(flows, st.lists(lengths, min_size=1, max_size=5)), max_size=30)
+# Longer than the batch that follows: small requests have an order of their own.
+long_texts = st.lists(st.integers(2, 40), min_size=1, max_size=5)
+arrivals = st.lists(st.tuples(flows, long_texts), max_size=30)
 
 
 @settings(deadline=None)

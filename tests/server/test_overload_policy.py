@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.server.encoders import Sums
-from unitvec_server.batching import BatchLimits, BatchQueue, Item
+from unitvec_server.batching import BatchLimits, BatchQueue
 from unitvec_server.errors import RequestError
 from unitvec_server.lanes import Lane
+from unitvec_server.waiting import Item
 
 TOKENS_PER_S = 8000.0
 WORKERS = 2
@@ -37,22 +38,23 @@ class Machine:
 
     def __init__(self, seed: int) -> None:
         self.choice = random.Random(seed)
-        self.lane = Lane(0, Sums(), BatchQueue(BatchLimits(256)))
+        self.lane = Lane(0, Sums(), BatchQueue(BatchLimits(256)), WORKERS)
         self.now_s = 0.0
         self.free_at_s = [0.0] * WORKERS
-        self.calls: dict[object, Call] = {}
+        self.calls: dict[int, Call] = {}  # by the identity of their items
         self.done: list[tuple[Call, float]] = []
 
-    def submit(self, texts: int, *, lives_s: float = math.inf) -> None:
-        """A call arrives, and is refused or waits."""
-        flow, deadline_s = object(), self.now_s + lives_s
+    def submit(self, texts: int, *, lives_s: float = math.inf, stream: object = None) -> None:
+        """A call arrives, or a message of a stream, and is refused or waits."""
+        flow, deadline_s = stream or object(), self.now_s + lives_s
         lengths = (max(4, int(self.choice.gauss(20, 6))) for _ in range(texts))
         items = [Item(length, flow, deadline_s) for length in lengths]
         try:
             self.lane.check_deadline(items, remaining_s=lives_s)
         except RequestError:
             return
-        self.calls[flow] = Call(self.now_s, deadline_s, items)
+        call = Call(self.now_s, deadline_s, items)
+        self.calls |= {id(item): call for item in items}
         self.lane.queue.add(items)
 
     def work_until(self, time_s: float) -> None:
@@ -62,12 +64,10 @@ class Machine:
             plan = self.lane.queue.next_batch(
                 now_s=self.now_s,
                 free_workers=sum(at_s <= self.now_s for at_s in self.free_at_s),
-                run_s=self.lane.run_s,
-                tokens_per_s=self.lane.throughput.best_tokens_per_s,
+                speed=self.lane.speed,
             )
             for item in plan.expired:
-                if call := self.calls.pop(item.flow, None):
-                    self.lane.queue.cancel(call.items)
+                self.lane.queue.cancel(self.calls[id(item)].items)
             if plan.batch:
                 self._run(plan.batch)
         self.now_s = max(self.now_s, time_s)
@@ -77,13 +77,12 @@ class Machine:
         busy_s = padded_tokens * WORKERS / TOKENS_PER_S
         heapq.heapreplace(self.free_at_s, self.now_s + busy_s)
         tokens = sum(item.length for item in batch)
-        self.lane.record(tokens=tokens, busy_s=busy_s, workers=WORKERS)
+        self.lane.record(tokens=tokens, busy_s=busy_s)
         for item in batch:
-            if call := self.calls.get(item.flow):
-                call.left -= 1
-                if not call.left:
-                    del self.calls[item.flow]
-                    self.done.append((call, self.now_s + busy_s))
+            call = self.calls[id(item)]
+            call.left -= 1
+            if not call.left:
+                self.done.append((call, self.now_s + busy_s))
 
 
 def goodput(*, texts: int, lives_s: float, factor: float) -> float:
@@ -115,19 +114,19 @@ def test_goodput_lasts_under_overload(texts: int, factor: float) -> None:
     assert goodput(texts=texts, lives_s=2.0, factor=factor) >= 0.85 * peak
 
 
-def test_lone_texts_beside_bulk_calls() -> None:
-    """Four callers of 256 texts at a time fill the machine; each lone text is soon answered."""
+@pytest.mark.parametrize("stream", [None, "stream"])
+def test_lone_texts_beside_bulk(stream: object) -> None:
+    """Four bulk calls or messages at a time fill the machine; each lone text is soon answered."""
     machine = Machine(seed=0)
-    for _ in range(4):
-        machine.submit(256)
     for number in range(200):
-        machine.work_until(0.1 + 0.1 * number)
+        while machine.lane.queue.waiting_items < 3 * 256:
+            machine.submit(256, stream=stream)
+        machine.work_until(0.1 * (number + 1))
         machine.submit(1)
-        bulk = sum(len(call.items) > 1 for call in machine.calls.values())
-        for _ in range(4 - bulk):
-            machine.submit(256)
-    lone = sorted(end_s - call.born_s for call, end_s in machine.done if len(call.items) == 1)
+    machine.work_until(60)
+    waits_s = sorted(end_s - call.born_s for call, end_s in machine.done if len(call.items) == 1)
+    assert len(waits_s) == 200
+    # It waits for a run in progress, at times for one more, and is part of the next one.
     run_s = 256 * WORKERS / TOKENS_PER_S
-    # It waits for a run in progress and is part of the next one.
-    assert lone[int(0.99 * len(lone))] <= 2 * run_s
-    assert sum(len(call.items) > 1 for call, _ in machine.done) > 10
+    assert waits_s[100] <= run_s
+    assert waits_s[197] <= 2 * run_s

@@ -100,7 +100,7 @@ class TestDeadlines:
         first = submit(scheduler, [text(1)])
         await encoder.has_started()
         late = [submit(scheduler, texts(100, 50), deadline_s=5.0) for _ in range(3)]
-        in_time = submit(scheduler, [text(3)], deadline_s=50.0)
+        in_time = submit(scheduler, [text(3)], deadline_s=5000.0)
         await queued()
         now_s = 10.0
         encoder.released.release(2)

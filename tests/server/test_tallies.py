@@ -6,7 +6,6 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_server.batching import Item
 from unitvec_server.tallies import (
     BATCH_TEXTS,
     BATCH_TOKENS,
@@ -16,6 +15,7 @@ from unitvec_server.tallies import (
     Histogram,
     Work,
 )
+from unitvec_server.waiting import Item
 
 
 def test_bounds_ascend() -> None:
