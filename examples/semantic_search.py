@@ -1,6 +1,6 @@
 """Semantic search: find words by what they mean among 10,000 definitions.
 
-The queries are answered in two ways that must agree. `Client.search` streams the documents to the
+The queries are answered in three ways that must agree. `Client.search` streams the documents to the
 server (the rpc StreamSimilarity), which embeds and ranks them and keeps nothing. Or the documents
 are embedded once, and their vectors answer any number of queries: here, with numpy, or on the
 server again, which is then sent vectors in place of texts.

@@ -190,7 +190,8 @@ class TestDeployment:
         queued = config.max_queued_tokens // 8 * (2048 + 4 * 384)
         messages = 2 * 16 * config.max_message_bytes + config.max_calls * config.max_message_bytes
         tokenizing = int(limits["cpu"]) * 107 * MIB
-        worst = PROCESS_BYTES + queued + messages + config.max_corpora_bytes + tokenizing
+        health = 64 * config.max_message_bytes
+        worst = PROCESS_BYTES + queued + messages + health + config.max_corpora_bytes + tokenizing
         assert worst <= bytes_of(limits["memory"])
 
 

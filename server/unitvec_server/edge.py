@@ -30,14 +30,14 @@ from grpc_health.v1 import health, health_pb2
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server import calls
 from unitvec_server.calls import Call, ErrorTally, MethodTally, Observer, name_method
-from unitvec_server.errors import InferenceFailed, RequestError, Unauthenticated
+from unitvec_server.errors import InferenceFailed, InvalidRequest, RequestError, Unauthenticated
 from unitvec_server.gates import Context, Gate, UnaryMessages
 from unitvec_server.security import TokenCheck
 from unitvec_server.status import status_code, to_message, to_trailers
 from unitvec_server.wire import (
+    Arrivals,
     counting_serializer,
     decode_each,
-    receive,
     request_bytes,
     safe_deserializer,
 )
@@ -51,10 +51,12 @@ SERVICE = _SERVICE.full_name
 
 _MAX_ID_LENGTH = 128
 
-_MAX_CHECKS = 64
-"""Of health, at a time. Each is over in a moment, unless its message never ends."""
 _ARRIVAL_S = 60.0
 """Time for the message of a unary call: the longest takes that long at 2 Mbit/s."""
+_HEALTH_ARRIVALS = 64
+_HEALTH_ARRIVAL_S = 5.0
+_HEALTH_BYTES = 1024
+"""Bounds of messages of health, which strangers may send: one holds a name."""
 
 # Of the call whose task this is. gRPC's own hooks, where messages become bytes, are not told it.
 _context: ContextVar[Context] = ContextVar("context")
@@ -107,8 +109,9 @@ class Edge(grpc.aio.ServerInterceptor):
         self._check_token = check_token
         self._calls = Gate("calls are in work, which is the limit max_calls", max_calls)
         self._watches = Gate("watches of health are open, which is the limit", max_calls)
-        self._checks = Gate("checks of health are in work, which is the limit", _MAX_CHECKS)
-        self._arrival_s = arrival_s
+        self._checks = Gate("", math.inf)
+        self._arrivals = Arrivals(math.inf, within_s=arrival_s)
+        self._health_arrivals = Arrivals(_HEALTH_ARRIVALS, within_s=_HEALTH_ARRIVAL_S)
         self._messages = UnaryMessages(max_unary_bytes)
         self._observers = observers
         self._served: dict[str, _Served] = {}
@@ -199,7 +202,7 @@ class Edge(grpc.aio.ServerInterceptor):
             call = self._begin(context, tally)
             try:
                 with gate.enter():
-                    request = await receive(context, within_s=self._arrival_s)
+                    request = await self._receive(context, gate)
                     return await handle(request, context)
             except BaseException as exc:
                 await self._fail(call, tally, context, exc)
@@ -207,6 +210,14 @@ class Edge(grpc.aio.ServerInterceptor):
                 calls.end(call, tally, self._observers)
 
         return unary
+
+    async def _receive(self, context: Context, gate: Gate) -> Any:
+        if gate is self._calls:
+            return await self._arrivals.receive(context)
+        request = await self._health_arrivals.receive(context)
+        if request_bytes.get() > _HEALTH_BYTES:
+            raise InvalidRequest(f"a message of health has at most {_HEALTH_BYTES} bytes")
+        return request
 
     def _wrap_stream(
         self, handle: Callable[..., Any], gate: Gate, tally: MethodTally

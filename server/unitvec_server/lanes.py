@@ -19,6 +19,10 @@ from unitvec_server.waiting import Item
 
 Rows = Sequence[npt.NDArray[np.int64]]
 
+_SURE = 0.85
+"""Part of the time to a deadline that what is ahead may take as measured: machines drift, and what
+comes a moment too late was done in vain."""
+
 _PROBE_AFTER = 3
 """Texts that fail in a row before one that worked is tried: a poisoned text or two cost nothing,
 and a model that is broken for good is noticed at the third."""
@@ -165,13 +169,14 @@ class Lane:
             return
         # By the same margin as when its turn comes, else it would wait in vain.
         needed_s = self.queue.run_s(self.speed) + seconds_for(BEGIN_MARGIN * tokens)
-        if needed_s + seconds_for(self.queue.waiting_tokens) <= remaining_s:
+        if needed_s + seconds_for(self.queue.waiting_tokens) <= _SURE * remaining_s:
             return
         needed_s += self.throughput.seconds_for(self.queue.tokens_before(items))
+        needed_s /= _SURE
         if needed_s > remaining_s:
             delay_s = retry_delay_s(needed_s - remaining_s)
             raise Overloaded(
-                f"with what is queued it would take {needed_s:.2f} s and the deadline is in "
+                f"with what is queued it may take {needed_s:.2f} s and the deadline is in "
                 f"{remaining_s:.2f} s; not run; try another server, or again in {delay_s:.2f} s",
                 retry_delay_s=delay_s,
                 bound="deadline",

@@ -15,6 +15,9 @@ from unitvec_server.errors import DeadlineExpired, InvalidRequest
 
 _UNDECODABLE = object()
 
+_CANCEL_S = 0.05
+"""In which gRPC cancels the task of a call, once it has seen the call cancelled."""
+
 request_bytes: ContextVar[int] = ContextVar("request_bytes", default=0)
 """Size of the message that the call of this task read last."""
 
@@ -65,24 +68,47 @@ def decoded(request: Any) -> Any:
     return request
 
 
-async def receive(context: grpc.aio.ServicerContext[Any, Any], *, within_s: float) -> Any:
-    """The one message of a call.
+class Arrivals:
+    """Messages of unary calls that are still arriving, each of which gRPC gathers in memory.
 
-    Raises:
-        InvalidRequest: There is none, or it could not be read.
-        DeadlineExpired: It is still not whole after `within_s`.
+    Args:
+        most: How many at a time. Beyond it the one that has taken longest is given up: whoever
+            sends whole messages is not kept out by those who do not.
+        within_s: Time for each to be whole.
     """
-    try:
-        async with asyncio.timeout(within_s):
-            request = await context.read()
-    except TimeoutError as exc:
-        raise DeadlineExpired(
-            f"the message of the call was not whole after {within_s:g} s; send smaller ones",
-            reason="MESSAGE_TOO_SLOW",
-        ) from exc
-    if request is grpc.aio.EOF:
-        raise InvalidRequest("the call has no message; send one", reason="NO_MESSAGE")
-    return decoded(request)
+
+    def __init__(self, most: float, *, within_s: float) -> None:
+        self._most = most
+        self._within_s = within_s
+        self._arriving: dict[asyncio.Timeout, None] = {}
+
+    async def receive(self, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        """The one message of a call.
+
+        Raises:
+            InvalidRequest: There is none, or it could not be read.
+            DeadlineExpired: It is not whole in time.
+        """
+        try:
+            async with asyncio.timeout(self._within_s) as time:
+                self._arriving[time] = None
+                if len(self._arriving) > self._most:
+                    oldest = next(iter(self._arriving))
+                    del self._arriving[oldest]
+                    oldest.reschedule(asyncio.get_running_loop().time())
+                request = await context.read()
+        except TimeoutError as exc:
+            raise DeadlineExpired(
+                "the message of the call took too long to arrive; send smaller ones",
+                reason="MESSAGE_TOO_SLOW",
+            ) from exc
+        finally:
+            self._arriving.pop(time, None)
+        if request is grpc.aio.EOF:
+            # So it is as well for a call that has just been cancelled: its task soon hears of it.
+            await asyncio.sleep(_CANCEL_S)
+            raise InvalidRequest("the call has no message; send one", reason="NO_MESSAGE")
+        return decoded(request)
 
 
 async def decode_each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

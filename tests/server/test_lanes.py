@@ -58,16 +58,16 @@ class TestDeadlines:
         """The delay is until it would be in time."""
         made = lane(tokens_per_s=100)
         wait(made, *[10] * 100)  # 10 s of work; a run of 0.64 s may be under way
-        made.check_deadline(items(10), remaining_s=10.8)
+        made.check_deadline(items(10), remaining_s=12.7)
         with pytest.raises(Overloaded, match="try another server") as caught:
             made.check_deadline(items(10), remaining_s=4.0)
-        assert caught.value.retry_delay_s == pytest.approx(6.79)
+        assert caught.value.retry_delay_s == pytest.approx(10.79 / 0.85 - 4.0)
 
     def test_a_lone_text_is_not_behind_all_of_a_bulk_request(self) -> None:
         """Its turn comes before most of that; that of another text of the stream does not."""
         made = lane(tokens_per_s=100)
         made.queue.add(items(*[10] * 10_000, flow="bulk"))
-        made.check_deadline(items(10), remaining_s=0.8)
+        made.check_deadline(items(10), remaining_s=1.0)
         with pytest.raises(Overloaded):
             made.check_deadline(items(10, flow="bulk"), remaining_s=900)
 
@@ -83,8 +83,8 @@ class TestDeadlines:
         made = lane(tokens_per_s=100)
         made.check_deadline(items(64), remaining_s=0.65)
         wait(made, *[10] * 10)
-        made.check_deadline(items(64), remaining_s=0.64 + 1.5 * 0.64 + 1.0)
-        with pytest.raises(Overloaded, match="it would take 2\\.60 s"):
+        made.check_deadline(items(64), remaining_s=3.1)  # (0.64 + 1.5 * 0.64 + 1.0) / 0.85
+        with pytest.raises(Overloaded, match="it may take 3\\.06 s"):
             made.check_deadline(items(64), remaining_s=2.5)
 
 
