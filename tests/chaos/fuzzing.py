@@ -33,8 +33,8 @@ ANSWERS = frozenset(
     }
 )
 """What hostile input may be answered with. All else is a fault of ours, or silence."""
-MAX_GROWTH = 0.02
-"""Of resident memory, after a fifth of the cases."""
+MAX_GROWTH = 0.04
+"""Of resident memory, after a fifth of the cases: 4 MiB of a tiny model's 100; 2 come and go."""
 _TIMEOUT_S = 60.0
 _CHECK_EVERY = 500
 _ROUND = 1_000
