@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from tests.serving import Server, ServerProcess
 from unitvec_client import Client
 
 
-@pytest.fixture(scope="module")
-def real(minilm_artifact: Path) -> Iterator[Server]:
+@contextmanager
+def serving(artifact: Path) -> Iterator[Server]:
     """A server that remembers vectors: what it answers twice is the same to the last bit."""
-    process = ServerProcess("--model", str(minilm_artifact), "--cache-bytes", str(2**26))
+    process = ServerProcess("--model", str(artifact), "--cache-bytes", str(2**26))
     try:
         server = Server(process)
         yield server
@@ -34,6 +34,20 @@ def real(minilm_artifact: Path) -> Iterator[Server]:
         assert process.stop() == 0
     finally:
         process.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def tiny(artifact: Path) -> Iterator[Server]:
+    """A small model: the kills are what takes time."""
+    with serving(artifact) as server:
+        yield server
+
+
+@pytest.fixture
+def real(minilm_artifact: Path) -> Iterator[Server]:
+    """A model whose rows are long."""
+    with serving(minilm_artifact) as server:
+        yield server
 
 
 def kill_after(target: str, lines: list[str], output: Path, rows: int) -> None:
@@ -70,21 +84,21 @@ def feed(file: Any, lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["npy", "jsonl", "parquet"])
-def test_killed_twice_it_ends_as_if_never_killed(real: Server, tmp_path: Path, kind: str) -> None:
+def test_killed_twice_it_ends_as_if_never_killed(tiny: Server, tmp_path: Path, kind: str) -> None:
     lines = [json.dumps({"text": word}) + "\n" for word in load_words(3600)]
     source = tmp_path / "big.jsonl"
     source.write_text("".join(lines))
     whole, output = tmp_path / f"whole.{kind}", tmp_path / f"out.{kind}"
-    assert wait(start(real.target, "-i", source, "-o", whole)) == (0, "")
+    assert wait(start(tiny.target, "-i", source, "-o", whole)) == (0, "")
     if kind == "npy":
-        with Client(real.target) as client:
+        with Client(tiny.target) as client:
             np.testing.assert_array_equal(np.load(whole), client.embed(load_words(3600)))
-    kill_after(real.target, lines[:1700], output, 0)
+    kill_after(tiny.target, lines[:1700], output, 0)
     first = counted(output)
-    kill_after(real.target, lines[:3400], output, first)
+    kill_after(tiny.target, lines[:3400], output, first)
     assert 0 < first < counted(output) < len(lines)
     assert not output.exists()
-    code, said = wait(start(real.target, "-i", source, "-o", output))
+    code, said = wait(start(tiny.target, "-i", source, "-o", output))
     assert (code, "texts were done before; going on" in said) == (0, True)
     assert output.read_bytes() == whole.read_bytes()
     assert not part_of(output).exists()
