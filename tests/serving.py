@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import grpc
 
@@ -88,3 +91,23 @@ class Server:
             self.target, options=[("grpc.max_receive_message_length", 2**30)]
         )
         self.stub = pb_grpc.EmbeddingServiceStub(self.channel)
+
+
+@contextlib.contextmanager
+def serving(*args: str, **how: Any) -> Iterator[Server]:
+    """A server with these flags, that must end well when it is stopped."""
+    process = ServerProcess(*args, **how)
+    try:
+        server = Server(process)
+        yield server
+        server.channel.close()
+        assert process.stop() == 0
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def resident_bytes(server: Server) -> int:
+    """Memory of the server's process now."""
+    pid = server.process.process.pid
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

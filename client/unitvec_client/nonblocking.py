@@ -234,8 +234,12 @@ class _Stream:
     async def _read(self) -> Any:
         message = await _outcome(self._call.read())
         if isinstance(message, Failure) and _lost_its_status(message):
-            unknown = replace(message, code=grpc.StatusCode.UNAVAILABLE, status_lost=True)
-            return replace(unknown, message="the stream broke")
+            return replace(
+                message,
+                code=grpc.StatusCode.UNAVAILABLE,
+                message="the stream broke",
+                status_lost=True,
+            )
         return END if message is grpc.aio.EOF else message
 
     async def close(self) -> None:

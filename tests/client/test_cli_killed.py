@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +19,24 @@ import pytest
 
 from corpora import load_words
 from tests.client.embed_runs import WAIT_S, counted, environment, part_of, start, wait
-from tests.serving import Server, ServerProcess
+from tests.serving import Server, serving
 from unitvec_client import Client
 
-
-@contextmanager
-def serving(artifact: Path) -> Iterator[Server]:
-    """A server that remembers vectors: what it answers twice is the same to the last bit."""
-    process = ServerProcess("--model", str(artifact), "--cache-bytes", str(2**26))
-    try:
-        server = Server(process)
-        yield server
-        server.channel.close()
-        assert process.stop() == 0
-    finally:
-        process.stop(signal.SIGKILL)
+REMEMBERS = ("--cache-bytes", str(2**26))
+"""Then what a server answers twice is the same to the last bit."""
 
 
 @pytest.fixture(scope="module")
 def tiny(artifact: Path) -> Iterator[Server]:
     """A small model: the kills are what takes time."""
-    with serving(artifact) as server:
+    with serving("--model", str(artifact), *REMEMBERS) as server:
         yield server
 
 
 @pytest.fixture
 def real(minilm_artifact: Path) -> Iterator[Server]:
     """A model whose rows are long."""
-    with serving(minilm_artifact) as server:
+    with serving("--model", str(minilm_artifact), *REMEMBERS) as server:
         yield server
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving import Server, ServerProcess
+from tests.serving import Server, ServerProcess, serving
 
 
 @pytest.fixture
@@ -31,11 +31,5 @@ def start() -> Iterator[Callable[..., Server]]:
 @pytest.fixture(scope="session")
 def minilm_server(minilm_artifact: Path) -> Iterator[Server]:
     """all-MiniLM-L6-v2, fp32, default options; shared by tests that do not harm it."""
-    process = ServerProcess("--model", str(minilm_artifact))
-    try:
-        server = Server(process)
+    with serving("--model", str(minilm_artifact)) as server:
         yield server
-        server.channel.close()
-        assert process.stop() == 0
-    finally:
-        process.stop(signal.SIGKILL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
 
-from tests.serving import Server
+from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.edge import Edge
@@ -96,13 +95,6 @@ def outcome(server: Server) -> Code:
         code: Code = exc.code()
         return code
     return Code.OK
-
-
-def resident_bytes(server: Server) -> int:
-    """Memory of the server's process now."""
-    pid = server.process.process.pid
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def crowd(server: Server, path: str, count: int) -> UnfinishedCalls:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import socket
 import struct
 import threading
@@ -16,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.serving import Server
+from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 Start = Callable[..., Server]
@@ -219,13 +218,6 @@ class SlowReader:
 
     def close(self) -> None:
         self._socket.close()
-
-
-def resident_bytes(server: Server) -> int:
-    """Memory of the server's process now."""
-    pid = server.process.process.pid
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_unread_replies_of_calls_are_bounded(start: Start, minilm_artifact: Path) -> None:

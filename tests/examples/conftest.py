@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.serving import Server, ServerProcess
+from tests.serving import Server, serving
 from unitvec_client import Client
 
 CACHE_BYTES = 128 * 2**20
@@ -17,14 +16,8 @@ CACHE_BYTES = 128 * 2**20
 
 @pytest.fixture(scope="session")
 def server(minilm_artifact: Path) -> Iterator[Server]:
-    process = ServerProcess("--model", str(minilm_artifact), "--cache-bytes", str(CACHE_BYTES))
-    try:
-        made = Server(process)
+    with serving("--model", str(minilm_artifact), "--cache-bytes", str(CACHE_BYTES)) as made:
         yield made
-        made.channel.close()
-        assert process.stop() == 0
-    finally:
-        process.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

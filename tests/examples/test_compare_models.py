@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from sklearn.metrics import label_ranking_average_precision_score, top_k_accurac
 from sklearn.metrics.pairwise import cosine_similarity
 
 import compare_models
-from tests.serving import Server, ServerProcess
+from tests.serving import serving
 from unitvec_client import Client
 
 
@@ -23,14 +22,8 @@ from unitvec_client import Client
 def two_models(minilm_artifact: Path, artifact: Path) -> Iterator[str]:
     """host:port of a server of all-MiniLM-L6-v2 and of one with random weights."""
     models = ("--model", str(minilm_artifact), "--model", f"random={artifact}")
-    process = ServerProcess(*models)
-    try:
-        server = Server(process)
+    with serving(*models) as server:
         yield server.target
-        server.channel.close()
-        assert process.stop() == 0
-    finally:
-        process.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

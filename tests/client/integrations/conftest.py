@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from pytest_socket import disable_socket, enable_socket
 
 from tests.conftest import PROMPTS
 from tests.models import TinyModel
-from tests.serving import Server, ServerProcess
+from tests.serving import Server, serving
 from unitvec_client import Client
 
 # Read when the frameworks are imported.
@@ -49,21 +48,11 @@ def _forget_chroma() -> None:
         SharedSystemClient.clear_system_cache()
 
 
-def serve(*args: str, variables: dict[str, str] | None = None) -> Iterator[Server]:
-    process = ServerProcess(*args, variables=variables)
-    try:
-        made = Server(process)
-        yield made
-        made.channel.close()
-        assert process.stop() == 0
-    finally:
-        process.stop(signal.SIGKILL)
-
-
 @pytest.fixture(scope="session")
 def server(minilm_artifact: Path, prompted_artifact: Path) -> Iterator[Server]:
     models = ("--model", str(minilm_artifact), "--model", f"prompted={prompted_artifact}")
-    yield from serve(*models, "--cache-bytes", str(CACHE_BYTES))
+    with serving(*models, "--cache-bytes", str(CACHE_BYTES)) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +70,8 @@ def client(target: str) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def guarded_target(artifact: Path) -> Iterator[str]:
     """host:port of a server of a tiny model that wants `TOKEN`."""
-    for server in serve("--model", str(artifact), variables={"UNITVEC_TOKENS": TOKEN}):
-        yield server.target
+    with serving("--model", str(artifact), variables={"UNITVEC_TOKENS": TOKEN}) as made:
+        yield made.target
 
 
 @pytest.fixture(scope="session")
