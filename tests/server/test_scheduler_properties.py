@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.server.encoders import DIM, POISON
-from unitvec_server.batching import BatchLimits
+from unitvec_server.batching import BEGIN_MARGIN, BatchLimits
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, Overloaded, RequestError
 from unitvec_server.reuse import ENTRY_OVERHEAD_BYTES
 from unitvec_server.scheduler import Encoded, Rows, Scheduler
 
 IDS = [1, 2, 3, POISON]
+MAX_BATCH_TOKENS = 6
 
 
 class Recorder:
@@ -88,7 +89,7 @@ class World:
         self.cache_bytes = cache_entries * (ENTRY_OVERHEAD_BYTES + 120)
         self.scheduler = Scheduler(
             {"m": self.encoder},
-            limits={"m": BatchLimits(6, max_padding=0.5)},
+            limits={"m": BatchLimits(MAX_BATCH_TOKENS, max_padding=0.5)},
             workers=workers,
             cache_bytes=self.cache_bytes,
             clock_s=lambda: self.now_s,
@@ -147,8 +148,9 @@ class World:
         elif isinstance(error, InferenceFailed):
             assert poisoned
         elif isinstance(error, DeadlineExpired) and error.reason == "DEADLINE_EXPIRED_IN_QUEUE":
-            # Due within half of a usual run; none can have taken longer than all that passed.
-            assert request.deadline_s <= self.now_s + self.now_s / 2
+            # Its deadline had passed, or was too near: no token took longer than all that passed.
+            tokens = max(MAX_BATCH_TOKENS, BEGIN_MARGIN * sum(map(len, request.rows)))
+            assert request.deadline_s <= self.now_s + tokens * self.now_s
         else:  # refused, which needs a measured speed
             assert isinstance(error, DeadlineExpired | Overloaded)
             assert request.deadline_s < math.inf
