@@ -28,7 +28,6 @@ Everything about *when and with whom* is decided in this file:
 from __future__ import annotations
 
 import dataclasses
-import functools
 import heapq
 import itertools
 import math
@@ -56,13 +55,10 @@ BEGIN_MARGIN = 1.5
 """How much more time a request must have than its work takes at best, to be begun: what is begun
 should be finished."""
 
-_NEAR_BATCHES = 1
-"""How many batches' worth of texts, by rank, a batch is chosen from where time is short. More
-choice makes fuller batches; but texts are then taken long before the rest of their request, which
-is late for want of those, and by the deadline most work is half done."""
-
-_AMPLE = 2.0
-"""How many times as much time as all that waits takes at best is ample."""
+_NEAR = 0.25
+"""Part of the work that could be done until the deadline of the first text, which a batch is chosen
+from. More choice makes fuller batches; but texts are then taken long before the rest of their
+request, which is late for want of those, and by the deadline most work is half done."""
 
 
 class _Batch:
@@ -188,10 +184,9 @@ class BatchQueue:
         """All waiting items, and a few that wait no more. Callable from any thread."""
         return [item for _, _, item in self._all.by_rank.copy()]
 
-    def tokens_before(self, items: Sequence[Item]) -> int:
-        """Waiting tokens whose turn comes before the last of these items, of one flow, would."""
-        tokens = sum(item.length for item in items)
-        rank = self._sharing.start_of(items[0].flow) + (tokens - items[-1].length)
+    def tokens_before(self, lengths: Sequence[int], *, flow: Hashable) -> int:
+        """Waiting tokens whose turn comes before the last text of such a request would."""
+        rank = self._sharing.start_of(flow) + sum(lengths[:-1])
         return sum(other.waiting_tokens for other in self._requests if other.rank <= rank)
 
     def run_s(self, speed: Speed) -> float:
@@ -219,12 +214,11 @@ class BatchQueue:
         seed = self._pop_seed(pool, moment)
         if seed is None:
             return Plan([], expired)
-        self._draw_near()
+        self._draw_near(_NEAR * (seed.deadline_s - now_s) * speed.tokens_per_s)
         batch = _Batch(seed, self._budget(seed, free_workers), self._limits.max_padding)
-        may_be_mate = functools.partial(self._may_be_mate, moment=moment)
         for length in pool.lengths_near(seed.length, max_padding=self._limits.max_padding):
             while batch.fits(length):
-                item = pool.pop_length(length, may_be_mate)
+                item = pool.pop_length(length, _may_be_mate)
                 if item is None:
                     break
                 if self._take(item, moment):
@@ -233,9 +227,9 @@ class BatchQueue:
         self._compact()
         return Plan(batch.items, expired)
 
-    def _draw_near(self) -> None:
-        """Lets requests in the order of their ranks be mates, until there is some choice."""
-        least_tokens = _NEAR_BATCHES * self._limits.max_batch_tokens
+    def _draw_near(self, tokens: float) -> None:
+        """Lets the first requests by rank be mates: those of so many tokens, at least a batch."""
+        least_tokens = max(tokens, self._limits.max_batch_tokens)
         while self._later:
             rank, order, request = self._later[0]
             if self._near_tokens >= least_tokens and (rank, order) > self._near_until:
@@ -270,19 +264,6 @@ class BatchQueue:
                 return None if pool is self._all else self._pop_seed(self._all, moment)
             if self._take(item, moment):
                 return item
-
-    def _may_be_mate(self, item: Item, moment: _Moment) -> bool:
-        """Whether it may be taken before its turn: then its request waits for the others of it.
-
-        It may where its turn is near, where it is the last, and where there is ample time.
-        """
-        request = _request_of(item)
-        if request.near or request.waiting_tokens == item.length:
-            return True
-        return (
-            item.deadline_s - moment.now_s
-            > _AMPLE * self.waiting_tokens / moment.speed.tokens_per_s
-        )
 
     def _take(self, item: Item, moment: _Moment) -> bool:
         if self._is_late(item, moment):
@@ -376,6 +357,12 @@ class BatchQueue:
             self._later = [e for e in self._later if e[2].waiting_tokens]
             heapq.heapify(self._later)
         self._sharing.forget_ghosts(self._flow_tokens)
+
+
+def _may_be_mate(item: Item) -> bool:
+    """Whether it may be taken before its turn: if that is near, or if its request is then done."""
+    request = _request_of(item)
+    return request.near or request.waiting_tokens == item.length
 
 
 def _request_of(item: Item) -> Request:

@@ -10,14 +10,14 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
 import numpy as np
 
 from unitvec_server import calls
-from unitvec_server.admission import Ticket, TokenGate, count_tokens
+from unitvec_server.admission import Ticket, TokenGate, TokenSize, count_tokens
 from unitvec_server.artifact import Manifest
 from unitvec_server.errors import DeadlineExpired, InvalidRequest, ModelNotFound
 from unitvec_server.scheduler import Scheduler
@@ -146,6 +146,7 @@ class Engine:
         self.comparing = comparing
         self.executor = executor
         self.tallies = {name: EmbedTally() for name in models}
+        self._token_sizes = {name: TokenSize() for name in models}
         self._scheduler = scheduler
         self._gate = gate
         self._limits = limits
@@ -195,14 +196,19 @@ class Engine:
         if options.dimensions:
             self._check_dimensions(model, options.dimensions)
         bound = self._gate.bound(waits=caller.waits)
-        estimate = min(_estimate_tokens(model, texts, prompt), bound)
+        sizes_bytes = _sizes_bytes(texts, prompt)
+        estimate = min(_most_tokens(model, sizes_bytes), bound)
         with await self._admit(estimate, caller) as ticket:
             started_ns = time.monotonic_ns()
             side = options.truncation or Truncation.END
             _check_deadline(caller)  # waiting for room may have taken long
+            if caller.deadline_s < math.inf:
+                distinct = dict(zip(texts, sizes_bytes, strict=True))
+                self._check_turn(model, distinct.values(), caller)
             encodings = await self._encode(model.tokenizer, texts, prompt=prompt, side=side)
             tokenized_ns = time.monotonic_ns()
             tokens = [len(encoding.input_ids) for encoding in encodings]
+            self._learn_sizes(model, sizes_bytes, encodings)
             counted = count_tokens(tokens)
             self._gate.check_size(counted, bound)
             ticket.settle(counted)
@@ -237,6 +243,27 @@ class Engine:
         self.tallies[model.name].add(work, truncated=len(embedded.truncated))
         if (call := calls.current.get()) is not None:
             call.add(work)
+
+    def _check_turn(self, model: Model, sizes_bytes: Iterable[int], caller: Caller) -> None:
+        """Tokenization takes a good part of the time that a refusal does."""
+        tokens, most = self._token_sizes[model.name].tokens, model.manifest.max_seq_length
+        lengths = [min(tokens(size_bytes), most) for size_bytes in sizes_bytes]
+        self._scheduler.check_turn(
+            model.name, lengths, flow=caller.flow, deadline_s=caller.deadline_s
+        )
+
+    def _learn_sizes(
+        self, model: Model, sizes_bytes: Sequence[int], encodings: Sequence[Encoding]
+    ) -> None:
+        whole = [
+            (size_bytes, len(encoding.input_ids))
+            for size_bytes, encoding in zip(sizes_bytes, encodings, strict=True)
+            if not encoding.truncated
+        ]
+        self._token_sizes[model.name].record(
+            size_bytes=sum(size_bytes for size_bytes, _ in whole),
+            tokens=sum(tokens for _, tokens in whole),
+        )
 
     async def tokenize(
         self, model: Model, texts: Sequence[str], *, prompt_name: str | None, side: Truncation
@@ -369,12 +396,15 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
     yield chunk
 
 
-def _estimate_tokens(model: Model, texts: Sequence[str], prompt: str) -> int:
-    """About the most tokens the texts can have, until they are split: one for each byte."""
-    extra, most = len(prompt.encode()) + _SPECIAL_TOKENS, model.manifest.max_seq_length
-    return count_tokens(
-        min((len(text) if text.isascii() else len(text.encode())) + extra, most) for text in texts
-    )
+def _sizes_bytes(texts: Sequence[str], prompt: str) -> list[int]:
+    extra = len(prompt.encode())
+    return [(len(text) if text.isascii() else len(text.encode())) + extra for text in texts]
+
+
+def _most_tokens(model: Model, sizes_bytes: Sequence[int]) -> int:
+    """About the most tokens that texts can have, until they are split: one for each byte."""
+    most = model.manifest.max_seq_length
+    return count_tokens(min(size_bytes + _SPECIAL_TOKENS, most) for size_bytes in sizes_bytes)
 
 
 def _check_deadline(caller: Caller) -> None:

@@ -19,9 +19,9 @@ from unitvec_server.waiting import Item
 
 Rows = Sequence[npt.NDArray[np.int64]]
 
-_SURE = 0.85
-"""Part of the time to a deadline that what is ahead may take as measured: machines drift, and what
-comes a moment too late was done in vain."""
+_WAIT_MARGIN = 2.0
+"""How much more time there must be than what is ahead takes as measured. Machines drift, what comes
+a moment too late was done in vain, and batches are the fuller the more time there is."""
 
 _PROBE_AFTER = 3
 """Texts that fail in a row before one that worked is tried: a poisoned text or two cost nothing,
@@ -145,34 +145,44 @@ class Lane:
         """The better of the speeds of late and of a longer past; unknown before any."""
         return Speed(self.throughput.best_tokens_per_s, self.workers)
 
-    def check_deadline(self, items: Sequence[Item], *, remaining_s: float) -> None:
-        """Refuses work that cannot be done in time, before it takes the place of work that can.
+    def check_possible(self, tokens: int, *, remaining_s: float) -> None:
+        """Refuses work that could not be done in time even if nothing were ahead of it.
 
         Args:
-            items: The texts that must run, at least one, of one request.
+            tokens: Of the texts that must run, at least one.
             remaining_s: Until their deadline.
 
         Raises:
-            DeadlineExpired: It could not even if nothing were ahead of it.
-            Overloaded: Too much is ahead of it.
+            DeadlineExpired: It could not.
         """
-        seconds_for = self.throughput.least_seconds_for
-        tokens = sum(item.length for item in items)
-        own_s = seconds_for(_OWN_SHARE * tokens)
+        own_s = self.throughput.least_seconds_for(_OWN_SHARE * tokens)
         if own_s > remaining_s:
             raise DeadlineExpired(
                 f"{tokens} tokens take at least {own_s:.2f} s and the deadline is in "
                 f"{max(0.0, remaining_s):.2f} s; not run",
                 reason="DEADLINE_TOO_SHORT",
             )
+
+    def check_turn(self, lengths: Sequence[int], *, flow: Hashable, remaining_s: float) -> None:
+        """Refuses work whose turn comes too late, before it takes the place of other work.
+
+        Args:
+            lengths: Tokens of the texts that must run, at least one text, of one request.
+            flow: Theirs.
+            remaining_s: Until their deadline.
+
+        Raises:
+            Overloaded: Too much is ahead of it.
+        """
         if not self.queue.waiting_items:
             return
+        seconds_for = self.throughput.least_seconds_for
         # By the same margin as when its turn comes, else it would wait in vain.
-        needed_s = self.queue.run_s(self.speed) + seconds_for(BEGIN_MARGIN * tokens)
-        if needed_s + seconds_for(self.queue.waiting_tokens) <= _SURE * remaining_s:
+        needed_s = self.queue.run_s(self.speed) + seconds_for(BEGIN_MARGIN * sum(lengths))
+        if needed_s + _WAIT_MARGIN * seconds_for(self.queue.waiting_tokens) <= remaining_s:
             return
-        needed_s += self.throughput.seconds_for(self.queue.tokens_before(items))
-        needed_s /= _SURE
+        tokens_before = self.queue.tokens_before(lengths, flow=flow)
+        needed_s += _WAIT_MARGIN * self.throughput.seconds_for(tokens_before)
         if needed_s > remaining_s:
             delay_s = retry_delay_s(needed_s - remaining_s)
             raise Overloaded(

@@ -157,6 +157,28 @@ class Scheduler:
                     job.settled = True
                     job.drop()
 
+    def check_turn(
+        self, model: str, lengths: Sequence[int], *, flow: Hashable, deadline_s: float
+    ) -> None:
+        """Refuses texts that `encode` would refuse for what waits, before they are tokenized.
+
+        Nothing is refused where there is a cache, for it may hold them.
+
+        Args:
+            model: Name of the model.
+            lengths: Tokens that each text probably has, at least one text.
+            flow: As for `encode`.
+            deadline_s: The same.
+
+        Raises:
+            Overloaded: So much waits that it probably cannot all run by the deadline.
+        """
+        if self._cache_bytes:
+            return
+        with self._changed:
+            remaining_s = deadline_s - self._clock_s()
+            self._lanes[model].check_turn(lengths, flow=flow, remaining_s=remaining_s)
+
     def _admit(self, lane: Lane, job: Job, items: list[Item]) -> None:
         """Answers texts from the cache, joins running ones, lets the rest wait. Needs the lock."""
         wanted = self._reuse.answer(items, space=lane.space)
@@ -170,7 +192,10 @@ class Scheduler:
 
     def _check_deadline(self, lane: Lane, items: list[Item]) -> None:
         if items and (deadline_s := items[0].deadline_s) < math.inf:
-            lane.check_deadline(items, remaining_s=deadline_s - self._clock_s())
+            lengths = [item.length for item in items]
+            remaining_s = deadline_s - self._clock_s()
+            lane.check_possible(sum(lengths), remaining_s=remaining_s)
+            lane.check_turn(lengths, flow=items[0].flow, remaining_s=remaining_s)
 
     @staticmethod
     def _join(lane: Lane, job: Job, items: list[Item]) -> None:

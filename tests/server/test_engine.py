@@ -1,19 +1,30 @@
-"""Where an engine splits texts: tiny requests at once, all others off the loop."""
+"""Where an engine splits texts: tiny requests at once, all others off the loop, or not at all."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.server.encoders import Sums
+from unitvec_server.admission import TokenGate
+from unitvec_server.artifact import load_artifact
 from unitvec_server.config import parse_config
-from unitvec_server.engine import Caller, EncodeOptions, Engine
+from unitvec_server.engine import Caller, Embedded, EncodeOptions, Engine, Limits, Model
+from unitvec_server.errors import Overloaded
 from unitvec_server.loading import load_engine
+from unitvec_server.scheduler import Rows, Scheduler
+from unitvec_server.tokenizer import Tokenizer
 
 ALONE = EncodeOptions(prompt_name="")
+UNSHAPED = EncodeOptions(prompt_name="", normalize=False)
 
 
 class Counting(ThreadPoolExecutor):
@@ -75,4 +86,63 @@ async def test_where_texts_are_split_changes_nothing(served: tuple[Engine, Count
     assert together.truncated == [i for i, part in enumerate(alone) if part.truncated] == [3]
     np.testing.assert_allclose(
         together.vectors, np.concatenate([part.vectors for part in alone]), atol=1e-5
+    )
+
+
+class Closable(Sums):
+    """Runs while it is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+
+    def encode(self, rows: Rows) -> np.ndarray:
+        self.open.wait()
+        return super().encode(rows)
+
+
+@pytest.mark.parametrize(("cache_bytes", "hops"), [(0, 0), (1 << 20, 1)])
+async def test_what_comes_after_too_much_is_not_even_split(
+    make: Callable[..., Scheduler], prompted_artifact: Path, cache_bytes: int, hops: int
+) -> None:
+    """Unless a cache may hold it."""
+    seconds = itertools.count(time.monotonic())  # each look at the clock takes one
+    encoder = Closable()
+    scheduler = make(encoder, clock_s=lambda: next(seconds), cache_bytes=cache_bytes)
+    with Counting(1) as executor:
+        engine = over(scheduler, prompted_artifact, executor)
+
+        def embed(word: str, deadline_s: float = math.inf) -> Coroutine[Any, Any, Embedded]:
+            texts = [f"{word} number {n} of many" for n in range(128)]
+            caller = Caller(object(), deadline_s)
+            return engine.embed(engine.model(""), texts, UNSHAPED, caller=caller)
+
+        await embed("first")  # now the speed is known, and the bytes of a token
+        encoder.open.clear()
+        ahead = asyncio.create_task(embed("second"))
+        while not scheduler.waiting_texts:  # noqa: ASYNC110 - a thread splits them
+            await asyncio.sleep(0)
+        before = executor.count
+        try:
+            with pytest.raises(Overloaded):
+                await embed("third", next(seconds) + 30)
+        finally:
+            encoder.open.set()
+        assert executor.count - before == hops
+        await ahead
+
+
+def over(scheduler: Scheduler, artifact: Path, executor: Executor) -> Engine:
+    """An engine with the tokenizer of an artifact."""
+    manifest = load_artifact(artifact).manifest
+    path, most = artifact / "tokenizer.json", manifest.max_seq_length
+    tokenizer = Tokenizer(path, max_seq_length=most)
+    return Engine(
+        {"m0": Model("m0", manifest, tokenizer, "fp32", "cpu", 64)},
+        scheduler=scheduler,
+        gate=TokenGate(1 << 20, scheduler.throughput),
+        executor=executor,
+        comparing=executor,
+        limits=Limits(1024, 1 << 16, 1 << 20),
     )

@@ -40,52 +40,54 @@ class TestDeadlines:
     def test_nothing_is_refused_before_anything_was_measured(self) -> None:
         made = lane()
         wait(made, *[100] * 1000)
-        made.check_deadline(items(1000), remaining_s=0.001)
+        made.check_possible(10**9, remaining_s=0.001)
+        made.check_turn([1000], flow="new", remaining_s=0.001)
 
     def test_none_is_never_refused(self) -> None:
         made = lane(tokens_per_s=1.0)
         wait(made, *[100] * 1000)
-        made.check_deadline(items(10**9), remaining_s=math.inf)
+        made.check_possible(10**9, remaining_s=math.inf)
+        made.check_turn([10**9], flow="new", remaining_s=math.inf)
 
     def test_what_could_not_be_done_alone(self) -> None:
         """Half of the measured time is granted: full batches are faster than lone texts."""
         made = lane(tokens_per_s=100)
-        made.check_deadline(items(200), remaining_s=1.01)
+        made.check_possible(200, remaining_s=1.01)
         with pytest.raises(DeadlineExpired, match=r"at least 1\.00 s.*in 0\.99 s"):
-            made.check_deadline(items(200), remaining_s=0.99)
+            made.check_possible(200, remaining_s=0.99)
 
     def test_what_comes_after_too_much(self) -> None:
         """The delay is until it would be in time."""
         made = lane(tokens_per_s=100)
         wait(made, *[10] * 100)  # 10 s of work; a run of 0.64 s may be under way
-        made.check_deadline(items(10), remaining_s=12.7)
+        needed_s = 0.64 + 1.5 * 0.1 + 2 * 10
+        made.check_turn([10], flow="new", remaining_s=needed_s + 0.01)
         with pytest.raises(Overloaded, match="try another server") as caught:
-            made.check_deadline(items(10), remaining_s=4.0)
-        assert caught.value.retry_delay_s == pytest.approx(10.79 / 0.85 - 4.0)
+            made.check_turn([10], flow="new", remaining_s=4.0)
+        assert caught.value.retry_delay_s == pytest.approx(needed_s - 4.0)
 
     def test_a_lone_text_is_not_behind_all_of_a_bulk_request(self) -> None:
         """Its turn comes before most of that; that of another text of the stream does not."""
         made = lane(tokens_per_s=100)
         made.queue.add(items(*[10] * 10_000, flow="bulk"))
-        made.check_deadline(items(10), remaining_s=1.0)
+        made.check_turn([10], flow="new", remaining_s=1.0)
         with pytest.raises(Overloaded):
-            made.check_deadline(items(10, flow="bulk"), remaining_s=900)
+            made.check_turn([10], flow="bulk", remaining_s=900)
 
     def test_lately_slow_is_not_held_against_it(self) -> None:
         """The better of the rates of late and of a longer past counts."""
         made = lane(tokens_per_s=1000)
         for _ in range(20):
             made.record(tokens=1000, busy_s=10)
-        made.check_deadline(items(1000), remaining_s=1.0)
+        made.check_possible(1000, remaining_s=1.0)
 
     def test_the_run_under_way_counts_where_others_wait(self) -> None:
         """A batch of 64 tokens, and half as much again of its own, in case it is slower."""
         made = lane(tokens_per_s=100)
-        made.check_deadline(items(64), remaining_s=0.65)
+        made.check_turn([64], flow="new", remaining_s=0.65)
         wait(made, *[10] * 10)
-        made.check_deadline(items(64), remaining_s=3.1)  # (0.64 + 1.5 * 0.64 + 1.0) / 0.85
-        with pytest.raises(Overloaded, match="it may take 3\\.06 s"):
-            made.check_deadline(items(64), remaining_s=2.5)
+        with pytest.raises(Overloaded, match="it may take 3\\.60 s"):  # 0.64 + 1.5 * 0.64 + 2
+            made.check_turn([64], flow="new", remaining_s=3.59)
 
 
 class Breakable(Sums):

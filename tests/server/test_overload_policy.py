@@ -47,10 +47,10 @@ class Machine:
     def submit(self, texts: int, *, lives_s: float = math.inf, stream: object = None) -> None:
         """A call arrives, or a message of a stream, and is refused or waits."""
         flow, deadline_s = stream or object(), self.now_s + lives_s
-        lengths = (max(4, int(self.choice.gauss(20, 6))) for _ in range(texts))
+        lengths = [max(4, int(self.choice.gauss(20, 6))) for _ in range(texts)]
         items = [Item(length, flow, deadline_s) for length in lengths]
         try:
-            self.lane.check_deadline(items, remaining_s=lives_s)
+            self.lane.check_turn(lengths, flow=flow, remaining_s=lives_s)
         except RequestError:
             return
         call = Call(self.now_s, deadline_s, items)
@@ -111,7 +111,7 @@ def test_goodput_lasts_under_overload(texts: int, factor: float) -> None:
     """
     peak = goodput(texts=texts, lives_s=math.inf, factor=2)
     # Order costs some padding: batches of the peak are chosen from all that waits.
-    assert goodput(texts=texts, lives_s=2.0, factor=factor) >= 0.85 * peak
+    assert goodput(texts=texts, lives_s=2.0, factor=factor) >= 0.9 * peak
 
 
 @pytest.mark.parametrize("stream", [None, "stream"])
