@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -21,6 +22,17 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("output"), help="folder of pictures and pages"
     )
     return made
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Returns a type of flags: whole numbers from `least` on, of which fewer would show nothing."""
+
+    def number(value: str) -> int:
+        if not value.isdecimal() or int(value) < least:
+            raise argparse.ArgumentTypeError(f"{value!r} is not a number of at least {least}")
+        return int(value)
+
+    return number
 
 
 def output_file(folder: Path, name: str) -> Path:

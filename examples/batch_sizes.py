@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client
 
@@ -168,7 +168,7 @@ def draw(summaries: Sequence[Summary], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints and draws."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=512, help="texts in a round")
+    flags.add_argument("--count", type=at_least(1), default=512, help="texts in a round")
     flags.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     flags.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="texts a request")
     args = flags.parse_args(argv)

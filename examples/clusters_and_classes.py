@@ -27,7 +27,7 @@ from sklearn.metrics import (
 )
 from sklearn.model_selection import train_test_split
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
 
@@ -111,7 +111,9 @@ def classify(train: Features, labels: Labels, test: Features) -> Labels:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example and returns its exit status."""
     arguments = parser(__doc__)
-    arguments.add_argument("--count", type=int, default=300, help="how many texts of a category")
+    arguments.add_argument(
+        "--count", type=at_least(20), default=300, help="how many texts of a category"
+    )
     options = arguments.parse_args(argv)
     glosses, labels = choose(options.count)
     texts = [gloss.text for gloss in glosses]

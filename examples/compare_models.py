@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
 from unitvec_client.results import ModelInfo
@@ -241,7 +241,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser(__doc__)
     flags.add_argument("--others", nargs="*", default=[], help="host:port of further servers")
     flags.add_argument("--models", nargs="*", default=[], help="names; all that are served if none")
-    flags.add_argument("--count", type=int, default=1000, help="senses of WordNet")
+    flags.add_argument("--count", type=at_least(2), default=1000, help="senses of WordNet")
     flags.add_argument("--rounds", type=int, default=5, help="how often speed is measured")
     return flags.parse_args(argv)
 

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client, EmbedResult
 
@@ -50,7 +50,7 @@ class Size:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints what vectors are, and draws how their values spread."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=1000, help="glosses to embed")
+    flags.add_argument("--count", type=at_least(1), default=1000, help="glosses to embed")
     arguments = flags.parse_args(argv)
     glosses = [gloss.text for gloss in load_glosses(arguments.count)]
     with Client(arguments.target) as client:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from arguments import parser
+from arguments import at_least, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
 
@@ -102,7 +102,7 @@ def embed(target: str, texts: Sequence[str]) -> Floats:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example and returns its exit status."""
     arguments = parser(__doc__)
-    arguments.add_argument("--count", type=int, default=20_000, help="how many texts")
+    arguments.add_argument("--count", type=at_least(2), default=20_000, help="how many texts")
     arguments.add_argument("--threshold", type=float, default=0.8, help="lowest cosine of a pair")
     arguments.add_argument("--tile-mib", type=float, default=16, help="memory of a tile, in MiB")
     options = arguments.parse_args(argv)

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from arguments import parser
+from arguments import at_least, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client, Hit, Rankings
 
@@ -118,7 +118,7 @@ def print_times(seconds: dict[str, float], documents: int, queries: int) -> None
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example; returns 1 if the ways disagree."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=10_000, help="documents")
+    flags.add_argument("--count", type=at_least(5), default=10_000, help="documents")
     flags.add_argument("--top-k", type=int, default=5, help="hits for each query")
     flags.add_argument("--query", action="append", help="what to look for; again for more")
     args = flags.parse_args(argv)

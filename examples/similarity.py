@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client
 
@@ -50,7 +50,9 @@ Floats = NDArray[np.float32]
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints pairs and correlations, and draws both."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=300, help="glosses whose pairs are correlated")
+    flags.add_argument(
+        "--count", type=at_least(3), default=300, help="glosses whose pairs are correlated"
+    )
     flags.add_argument("--sentence", action="append", help="compare these; give it for each")
     arguments = flags.parse_args(argv)
     sentences = tuple(arguments.sentence or SENTENCES)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client, EmbedResult
 
@@ -129,7 +129,7 @@ def recall(found: Indices, wanted: Indices) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example and returns its exit status."""
     arguments = parser(__doc__)
-    arguments.add_argument("--count", type=int, default=4000, help="how many documents")
+    arguments.add_argument("--count", type=at_least(300), default=4000, help="how many documents")
     options = arguments.parse_args(argv)
     texts = choose(options.count)
     print(f"{len(texts.queries):,} queries over {len(texts.documents):,} documents", flush=True)

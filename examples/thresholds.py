@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import Pair, load_pairs
 from unitvec_client import Client
 
@@ -116,7 +116,7 @@ def split(kinds: Sequence[str]) -> tuple[Flags, Flags]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example and returns its exit status."""
     arguments = parser(__doc__)
-    arguments.add_argument("--count", type=int, default=2000, help="how many pairs")
+    arguments.add_argument("--count", type=at_least(20), default=2000, help="how many pairs")
     options = arguments.parse_args(argv)
     pairs = load_pairs(options.count)
     with Client(options.target, timeout_s=None) as client:

@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from analogies import Analogy, load_quiz, parse_analogy
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import load_words
 from unitvec_client import Client
 
@@ -69,7 +69,9 @@ class Vocabulary:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints where sums come out, and how often that is right."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=6000, help="frequent words to choose from")
+    flags.add_argument(
+        "--count", type=at_least(10), default=6000, help="frequent words to choose from"
+    )
     flags.add_argument(
         "--analogy",
         action="append",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
 from vector_stores import Chroma, Found, Qdrant, Store, passage
@@ -135,7 +135,7 @@ def print_found(title: str, passages: Sequence[Found]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=10_000, help="documents")
+    flags.add_argument("--count", type=at_least(5), default=10_000, help="documents")
     flags.add_argument("--top-k", type=int, default=4, help="passages in the prompt")
     flags.add_argument("--question", default="Which illness do mosquitoes carry?", help="to ask")
     flags.add_argument("--category", default="state", help="of the documents to search")

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client
 
@@ -136,7 +136,7 @@ def print_table(measured: Sequence[Measured]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example; returns 1 if the index that was read back answers otherwise."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=10_000, help="vectors in the index")
+    flags.add_argument("--count", type=at_least(5), default=10_000, help="vectors in the index")
     flags.add_argument("--queries", type=int, default=500, help="how many queries")
     args = flags.parse_args(argv)
     faiss.omp_set_num_threads(1)
