@@ -31,7 +31,6 @@ LEAST_TEXT_TOKENS = 8
 some 2 KiB with a vector of 384 floats."""
 
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
-_SIZE_HALF_LIFE_TOKENS = 20_000
 _RATE_HALF_LIFE_TOKENS = 20_000
 _LASTING_HALF_LIFE_TOKENS = 200_000
 
@@ -80,26 +79,6 @@ class Throughput:
 def _blend(average: float, rate: float, *, half_lives: float) -> float:
     weight = 0.5**half_lives if average else 0.0
     return weight * average + (1 - weight) * rate
-
-
-class TokenSize:
-    """Bytes of a token, learned from what was tokenized: an average that forgets by tokens.
-
-    Bytes of UTF-8 tell more than characters: scripts with few characters a token have long ones.
-    """
-
-    def __init__(self) -> None:
-        self.bytes_per_token = 0.0
-
-    def record(self, *, size_bytes: int, tokens: int) -> None:
-        """Notes texts that were not cut."""
-        if tokens:
-            half_lives, size = tokens / _SIZE_HALF_LIFE_TOKENS, size_bytes / tokens
-            self.bytes_per_token = _blend(self.bytes_per_token, size, half_lives=half_lives)
-
-    def tokens(self, size_bytes: int) -> int:
-        """How many tokens a text probably has, at least one; one while nothing was learned."""
-        return max(1, round(size_bytes / self.bytes_per_token)) if self.bytes_per_token else 1
 
 
 class Ticket:

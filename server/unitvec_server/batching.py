@@ -7,10 +7,10 @@ Everything about *when and with whom* is decided in this file:
   stream) shared the machine by tokens: `start + tokens - tokens of the last text`, with
   `start = max(virtual time, end of the flow's request before)`. So a lone text behind a request
   of 10,000 texts waits for the running batch, not for the request, and lone texts leave in the
-  order they came. But requests of like size are done one after the other: each hardly later, and
-  on average much earlier, than if all were in work and near their end together (the Fair Sojourn
-  Protocol; Friedman and Henderson, SIGMETRICS 2003). Under overload with deadlines that is the
-  difference between most of them and none.
+  order they came. But requests of like size are begun one after the other: each is done hardly
+  later, and on average much earlier, than if all were in work and near their end together (the
+  Fair Sojourn Protocol; Friedman and Henderson, SIGMETRICS 2003). Under overload with deadlines
+  that is the difference between most of them and none.
   And while larger requests wait, every second batch is for the small ones, which fit in one.
   Batches of bulk are made of like lengths, so its requests are done later than sharing would
   have it, at about the same time, and a lone text would have to wait for all that is overdue.
@@ -21,8 +21,8 @@ Everything about *when and with whom* is decided in this file:
   them, so that one small request uses all of them.
 - **Who joins.** Items of one key want the same result. Each waits in its own place, so that none
   depends on the place, deadline or caller of another; the first to be taken takes all along.
-- **Who is dropped.** Cancelled items vanish; items past their deadline are handed back, never run,
-  and so are those of a request whose turn comes too late to finish it.
+- **Who is dropped.** Cancelled items vanish; items past their deadline are handed back, and so are
+  all that wait of a request that could not be finished in time while others could.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ should be finished."""
 
 _NEAR = 0.25
 """Part of the work that could be done until the deadline of the first text, which a batch is chosen
-from. More choice makes fuller batches; but texts are then taken long before the rest of their
-request, which is late for want of those, and by the deadline most work is half done."""
+from: at least a batch, and all where there is no deadline. More choice makes fuller batches; but
+texts are then taken long before the rest of their request, which is late for want of those, and by
+the deadline most work is half done."""
 
 
 class _Batch:
@@ -206,7 +207,7 @@ class BatchQueue:
         Args:
             now_s: The present, on the clock of the items' deadlines.
             free_workers: Workers that could start now, the asking one included.
-            speed: Of the machine, rather too high than too low.
+            speed: Of the machine, at its best.
         """
         expired: list[Item] = []
         moment = _Moment(now_s, speed, expired)
@@ -360,9 +361,9 @@ class BatchQueue:
 
 
 def _may_be_mate(item: Item) -> bool:
-    """Whether it may be taken before its turn: if that is near, or if its request is then done."""
+    """Whether it may be taken before its turn: its request is near, begun, or done with it."""
     request = _request_of(item)
-    return request.near or request.waiting_tokens == item.length
+    return request.near or request.begun or request.waiting_tokens == item.length
 
 
 def _request_of(item: Item) -> Request:

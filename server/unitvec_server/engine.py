@@ -10,14 +10,14 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
 import numpy as np
 
 from unitvec_server import calls
-from unitvec_server.admission import Ticket, TokenGate, TokenSize, count_tokens
+from unitvec_server.admission import Ticket, TokenGate, count_tokens
 from unitvec_server.artifact import Manifest
 from unitvec_server.errors import DeadlineExpired, InvalidRequest, ModelNotFound
 from unitvec_server.scheduler import Scheduler
@@ -32,9 +32,10 @@ _SPECIAL_TOKENS = 2  # most models add a first and a last one; an estimate needs
 # Chunks bound what a cancelled call leaves behind and how long another caller waits.
 _TOKENIZE_CHUNK_TEXTS = 128
 _TOKENIZE_CHUNK_CHARS = 65_536
-# What splits sooner than another thread takes over: 0.1 ms for 75 characters, 0.25 ms for a hop.
+# What splits sooner than another thread takes over: 0.1 ms for 75 bytes, 0.25 ms for a hop.
 _INLINE_TEXTS = 4
-_INLINE_CHARS = 256
+_INLINE_BYTES = 256
+_BYTES_PER_TOKEN = 4.5  # of English prose (4.4 in WordNet); other languages and code have fewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +147,6 @@ class Engine:
         self.comparing = comparing
         self.executor = executor
         self.tallies = {name: EmbedTally() for name in models}
-        self._token_sizes = {name: TokenSize() for name in models}
         self._scheduler = scheduler
         self._gate = gate
         self._limits = limits
@@ -202,13 +202,13 @@ class Engine:
             started_ns = time.monotonic_ns()
             side = options.truncation or Truncation.END
             _check_deadline(caller)  # waiting for room may have taken long
-            if caller.deadline_s < math.inf:
-                distinct = dict(zip(texts, sizes_bytes, strict=True))
-                self._check_turn(model, distinct.values(), caller)
-            encodings = await self._encode(model.tokenizer, texts, prompt=prompt, side=side)
+            is_tiny = len(texts) <= _INLINE_TEXTS and sum(sizes_bytes) <= _INLINE_BYTES
+            if not is_tiny:
+                self._check_turn(model, texts, sizes_bytes, caller)
+            encode = functools.partial(model.tokenizer.encode, prompt=prompt, side=side)
+            encodings = encode(texts) if is_tiny else await self._in_chunks(encode, texts)
             tokenized_ns = time.monotonic_ns()
             tokens = [len(encoding.input_ids) for encoding in encodings]
-            self._learn_sizes(model, sizes_bytes, encodings)
             counted = count_tokens(tokens)
             self._gate.check_size(counted, bound)
             ticket.settle(counted)
@@ -244,26 +244,18 @@ class Engine:
         if (call := calls.current.get()) is not None:
             call.add(work)
 
-    def _check_turn(self, model: Model, sizes_bytes: Iterable[int], caller: Caller) -> None:
-        """Tokenization takes a good part of the time that a refusal does."""
-        tokens, most = self._token_sizes[model.name].tokens, model.manifest.max_seq_length
-        lengths = [min(tokens(size_bytes), most) for size_bytes in sizes_bytes]
-        self._scheduler.check_turn(
-            model.name, lengths, flow=caller.flow, deadline_s=caller.deadline_s
-        )
-
-    def _learn_sizes(
-        self, model: Model, sizes_bytes: Sequence[int], encodings: Sequence[Encoding]
+    def _check_turn(
+        self, model: Model, texts: Sequence[str], sizes_bytes: Sequence[int], caller: Caller
     ) -> None:
-        whole = [
-            (size_bytes, len(encoding.input_ids))
-            for size_bytes, encoding in zip(sizes_bytes, encodings, strict=True)
-            if not encoding.truncated
-        ]
-        self._token_sizes[model.name].record(
-            size_bytes=sum(size_bytes for size_bytes, _ in whole),
-            tokens=sum(tokens for _, tokens in whole),
-        )
+        """Before tokenization, which takes a good part of the time that a refusal does."""
+        if caller.deadline_s < math.inf and self._scheduler.lanes[model.name].queue.waiting_items:
+            distinct = dict(zip(texts, sizes_bytes, strict=True))
+            self._scheduler.check_turn(
+                model.name,
+                [_likely_tokens(model, size_bytes) for size_bytes in distinct.values()],
+                flow=caller.flow,
+                deadline_s=caller.deadline_s,
+            )
 
     async def tokenize(
         self, model: Model, texts: Sequence[str], *, prompt_name: str | None, side: Truncation
@@ -345,17 +337,6 @@ class Engine:
             return await self._gate.admit_when_free(tokens, flow=caller.flow)
         return self._gate.admit(tokens)
 
-    async def _encode(
-        self, tokenizer: Tokenizer, texts: Sequence[str], *, prompt: str, side: Truncation
-    ) -> list[Encoding]:
-        """Off the loop, unless that takes longer than the work."""
-        if len(texts) <= _INLINE_TEXTS:
-            chars = len(texts) * len(prompt) + sum(map(len, texts))
-            if chars <= _INLINE_CHARS:
-                return tokenizer.encode(texts, prompt=prompt, side=side)
-        encode = functools.partial(tokenizer.encode, prompt=prompt, side=side)
-        return await self._in_chunks(encode, texts)
-
     async def _in_chunks(
         self, work: Callable[[Sequence[str]], list[_T]], texts: Sequence[str]
     ) -> list[_T]:
@@ -405,6 +386,12 @@ def _most_tokens(model: Model, sizes_bytes: Sequence[int]) -> int:
     """About the most tokens that texts can have, until they are split: one for each byte."""
     most = model.manifest.max_seq_length
     return count_tokens(min(size_bytes + _SPECIAL_TOKENS, most) for size_bytes in sizes_bytes)
+
+
+def _likely_tokens(model: Model, size_bytes: int) -> int:
+    """Rather too few than too many: they refuse before the true number is known."""
+    tokens = _SPECIAL_TOKENS + math.ceil(size_bytes / _BYTES_PER_TOKEN)
+    return min(tokens, model.manifest.max_seq_length)
 
 
 def _check_deadline(caller: Caller) -> None:

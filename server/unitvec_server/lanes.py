@@ -20,8 +20,9 @@ from unitvec_server.waiting import Item
 Rows = Sequence[npt.NDArray[np.int64]]
 
 _WAIT_MARGIN = 2.0
-"""How much more time there must be than what is ahead takes as measured. Machines drift, what comes
-a moment too late was done in vain, and batches are the fuller the more time there is."""
+"""How much more time there must be than what is ahead takes at best. Machines drift, what comes a
+moment too late was done in vain, and batches are the fuller the more time there is: at twice the
+peak, 16 texts a call, 3 % of the calls were late with 1.5 and none with 2."""
 
 _PROBE_AFTER = 3
 """Texts that fail in a row before one that worked is tried: a poisoned text or two cost nothing,
@@ -155,13 +156,20 @@ class Lane:
         Raises:
             DeadlineExpired: It could not.
         """
-        own_s = self.throughput.least_seconds_for(_OWN_SHARE * tokens)
-        if own_s > remaining_s:
+        if not self.is_possible(tokens, remaining_s=remaining_s):
+            least_s, left_s = self._least_s(tokens), max(0.0, remaining_s)
             raise DeadlineExpired(
-                f"{tokens} tokens take at least {own_s:.2f} s and the deadline is in "
-                f"{max(0.0, remaining_s):.2f} s; not run",
+                f"{tokens} tokens take at least {least_s:.2f} s and the deadline is in "
+                f"{left_s:.2f} s; not run",
                 reason="DEADLINE_TOO_SHORT",
             )
+
+    def is_possible(self, tokens: int, *, remaining_s: float) -> bool:
+        """Whether so much can be done in time if nothing is ahead of it."""
+        return self._least_s(tokens) <= remaining_s
+
+    def _least_s(self, tokens: int) -> float:
+        return self.throughput.least_seconds_for(_OWN_SHARE * tokens)
 
     def check_turn(self, lengths: Sequence[int], *, flow: Hashable, remaining_s: float) -> None:
         """Refuses work whose turn comes too late, before it takes the place of other work.
@@ -176,13 +184,12 @@ class Lane:
         """
         if not self.queue.waiting_items:
             return
-        seconds_for = self.throughput.least_seconds_for
         # By the same margin as when its turn comes, else it would wait in vain.
-        needed_s = self.queue.run_s(self.speed) + seconds_for(BEGIN_MARGIN * sum(lengths))
-        if needed_s + _WAIT_MARGIN * seconds_for(self.queue.waiting_tokens) <= remaining_s:
+        own_s = self.throughput.least_seconds_for(BEGIN_MARGIN * sum(lengths))
+        needed_s = self.queue.run_s(self.speed) + own_s
+        if needed_s + self._wait_s(self.queue.waiting_tokens) <= remaining_s:
             return
-        tokens_before = self.queue.tokens_before(lengths, flow=flow)
-        needed_s += _WAIT_MARGIN * self.throughput.seconds_for(tokens_before)
+        needed_s += self._wait_s(self.queue.tokens_before(lengths, flow=flow))
         if needed_s > remaining_s:
             delay_s = retry_delay_s(needed_s - remaining_s)
             raise Overloaded(
@@ -191,3 +198,8 @@ class Lane:
                 retry_delay_s=delay_s,
                 bound="deadline",
             )
+
+    def _wait_s(self, tokens: int) -> float:
+        """What to allow for tokens that are ahead."""
+        least_s = self.throughput.least_seconds_for(tokens)
+        return max(_WAIT_MARGIN * least_s, self.throughput.seconds_for(tokens))

@@ -160,9 +160,10 @@ class Scheduler:
     def check_turn(
         self, model: str, lengths: Sequence[int], *, flow: Hashable, deadline_s: float
     ) -> None:
-        """Refuses texts that `encode` would refuse for what waits, before they are tokenized.
+        """Refuses texts whose turn would probably come too late, before they are tokenized.
 
-        Nothing is refused where there is a cache, for it may hold them.
+        Where there is a cache it may hold them, and what could never be in time has an error of its
+        own: that is for `encode` to find out.
 
         Args:
             model: Name of the model.
@@ -171,13 +172,15 @@ class Scheduler:
             deadline_s: The same.
 
         Raises:
-            Overloaded: So much waits that it probably cannot all run by the deadline.
+            Overloaded: Too much waits.
         """
         if self._cache_bytes:
             return
+        lane = self._lanes[model]
         with self._changed:
             remaining_s = deadline_s - self._clock_s()
-            self._lanes[model].check_turn(lengths, flow=flow, remaining_s=remaining_s)
+            if lane.is_possible(sum(lengths), remaining_s=remaining_s):
+                lane.check_turn(lengths, flow=flow, remaining_s=remaining_s)
 
     def _admit(self, lane: Lane, job: Job, items: list[Item]) -> None:
         """Answers texts from the cache, joins running ones, lets the rest wait. Needs the lock."""

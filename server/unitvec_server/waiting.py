@@ -38,7 +38,7 @@ class Request:
     """Items that were added together.
 
     Attributes:
-        rank: See above.
+        rank: Its place, see `batching`.
         waiting_tokens: Of those that still wait.
         small: Whether all of them fit in one batch.
         near: Whether its items may be mates.

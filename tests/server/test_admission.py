@@ -13,7 +13,6 @@ from unitvec_server.admission import (
     Throughput,
     Ticket,
     TokenGate,
-    TokenSize,
     count_tokens,
 )
 from unitvec_server.errors import InvalidRequest, Overloaded
@@ -362,32 +361,6 @@ def test_bound_holds_and_nothing_leaks(actions: list[tuple[str, int]]) -> None:
             pass
 
     asyncio.run(scenario())
-
-
-class TestTokenSize:
-    """How many tokens a text probably has."""
-
-    def test_unlearned(self) -> None:
-        assert TokenSize().tokens(1000) == 1
-
-    def test_learns(self) -> None:
-        size = TokenSize()
-        size.record(size_bytes=4000, tokens=1000)
-        assert size.tokens(80) == 20
-        assert size.tokens(0) == 1
-
-    def test_forgets_by_tokens(self) -> None:
-        size = TokenSize()
-        size.record(size_bytes=4000, tokens=1000)
-        size.record(size_bytes=40_000, tokens=20_000)  # as many as halve the past
-        assert size.bytes_per_token == pytest.approx(3.0)
-        size.record(size_bytes=400_000, tokens=200_000)
-        assert size.bytes_per_token == pytest.approx(2.0, rel=1e-3)
-
-    def test_of_nothing(self) -> None:
-        size = TokenSize()
-        size.record(size_bytes=0, tokens=0)
-        assert size.tokens(10) == 1
 
 
 class TestThroughput:

@@ -118,7 +118,7 @@ async def test_what_comes_after_too_much_is_not_even_split(
             caller = Caller(object(), deadline_s)
             return engine.embed(engine.model(""), texts, UNSHAPED, caller=caller)
 
-        await embed("first")  # now the speed is known, and the bytes of a token
+        await embed("first")  # now the speed is known
         encoder.open.clear()
         ahead = asyncio.create_task(embed("second"))
         while not scheduler.waiting_texts:  # noqa: ASYNC110 - a thread splits them
@@ -126,7 +126,7 @@ async def test_what_comes_after_too_much_is_not_even_split(
         before = executor.count
         try:
             with pytest.raises(Overloaded):
-                await embed("third", next(seconds) + 30)
+                await embed("third", next(seconds) + 22)
         finally:
             encoder.open.set()
         assert executor.count - before == hops
