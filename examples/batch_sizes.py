@@ -169,8 +169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints and draws."""
     flags = parser(__doc__)
     flags.add_argument("--count", type=at_least(1), default=512, help="texts in a round")
-    flags.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    flags.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="texts a request")
+    flags.add_argument("--rounds", type=at_least(1), default=3, help="how often each is measured")
+    flags.add_argument(
+        "--sizes", type=at_least(1), nargs="+", default=list(SIZES), help="texts a request"
+    )
     args = flags.parse_args(argv)
     texts = [gloss.text for gloss in load_glosses(args.count)]
     with Client(args.target) as client:

@@ -241,8 +241,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser(__doc__)
     flags.add_argument("--others", nargs="*", default=[], help="host:port of further servers")
     flags.add_argument("--models", nargs="*", default=[], help="names; all that are served if none")
-    flags.add_argument("--count", type=at_least(2), default=1000, help="senses of WordNet")
-    flags.add_argument("--rounds", type=int, default=5, help="how often speed is measured")
+    flags.add_argument("--count", type=at_least(3), default=1000, help="senses of WordNet")
+    flags.add_argument("--rounds", type=at_least(1), default=5, help="how often speed is measured")
     return flags.parse_args(argv)
 
 
@@ -258,7 +258,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_table(found)
     best = max(found, key=lambda each: each.retrieval.mrr)
     fastest = max(found, key=lambda each: each.throughput)
-    print(f"\nFinds best: {best.model.name}. Fastest: {fastest.model.name}.")
+    print(
+        f"\nFinds best: {best.model.name} in {best.model.precision}. "
+        f"Fastest: {fastest.model.name} in {fastest.model.precision}."
+    )
     print("By chance, recall@1 would be", f"{1 / len(glosses):.4f}.")
     path = output_file(args.output, "compare_models.png")
     draw(found, path)

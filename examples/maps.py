@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from map_page import Atlas, Groups, Map, Neighbours, render
 from unitvec_client import Client
@@ -164,11 +164,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Embeds, draws, prints how faithful the maps are and writes the page."""
     options = parser(__doc__)
     options.add_argument(
-        "--per-category", type=int, default=200, help="texts of each category, 5 or more"
+        "--per-category", type=at_least(5), default=200, help="texts of each category, 5 or more"
     )
-    options.add_argument("--neighbours", type=int, default=10, help="how many a click shows")
+    options.add_argument(
+        "--neighbours", type=at_least(1), default=10, help="how many a click shows"
+    )
     args = options.parse_args(argv)
     glosses = choose(args.per_category)
+    if 2 * args.neighbours >= len(glosses):
+        options.error(f"--neighbours must be below half of the {len(glosses):,} texts")
     with Client(args.target) as client:
         vectors = client.embed([gloss.text for gloss in glosses])
     print(f"{len(glosses):,} glosses of {', '.join(CATEGORIES)}\n")

@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example; returns 1 if the ways disagree."""
     flags = parser(__doc__)
     flags.add_argument("--count", type=at_least(5), default=10_000, help="documents")
-    flags.add_argument("--top-k", type=int, default=5, help="hits for each query")
+    flags.add_argument("--top-k", type=at_least(1), default=5, help="hits for each query")
     flags.add_argument("--query", action="append", help="what to look for; again for more")
     args = flags.parse_args(argv)
     queries = args.query or list(QUERIES)

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from arguments import output_file, parser
+from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
 
@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints how far categories separate, and draws it."""
     flags = parser(__doc__)
     flags.add_argument("--categories", default=",".join(CATEGORIES), help="two or more, by commas")
-    flags.add_argument("--per-category", type=int, default=90, help="glosses of each, at most")
+    flags.add_argument(
+        "--per-category", type=at_least(2), default=90, help="glosses of each, at most"
+    )
     arguments = flags.parse_args(argv)
     categories = tuple(arguments.categories.split(","))
     glosses = pick_glosses(categories, each=arguments.per_category)

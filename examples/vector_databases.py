@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example."""
     flags = parser(__doc__)
     flags.add_argument("--count", type=at_least(5), default=10_000, help="documents")
-    flags.add_argument("--top-k", type=int, default=4, help="passages in the prompt")
+    flags.add_argument("--top-k", type=at_least(1), default=4, help="passages in the prompt")
     flags.add_argument("--question", default="Which illness do mosquitoes carry?", help="to ask")
     flags.add_argument("--category", default="state", help="of the documents to search")
     args = flags.parse_args(argv)

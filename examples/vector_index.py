@@ -136,11 +136,13 @@ def print_table(measured: Sequence[Measured]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the example; returns 1 if the index that was read back answers otherwise."""
     flags = parser(__doc__)
-    flags.add_argument("--count", type=at_least(5), default=10_000, help="vectors in the index")
-    flags.add_argument("--queries", type=int, default=500, help="how many queries")
+    flags.add_argument("--count", type=at_least(TOP_K), default=10_000, help="vectors in the index")
+    flags.add_argument("--queries", type=at_least(1), default=500, help="how many queries")
     args = flags.parse_args(argv)
     faiss.omp_set_num_threads(1)
     texts = [gloss.text for gloss in load_glosses(args.count + args.queries)]
+    if len(texts) < args.count + args.queries:
+        flags.error(f"--count and --queries together are more than the {len(texts):,} texts")
     with Client(args.target, timeout_s=None) as client:
         vectors = client.embed(texts)
     documents, queries = vectors[: args.count], vectors[args.count :]

@@ -33,6 +33,8 @@ OPERATOR_KINDS = {"PodMonitor"}
 MIB = 2**20
 PROCESS_BYTES = 256 * MIB
 """Of a process that serves all-MiniLM-L6-v2 in fp32 under load, from docs/operations.md."""
+CONNECTION_BYTES = 74 * 1024
+"""Of a connection with TLS, from the same table."""
 
 
 def load(path: Path) -> Any:
@@ -192,6 +194,7 @@ class TestDeployment:
         tokenizing = int(limits["cpu"]) * 107 * MIB
         health = 64 * config.max_message_bytes
         worst = PROCESS_BYTES + queued + messages + health + config.max_corpora_bytes + tokenizing
+        worst += config.max_connections * CONNECTION_BYTES
         assert worst <= bytes_of(limits["memory"])
 
 

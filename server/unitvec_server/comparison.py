@@ -30,6 +30,9 @@ _T = TypeVar("_T")
 _BLOCK_COMPARISONS = 1_000_000
 """Comparisons in one go: some tens of milliseconds."""
 
+_BLOCK_QUERIES = 10_000
+"""Queries in one go, however few the documents: each costs some microseconds of its own."""
+
 
 class Side(NamedTuple):
     """One operand as vectors.
@@ -89,17 +92,16 @@ async def compare(
         for field, operand in operands.items()
     )
     response = pb.SimilarityResponse(model=model.name)
+    reply = Reply(response, metric, request.cross.top_k, request.as_list, bounds)
     if request.WhichOneof("comparison") == "pairs":
-        pairs = functools.partial(_pairs, left.vectors, right.vectors, metric)
-        scores = await run_in(engine.comparing, pairs)
-        response.scores.CopyFrom(write_matrix(scores[:, None], as_list=request.as_list))
+        pairs = functools.partial(_pairs, left.vectors, right.vectors, reply)
+        await run_in(engine.comparing, pairs)
     else:
-        reply = Reply(request.cross.top_k, request.as_list, bounds)
-        queries, documents = prepare(left.vectors, metric), prepare(right.vectors, metric)
-        result = await score(engine, queries, documents, metric, reply)
-        if not request.cross.top_k:
-            response.scores.CopyFrom(result.scores)
-        response.rankings.extend(result.rankings)
+        queries, documents = [
+            await run_in(engine.comparing, functools.partial(prepare, side.vectors, metric))
+            for side in (left, right)
+        ]
+        await score(engine, queries, documents, reply)
     embedded = left.embedded + right.embedded
     response.usage.CopyFrom(write_usage(embedded))
     total_ns = time.monotonic_ns() - started_ns
@@ -143,41 +145,50 @@ async def _all_or_none(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
 
 
 class Reply(NamedTuple):
-    """How scores are wanted, and how many there may be."""
+    """Where scores go, how they are wanted, and how many there may be."""
 
+    message: pb.SimilarityResponse | pb.QueryResult
+    metric: Metric
     top_k: int
     as_list: bool
     bounds: Bounds
 
 
-def _pairs(a: Floats, b: Floats, metric: Metric) -> Floats:
+def _pairs(a: Floats, b: Floats, reply: Reply) -> None:
     _check_dims(a, b, "pairs")
-    return pair_scores(prepare(a, metric), prepare(b, metric), metric)
+    metric = reply.metric
+    _write_scores(pair_scores(prepare(a, metric), prepare(b, metric), metric)[:, None], reply)
 
 
-async def score(
-    engine: Engine, queries: Floats, documents: Floats, metric: Metric, reply: Reply
-) -> pb.QueryResult:
+async def score(engine: Engine, queries: Floats, documents: Floats, reply: Reply) -> None:
     """Scores prepared vectors and writes them as asked.
 
-    In blocks of queries, so that callers take turns and a cancelled call stops early.
+    In blocks of queries, so that callers take turns and a cancelled call stops early. Writing is
+    slower than comparing, so that too is done off the loop.
     """
     _check_dims(queries, documents, "queries")
     _check_scores(len(queries), len(documents), reply)
-    block = max(1, _BLOCK_COMPARISONS // len(documents))
-    starts = range(0, len(queries), block)
-    blocks = [queries[start : start + block] for start in starts]
+    block = max(1, min(_BLOCK_QUERIES, _BLOCK_COMPARISONS // len(documents)))
+    blocks = [queries[start : start + block] for start in range(0, len(queries), block)]
     if reply.top_k:
-        rankings: list[pb.Ranking] = []
         for part in blocks:
-            best = functools.partial(top_k, part, documents, metric, reply.top_k)
-            rankings += write_rankings(await run_in(engine.comparing, best))
-        return pb.QueryResult(rankings=rankings)
+            await run_in(engine.comparing, functools.partial(_rank, part, documents, reply))
+        return
+    metric = reply.metric
     scores = [
         await run_in(engine.comparing, functools.partial(cross_scores, part, documents, metric))
         for part in blocks
     ]
-    return pb.QueryResult(scores=write_matrix(np.concatenate(scores), as_list=reply.as_list))
+    await run_in(engine.comparing, lambda: _write_scores(np.concatenate(scores), reply))
+
+
+def _rank(queries: Floats, documents: Floats, reply: Reply) -> None:
+    best = top_k(queries, documents, reply.metric, reply.top_k)
+    reply.message.rankings.extend(write_rankings(best))
+
+
+def _write_scores(scores: Floats, reply: Reply) -> None:
+    reply.message.scores.CopyFrom(write_matrix(scores, as_list=reply.as_list))
 
 
 def _check_scores(queries: int, documents: int, reply: Reply) -> None:

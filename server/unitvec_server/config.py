@@ -12,7 +12,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from unitvec_protos import __version__
 from unitvec_server.errors import ConfigError
@@ -140,6 +140,9 @@ class ServerConfig:
         _integer,
         low=0,
     )
+    max_connections: int = _option(
+        16_384, "connections at a time; beyond it new ones are closed", _integer, high=2**31 - 1
+    )
     max_calls: int = _option(
         1024, "calls and streams in work at a time; beyond it calls are refused", _integer
     )
@@ -207,7 +210,9 @@ class ServerConfig:
         False, "export OpenTelemetry traces, as the variables OTEL_* say: true or false", _boolean
     )
     access_log_sample: float = _option(
-        0.0, "part of the calls that succeed to log, from 0 to 1; failures always are", _fraction
+        0.0,
+        "part of the calls that succeed to log, from 0 to 1; all that fail are, up to 100 lines/s",
+        _fraction,
     )
     log_format: str = _option(
         "auto", "text, json, or auto: text on a terminal, else json", _choice(*LOG_FORMATS)
@@ -222,10 +227,13 @@ def parse_config(argv: Sequence[str], environ: Mapping[str, str]) -> ServerConfi
     """Reads flags and variables.
 
     Raises:
-        ConfigError: One is wrong; the message names it.
-        SystemExit: ``--help``, ``--version`` or an unknown flag.
+        ConfigError: One is wrong or unknown; the message names it.
+        SystemExit: ``--help`` or ``--version``.
     """
-    flags = {name: text for name, text in vars(_parser().parse_args(argv)).items() if text}
+    known, unknown = _parser().parse_known_args(argv)
+    if unknown:  # without its value, which may be a secret
+        raise ConfigError(f"{unknown[0].partition('=')[0]}: no such flag; see --help")
+    flags = {name: text for name, text in vars(known).items() if text}
     values: dict[str, Any] = {}
     for name, field in _FIELDS.items():
         text, origin = _lookup(name, flags, environ)
@@ -294,8 +302,15 @@ def _check_relations(config: ServerConfig) -> None:
         raise ConfigError("--workers: on cuda one worker runs large batches")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses with one line: the usage of so many flags would bury the reason."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.removeprefix('argument ')}; see --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="unitvec-serve",
         description="Serves exported sentence-transformers models over gRPC.",
         epilog=_epilog(),

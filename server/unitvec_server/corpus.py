@@ -153,7 +153,7 @@ class Corpus:
             add = functools.partial(self._add, side.vectors)
             response.documents.CopyFrom(await run_in(self._engine.comparing, add))
         else:
-            response.result.CopyFrom(await self._query(request.query, side.vectors))
+            await self._query(request.query, side.vectors, result=response.result)
         response.usage.CopyFrom(write_usage(side.embedded))
         return response
 
@@ -193,13 +193,15 @@ class Corpus:
                     field="documents",
                 )
 
-    async def _query(self, query: pb.SimilarityQuery, vectors: Floats) -> pb.QueryResult:
+    async def _query(
+        self, query: pb.SimilarityQuery, vectors: Floats, *, result: pb.QueryResult
+    ) -> None:
         if not self._count:
             raise InvalidRequest(
                 "there are no documents yet; send documents before queries",
                 reason="NO_DOCUMENTS",
                 field="query",
             )
-        reply = Reply(query.top_k, query.as_list, self._bounds)
+        reply = Reply(result, self._metric, query.top_k, query.as_list, self._bounds)
         documents = self._documents[: self._count]
-        return await score(self._engine, vectors, documents, self._metric, reply)
+        await score(self._engine, vectors, documents, reply)

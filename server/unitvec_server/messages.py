@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.engine import Embedded, EncodeOptions, Model
@@ -15,6 +16,9 @@ from unitvec_server.tokenizer import TokenizedText, Truncation
 from unitvec_server.vectors import Dtype, Floats, check_values, pack, unpack
 
 _T = TypeVar("_T")
+
+_PART = 10_000
+"""Numbers written in one go: about a millisecond."""
 
 _TRUNCATIONS: Mapping[int, Truncation | None] = {
     pb.TRUNCATE_UNSPECIFIED: Truncation.END,
@@ -119,8 +123,10 @@ def write_matrix(
     """A matrix message of (n, D) float32."""
     rows, dim = vectors.shape
     if as_list:
-        values = vectors.ravel().tolist()
-        return pb.Matrix(rows=rows, dim=dim, dtype=pb.DTYPE_FLOAT32, values=values)
+        matrix = pb.Matrix(rows=rows, dim=dim, dtype=pb.DTYPE_FLOAT32)
+        for part in _in_parts(vectors.ravel()):
+            matrix.values.extend(part)
+        return matrix
     data, scales = pack(vectors, dtype)
     return pb.Matrix(rows=rows, dim=dim, dtype=_DTYPE_NUMBERS[dtype], data=data, scales=scales)
 
@@ -147,12 +153,21 @@ def write_timings(parts: Iterable[Embedded], *, total_ns: int) -> pb.Timings:
     )
 
 
-def write_rankings(rankings: Rankings) -> list[pb.Ranking]:
+def write_rankings(rankings: Rankings) -> Iterator[pb.Ranking]:
     """One message for each query."""
-    return [
-        pb.Ranking(indices=indices, scores=scores)
-        for indices, scores in zip(rankings.indices.tolist(), rankings.scores.tolist(), strict=True)
-    ]
+    for indices, scores in zip(rankings.indices, rankings.scores, strict=True):
+        ranking = pb.Ranking()
+        for part in _in_parts(indices):
+            ranking.indices.extend(part)
+        for part in _in_parts(scores):
+            ranking.scores.extend(part)
+        yield ranking
+
+
+def _in_parts(values: npt.NDArray[Any]) -> Iterator[list[Any]]:
+    """Numbers of Python, so many at a time: filling a message holds the interpreter's lock."""
+    for start in range(0, len(values), _PART):
+        yield values[start : start + _PART].tolist()
 
 
 def write_tokenized(text: TokenizedText) -> pb.TokenizedText:

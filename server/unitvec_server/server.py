@@ -192,6 +192,7 @@ def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
         # Two servers must not share a port without saying so.
         ("grpc.so_reuseport", 0),
         # Clients may ping every 10 s, as some do; gRPC's own limit is 5 minutes.

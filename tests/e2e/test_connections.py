@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -76,6 +77,36 @@ def test_a_flood_of_pings_ends_the_connection(start: Start, artifact: Path) -> N
     assert kind == GOAWAY_FRAME
     assert int.from_bytes(payload[4:8]) == ENHANCE_YOUR_CALM
     assert server.stub.Embed(pb.EmbedRequest(texts=["a cat"])).embeddings.rows == 1
+
+
+def greet(client: socket.socket) -> int:
+    """The kind of the first frame that the server sends; -1 if it closes instead."""
+    try:
+        client.sendall(PREFACE + frame(SETTINGS_FRAME))
+        with client.makefile("rb") as stream:
+            return read_frame(stream)[0]
+    except (BrokenPipeError, ConnectionResetError):
+        return -1
+
+
+def test_connections_beyond_their_bound_are_closed(start: Start, artifact: Path) -> None:
+    """At once, and those that are open are served on; when one leaves, another may come."""
+    server = start("--model", str(artifact), "--max-connections", "3")
+    clients = [connect(server) for _ in range(3)]
+    with contextlib.ExitStack() as leaving:
+        for client in clients:
+            leaving.enter_context(client)
+            assert greet(client) == SETTINGS_FRAME
+        with connect(server) as fourth:
+            assert greet(fourth) == -1
+        call = server.stub.ListModels.future(pb.ListModelsRequest())
+        assert call.code() == grpc.StatusCode.UNAVAILABLE
+        clients[0].close()
+        request = pb.EmbedRequest(texts=["a cat"])
+        reply = server.stub.Embed(request, wait_for_ready=True, timeout=TIMEOUT_S)
+        assert reply.embeddings.rows == 1
+        with connect(server) as fourth:
+            assert greet(fourth) == -1
 
 
 def test_who_says_nothing_is_let_go(start: Start, artifact: Path) -> None:

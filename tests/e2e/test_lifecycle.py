@@ -62,6 +62,11 @@ class TestRefusals:
     def test_no_model(self) -> None:
         assert "--model" in refused()
 
+    @pytest.mark.parametrize("argv", [["--nope", "x"], ["--nope=x"], ["--port"]])
+    def test_unknown_and_malformed_flags(self, argv: list[str]) -> None:
+        line = refused("--model", "x", *argv)
+        assert re.match(rf"unitvec-serve: {argv[0].partition('=')[0]}: .* --help$", line)
+
     def test_not_a_model(self, tmp_path: Path) -> None:
         assert "unitvec-export" in refused("--port", "0", "--model", str(tmp_path))
 

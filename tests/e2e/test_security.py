@@ -120,6 +120,40 @@ class TestTokens:
         assert token not in line
 
 
+class TestReflection:
+    """On by default; who would not show the contract turns it off."""
+
+    @pytest.fixture(params=["v1", "v1alpha"])
+    def ask(self, request: pytest.FixtureRequest) -> Callable[[Server], list[str]]:
+        """The services that reflection lists."""
+        question = reflection_pb2.ServerReflectionRequest(list_services="")
+
+        def ask(server: Server) -> list[str]:
+            call = server.channel.stream_stream(
+                f"/grpc.reflection.{request.param}.ServerReflection/ServerReflectionInfo",
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            reply = next(call(iter([question]), timeout=60))
+            return [service.name for service in reply.list_services_response.service]
+
+        return ask
+
+    def test_by_default(
+        self, start: Start, artifact: Path, ask: Callable[[Server], list[str]]
+    ) -> None:
+        assert "unitvec.v1.EmbeddingService" in ask(start("--model", str(artifact)))
+
+    def test_turned_off(
+        self, start: Start, artifact: Path, ask: Callable[[Server], list[str]]
+    ) -> None:
+        server = start("--model", str(artifact), "--reflection", "false")
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(server)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert embed(server) == 1
+
+
 class TestTls:
     def test_the_server_is_verified(self, start: Start, artifact: Path, tmp_path: Path) -> None:
         """By its certificate, and plaintext is not answered."""

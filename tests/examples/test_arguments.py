@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arguments import at_least
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SIZED = sorted(
-    path.stem for path in EXAMPLES.glob("*.py") if "type=at_least(" in path.read_text("utf-8")
-)
 
 
-@pytest.mark.parametrize("program", SIZED)
-@pytest.mark.parametrize("count", ["0", "-3", "many"])
-def test_too_few(program: str, count: str, capsys: pytest.CaptureFixture[str]) -> None:
+def _flags() -> Iterator[tuple[str, str, str]]:
+    """Program, flag and type, as written, of each flag that has a type."""
+    for path in sorted(EXAMPLES.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+                kinds = [ast.unparse(each.value) for each in node.keywords if each.arg == "type"]
+                yield from ((path.stem, ast.literal_eval(node.args[0]), kind) for kind in kinds)
+
+
+FLAGS = list(_flags())
+BOUNDED = [(program, flag) for program, flag, kind in FLAGS if kind.startswith("at_least(")]
+
+
+@pytest.mark.parametrize(("program", "flag"), BOUNDED)
+@pytest.mark.parametrize("value", ["0", "-3", "many"])
+def test_too_few(program: str, flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        importlib.import_module(program).main([f"--count={count}"])
+        importlib.import_module(program).main([f"{flag}={value}"])
     assert caught.value.code == 2
-    assert f"argument --count: '{count}' is not a number of at least " in capsys.readouterr().err
+    assert f"argument {flag}: '{value}' is not a number of at least " in capsys.readouterr().err
 
 
-def test_all_that_have_a_size_are_held_to_one() -> None:
-    asked = {p.stem for p in EXAMPLES.glob("*.py") if '"--count"' in p.read_text("utf-8")}
-    assert asked == set(SIZED) != set()
+def test_all_whole_numbers_are_bounded() -> None:
+    loose = {(program, flag) for program, flag, kind in FLAGS if kind == "int"}
+    # This one refuses itself what is too few for its categories.
+    assert loose <= {("structure", "--per-category")}
+    sizes = {"--count", "--neighbours", "--per-category", "--queries", "--rounds", "--sizes"}
+    assert {flag for _, flag in BOUNDED} == sizes | {"--top-k"}
+
+
+@given(least=st.integers(1, 50), number=st.integers(0, 100))
+def test_numbers_count_from_the_least_on(least: int, number: int) -> None:
+    if number >= least:
+        assert at_least(least)(str(number)) == number
+        return
+    with pytest.raises(argparse.ArgumentTypeError, match=f"of at least {least}$"):
+        at_least(least)(str(number))
+
+
+@pytest.mark.parametrize(
+    ("program", "asked", "reason"),
+    [
+        ("maps", ["--per-category=5", "--neighbours=20"], "below half of the 40 texts"),
+        ("vector_index", ["--count=20000"], "together are more than the 20,000 texts"),
+    ],
+)
+def test_more_than_there_is(
+    program: str, asked: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(program).main(asked)
+    assert caught.value.code == 2
+    assert reason in capsys.readouterr().err

@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
+from sklearn.cluster import KMeans
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import (
+    adjusted_rand_score,
+    confusion_matrix,
+    normalized_mutual_info_score,
+    silhouette_score,
+)
 from sklearn.metrics.cluster import contingency_matrix
 
 import clusters_and_classes as example
@@ -20,6 +27,12 @@ from clusters_and_classes import CATEGORIES, choose, classify, compare, count_sh
 from unitvec_client import Client
 
 PER_CATEGORY = 40
+
+
+@pytest.fixture(scope="module")
+def reference(reference_model: Any) -> Any:
+    """Vectors of the glosses by sentence-transformers."""
+    return reference_model.encode([gloss.text for gloss in choose(PER_CATEGORY)[0]])
 
 
 def test_glosses_are_labelled_with_their_categories() -> None:
@@ -57,20 +70,23 @@ def test_a_split_keeps_texts_apart_and_categories_in_proportion() -> None:
     assert np.bincount(labels[test]).tolist() == [25, 20, 10, 10, 10, 10, 10, 10, 10]
 
 
-def test_classes_are_those_of_sentence_transformers(client: Client, reference_model: Any) -> None:
+def test_classes_are_those_of_sentence_transformers(client: Client, reference: Any) -> None:
     glosses, labels = choose(PER_CATEGORY)
     texts = [gloss.text for gloss in glosses]
     train, test = split(labels)
     vectors = client.embed(texts)
     predicted = classify(vectors[train], labels[train], vectors[test])
-    reference = reference_model.encode(texts, normalize_embeddings=True)
     model = LogisticRegression(C=10, max_iter=1000).fit(reference[train], labels[train])
     assert np.mean(predicted == model.predict(reference[test])) > 0.98
     assert np.mean(predicted == labels[test]) > 0.8
 
 
 def test_the_example(
-    target: str, client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    target: str,
+    client: Client,
+    reference: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = ["--target", target, "--output", str(tmp_path), "--count", str(PER_CATEGORY)]
     assert example.main(arguments) == 0
@@ -91,6 +107,25 @@ def test_the_example(
     for category, name in enumerate(CATEGORIES):
         f1 = 2 * counts[category, category] / (counts[category].sum() + counts[:, category].sum())
         assert figures(f"F1 {name}")[1] == pytest.approx(f1, abs=6e-4)
-    assert figures("(categories)")[:3] == [1, 1, 1]
+    by_tfidf = TfidfVectorizer(sublinear_tf=True).fit_transform(gloss.text for gloss in glosses)
+    _, expected = _clustered(by_tfidf, labels)
+    assert figures("TF-IDF") == pytest.approx(expected, abs=0.01)
+    clusters, expected = _clustered(reference, labels)
+    assert figures("embeddings") == pytest.approx(expected, abs=0.01)
+    apart = silhouette_score(reference, labels, metric="cosine")
+    assert figures("(categories)") == [1, 1, 1, pytest.approx(apart, abs=0.01)]
+    sizes = re.findall(r"^ +(\d+)  \d+% ", printed, re.MULTILINE)
+    assert sorted(map(int, sizes)) == pytest.approx(sorted(np.bincount(clusters)), abs=2)
     assert all(a > b for a, b in zip(figures("embeddings"), figures("TF-IDF"), strict=True))
     assert imread(tmp_path / "confusion.png").shape == (750, 900, 4)
+
+
+def _clustered(features: Any, labels: Any) -> tuple[Any, list[float]]:
+    """Clusters of k-means, with what scikit-learn has to say of them."""
+    clusters = KMeans(len(CATEGORIES), n_init=10, random_state=example.SEED).fit_predict(features)
+    return clusters, [
+        contingency_matrix(labels, clusters).max(axis=0).sum() / len(labels),
+        adjusted_rand_score(labels, clusters),
+        normalized_mutual_info_score(labels, clusters),
+        silhouette_score(features, clusters, metric="cosine"),
+    ]

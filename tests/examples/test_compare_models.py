@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib import image
+from scipy.stats import ttest_ind
 from sklearn.metrics import label_ranking_average_precision_score, top_k_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -23,6 +24,13 @@ def two_models(minilm_artifact: Path, artifact: Path) -> Iterator[str]:
     """host:port of a server of all-MiniLM-L6-v2 and of one with random weights."""
     models = ("--model", str(minilm_artifact), "--model", f"random={artifact}")
     with serving(*models) as server:
+        yield server.target
+
+
+@pytest.fixture(scope="module")
+def int8(artifact: Path) -> Iterator[str]:
+    """host:port of a server of the model with random weights, at int8."""
+    with serving("--model", f"random={artifact}", "--precision", "int8") as server:
         yield server.target
 
 
@@ -87,6 +95,13 @@ def test_figures_are_those_of_sentence_transformers(
     same = (labels[:, None] == labels)[np.triu_indices(150, 1)]
     assert ours.separation.within == pytest.approx(cosines[same].mean(), abs=1e-4)
     assert ours.separation.between == pytest.approx(cosines[~same].mean(), abs=1e-4)
+    assert ours.retrieval.recall_at_1 == pytest.approx(
+        top_k_accuracy_score(np.arange(150), scores, k=1)
+    )
+    # Cohen's d is Student's t without the sizes of the samples.
+    student = ttest_ind(cosines[same], cosines[~same]).statistic
+    effect = student * np.sqrt(1 / same.sum() + 1 / (~same).sum())
+    assert ours.separation.effect == pytest.approx(effect, abs=1e-3)
 
 
 def test_random_weights_are_clearly_worse(found: list[compare_models.Comparison]) -> None:
@@ -107,6 +122,28 @@ def test_models_of_several_servers_take_turns(two_models: str) -> None:
     assert min(rates) > 0
 
 
+def test_another_server_is_compared_at_its_own_precision(
+    two_models: str, int8: str, tmp_path: Path, capsys: Any
+) -> None:
+    flags = ["--output", str(tmp_path), "--count", "60", "--rounds", "1", "--models", "random"]
+    assert compare_models.main(["--target", two_models, "--others", int8, *flags]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if " 128 " in line]
+    with Client(two_models) as one, Client(int8) as other:
+        candidates = compare_models.choose_models([one, other], ["random"])
+        glosses = compare_models.choose_glosses(60)
+        documents = [each.embed([gloss.text for gloss in glosses]) for each in candidates]
+    precisions = [candidate.model.precision for candidate in candidates]
+    assert precisions[0] != precisions[1] == "int8"
+    assert [row[1] for row in rows] == precisions
+    labels = np.array([gloss.category for gloss in glosses])
+    same = (labels[:, None] == labels)[np.triu_indices(60, 1)]
+    for row, vectors in zip(rows, documents, strict=True):
+        cosines = cosine_similarity(vectors)[np.triu_indices(60, 1)]
+        shown = [float(figure) for figure in row[4:6]]
+        assert shown == pytest.approx([cosines[same].mean(), cosines[~same].mean()], abs=6e-4)
+    assert np.abs(documents[0] - documents[1]).max() > 1e-3
+
+
 def test_program_prints_and_draws_the_models_named(
     two_models: str, tmp_path: Path, capsys: Any
 ) -> None:
@@ -118,7 +155,7 @@ def test_program_prints_and_draws_the_models_named(
     expected = [("random", "32", "128"), ("all-MiniLM-L6-v2", "384", "1,536")]
     shown = [(name, dim, size) for name, _, dim, size in lines if name in names]
     assert shown == expected
-    assert "Finds best: all-MiniLM-L6-v2." in said
+    assert "Finds best: all-MiniLM-L6-v2 in fp32." in said
     assert image.imread(tmp_path / "compare_models.png").std() > 0.01
 
 

@@ -50,6 +50,12 @@ def vectors(client: Client, glosses: list[Gloss]) -> Any:
     return client.embed([gloss.text for gloss in glosses])
 
 
+@pytest.fixture(scope="module")
+def reference(reference_model: Any, glosses: list[Gloss]) -> Any:
+    """Vectors by sentence-transformers."""
+    return reference_model.encode([gloss.text for gloss in glosses])
+
+
 def test_glosses_are_of_all_categories_alike(glosses: list[Gloss]) -> None:
     assert [gloss.category for gloss in glosses] == [c for c in CATEGORIES for _ in range(25)]
 
@@ -116,7 +122,7 @@ def test_clusters_are_numbered_like_the_categories_they_fit(
 # umap says so at import of a part that is not used here.
 @pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
 def test_the_program_tells_how_faithful_the_maps_are(
-    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    target: str, reference: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--target", target, "--output", str(tmp_path), "--per-category", "25"]) == 0
     told = capsys.readouterr().out
@@ -132,6 +138,30 @@ def test_the_program_tells_how_faithful_the_maps_are(
     assert str(tmp_path / "maps.html") in told
     shown = _Elements((tmp_path / "maps.html").read_text("utf-8")).data()
     assert _claims(shown) == {key: (trust[key], kept[key]) for key in trust if key[0] != "random"}
+    for each in shown["maps"]:
+        faithful = _faithfulness(reference, np.transpose(each["axes"]))
+        assert (each["trustworthiness"], each["kept"]) == pytest.approx(faithful, abs=5e-3)
+    from umap import UMAP
+
+    for dims in (2, 3):
+        theirs = UMAP(n_components=dims, metric="cosine", random_state=SEED, n_jobs=1)
+        trusted, near = _faithfulness(reference, theirs.fit_transform(reference))
+        # UMAP makes another map of vectors that differ in the last digit, but as good a one.
+        assert trust["UMAP", dims] == pytest.approx(trusted, abs=0.01)
+        assert kept["UMAP", dims] == pytest.approx(near, abs=0.05)
+
+
+def _faithfulness(vectors: Any, points: Any) -> tuple[float, float]:
+    """Trustworthiness of a map, and the share of true neighbours that it keeps."""
+    from scipy.spatial.distance import cdist
+    from sklearn.manifold import trustworthiness
+
+    # The first of each row is the text itself.
+    true = cdist(vectors, vectors, "cosine").argsort(axis=1)[:, 1 : K + 1]
+    near = cdist(points, points).argsort(axis=1)[:, 1 : K + 1]
+    common = [len({*a} & {*b}) for a, b in zip(true.tolist(), near.tolist(), strict=True)]
+    trust = trustworthiness(vectors, points, n_neighbors=K, metric="cosine")
+    return float(trust), sum(common) / true.size
 
 
 def _claims(shown: Any) -> dict[tuple[str, int], tuple[float, float]]:

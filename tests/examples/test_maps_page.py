@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from corpora import Gloss
 from map_page import Atlas, Map, render
 from maps import METHODS, categorize, choose, cluster, nearest
+from tests.examples.drawn_maps import drawn, fills, pixels_3d
 from unitvec_client import Client
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -24,28 +25,10 @@ ARGUMENTS = (
 )
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> <b>bold</b> &amp; </script> $code"
 K = 6
+TOLERANCES = {"2": 0.02, "3": 1e-6}
+"""In pixels, which SVG rounds to hundredths, and in units of the scene."""
 TIMEOUT_MS = 60_000
 expect.set_options(timeout=TIMEOUT_MS)
-
-POINTS = """() => [...document.querySelectorAll('.scatterlayer .trace')].flatMap((trace, t) =>
-  [...trace.querySelectorAll('path.point')].map((point, k) => {
-    const box = point.getBoundingClientRect();
-    return [plot.data[t].customdata[k], box.x + box.width / 2, box.y + box.height / 2];
-  }))"""
-"""Index, x and y in pixels of every point of a map in 2-D."""
-
-POINTS_3D = """() => {
-  const scene = plot._fullLayout.scene._scene;
-  const { model, view, projection } = scene.glplot.cameraParams;
-  const times = (m, v) => [0, 1, 2, 3].map((r) => v.reduce((s, x, c) => s + m[4 * c + r] * x, 0));
-  const box = plot.querySelector('.gl-container canvas, #scene canvas').getBoundingClientRect();
-  return plot.data.flatMap((trace) => trace.customdata.map((index, k) => {
-    const at = [...['x', 'y', 'z'].map((axis, a) => trace[axis][k] * scene.dataScale[a]), 1];
-    const [x, y, , w] = times(projection, times(view, times(model, at)));
-    return [index, box.x + box.width * (1 + x / w) / 2, box.y + box.height * (1 - y / w) / 2];
-  }));
-}"""
-"""The same in 3-D, by the matrices with which Plotly draws."""
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +103,6 @@ def page(opened: Opened, path: Path) -> Iterator[Page]:
     assert loaded == [path.as_uri()]
 
 
-def _points(page: Page) -> np.ndarray:
-    """(n, 2) pixels, by index of the text."""
-    rows = np.array(sorted(page.evaluate(POINTS)))
-    assert rows[:, 0].tolist() == list(range(len(rows)))
-    return rows[:, 1:]
-
-
 def _loneliest(points: np.ndarray) -> int:
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     np.fill_diagonal(distances, np.inf)
@@ -155,17 +131,17 @@ def _show(page: Page, *choices: str) -> None:
 def test_points_lie_where_the_method_puts_them(page: Page, atlas: Atlas, method: str) -> None:
     _show(page, method)
     expect(page.locator("#faithfulness strong")).to_have_text(f"{method} in 2-D")
-    drawn = next(one for one in atlas.maps if (one.method, one.dims) == (method, 2))
+    wanted = next(one for one in atlas.maps if (one.method, one.dims) == (method, 2))
     expect(page.locator("#faithfulness")).to_contain_text(
-        f"keeps {drawn.kept:.0%} of the {K} nearest"
+        f"keeps {wanted.kept:.0%} of the {K} nearest"
     )
-    pixels = _points(page)
+    pixels = drawn(page).points
     for axis, sign in ((0, 1), (1, -1)):  # y of the screen goes down.
-        assert np.corrcoef(pixels[:, axis], drawn.points[:, axis])[0, 1] * sign > 0.9999
+        assert np.corrcoef(pixels[:, axis], wanted.points[:, axis])[0, 1] * sign > 0.9999
 
 
 def test_hover_shows_text_words_and_category(page: Page, atlas: Atlas) -> None:
-    points = _points(page)
+    points = drawn(page).points
     index = _loneliest(points)
     page.mouse.move(*points[index])
     gloss = atlas.glosses[index]
@@ -177,22 +153,29 @@ def test_hover_shows_text_words_and_category(page: Page, atlas: Atlas) -> None:
 
 
 def test_click_lists_the_true_neighbours_and_marks_them(page: Page, atlas: Atlas) -> None:
-    points = _points(page)
+    points = drawn(page).points
     index = _loneliest(points)
     page.mouse.click(*points[index])
     expect(page.locator("#panel h2")).to_have_text(", ".join(atlas.glosses[index].words))
     assert _listed(page) == atlas.neighbours.indices[index].tolist()
     cosines = [float(each) for each in page.locator("#panel .cosine").all_text_contents()]
     np.testing.assert_allclose(cosines, atlas.neighbours.cosines[index], atol=6e-4)
-    marked = page.locator(".scatterlayer .trace").nth(-2).locator("path.point")
-    expect(marked).to_have_count(K)
-    boxes = [marked.nth(k).bounding_box() for k in range(K)]
-    centres = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes if box]
-    np.testing.assert_allclose(centres, points[atlas.neighbours.indices[index]], atol=1)
+    _check_marks(page, index, atlas)
+
+
+def _check_marks(page: Page, index: int, atlas: Atlas, *, dims: str = "2") -> None:
+    """The text, its neighbours and a line to each of them are drawn, where they belong."""
+    shown = drawn(page, dims)
+    here, neighbours = shown.points[[index]], shown.points[atlas.neighbours.indices[index]]
+    lines = np.stack([np.repeat(here, K, axis=0), neighbours], axis=1).reshape(2 * K, -1)
+    expected = {"lines": lines, "neighbours": neighbours, "selected": here}
+    assert shown.marks.keys() == expected.keys()
+    for name, points in expected.items():
+        np.testing.assert_allclose(shown.marks[name], points, atol=TOLERANCES[dims])
 
 
 def test_list_tells_the_rank_of_neighbours_in_the_map(page: Page, atlas: Atlas) -> None:
-    points = _points(page)
+    points = drawn(page).points
     index = _loneliest(points)
     page.mouse.click(*points[index])
     expect(page.locator("#panel .item")).to_have_count(K)
@@ -204,7 +187,7 @@ def test_list_tells_the_rank_of_neighbours_in_the_map(page: Page, atlas: Atlas) 
 
 
 def test_neighbours_lead_on_and_escape_leads_out(page: Page, atlas: Atlas) -> None:
-    points = _points(page)
+    points = drawn(page).points
     index = _loneliest(points)
     page.mouse.click(*points[index])
     page.locator("#panel .item").nth(1).click()
@@ -213,7 +196,7 @@ def test_neighbours_lead_on_and_escape_leads_out(page: Page, atlas: Atlas) -> No
     assert _listed(page) == atlas.neighbours.indices[follower].tolist()
     page.keyboard.press("Escape")
     expect(page.locator("#panel h2")).to_have_count(0)
-    assert len(_points(page)) == len(atlas.glosses)
+    assert drawn(page).marks == {}
 
 
 @pytest.mark.parametrize("query", ["person", "  The ", "$code", "zzzz"])
@@ -231,49 +214,52 @@ def test_search_marks_what_matches(page: Page, atlas: Atlas, query: str, dims: s
         f"{len(expected)} of {len(atlas.glosses)} texts match"
     )
     assert _listed(page) == expected[:50]
-    marked = page.evaluate("plot.data.filter((t) => t.name === 'matches').map((t) => t.customdata)")
-    assert marked == ([expected] if expected else [])
+    shown = drawn(page, dims)
+    assert list(shown.marks) == (["matches"] if expected else [])
+    if expected:
+        places = shown.points[expected]
+        np.testing.assert_allclose(shown.marks["matches"], places, atol=TOLERANCES[dims])
 
 
-def test_colours_follow_the_clusters(page: Page, atlas: Atlas) -> None:
-    names = page.locator(".legendtext")
-    expect(names).to_have_text(list(atlas.groups["category"].names))
-    _show(page, "cluster")
-    expect(names).to_have_text(list(atlas.groups["cluster"].names))
-    number = page.evaluate("plot.data.map((t) => t.customdata)")
-    assert all((atlas.groups["cluster"].numbers[m] == i).all() for i, m in enumerate(number))
+@pytest.mark.parametrize("kind", ["category", "cluster"])
+def test_colours_follow_the_groups(page: Page, atlas: Atlas, kind: str) -> None:
+    _show(page, kind)
+    groups = atlas.groups[kind]
+    expect(page.locator(".legendtext")).to_have_text(list(groups.names))
+    legend = page.locator(".legendpoints path").evaluate_all(
+        "paths => paths.map((path) => getComputedStyle(path).fill)"
+    )
+    assert len(set(legend)) == len(groups.names)
+    assert fills(page) == {i: legend[number] for i, number in enumerate(groups.numbers)}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_third_dimension(page: Page, atlas: Atlas, method: str) -> None:
     _show(page, method, "3")
     expect(page.locator("#faithfulness strong")).to_have_text(f"{method} in 3-D")
-    rows = np.array(sorted(page.evaluate(POINTS_3D)))
-    index = _loneliest(rows[:, 1:])
-    page.mouse.move(*rows[index, 1:])
+    points = pixels_3d(page)
+    index = _loneliest(points)
+    page.mouse.move(*points[index])
     expect(page.locator(".hovertext")).to_contain_text(atlas.glosses[index].words[0])
     page.mouse.down()  # Plotly looks at the button when it draws: a click may be over by then.
     expect(page.locator("#panel .item")).to_have_count(K)
     page.mouse.up()
     assert _listed(page) == atlas.neighbours.indices[index].tolist()
+    _check_marks(page, index, atlas, dims="3")
 
 
 def test_hostile_text_stays_text(page: Page, atlas: Atlas) -> None:
     index = len(atlas.glosses) - 1
-    page.mouse.move(*_points(page)[index])
+    page.mouse.move(*drawn(page).points[index])
     page.fill("#query", "onerror")
     expect(page.locator("#panel .item strong")).to_have_text(HOSTILE)
     page.locator("#panel .item").click()
     expect(page.locator("#panel h2")).to_have_text(HOSTILE)
-    page.mouse.move(*_points_of(page, index))
+    page.mouse.move(*drawn(page).points[index])
     expect(page.locator(".hovertext")).to_contain_text("<img")
     assert _plain(HOSTILE) in _plain(page.locator(".hovertext").text_content())
     assert page.locator("main img, .hovertext a").count() == 0
     assert page.title() == "Maps of meaning"
-
-
-def _points_of(page: Page, index: int) -> tuple[float, float]:
-    return next((x, y) for i, x, y in page.evaluate(POINTS) if i == index)
 
 
 def test_no_button_sends_texts_away(page: Page) -> None:

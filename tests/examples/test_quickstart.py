@@ -5,19 +5,29 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+from sklearn.metrics import pairwise
 from traitlets import default
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOK = EXAMPLES / "quickstart.ipynb"
 MAX_BYTES = 300_000
 PNG = b"\x89PNG\r\n\x1a\n"
+METRICS = {
+    "cosine": pairwise.cosine_similarity,
+    "dot": pairwise.linear_kernel,
+    "euclidean": pairwise.euclidean_distances,
+    "manhattan": pairwise.manhattan_distances,
+}
 
 
 class _Specs(KernelSpecManager):
@@ -44,6 +54,7 @@ def notebook(target: str, tmp_path_factory: pytest.TempPathFactory) -> NotebookN
         cell.pop("outputs", None)
         if cell.cell_type == "code":
             cell.outputs = []
+    made.cells.append(new_code_cell("np.savez('seen.npz', texts=texts, similarity=similarity)"))
     executor = NotebookClient(
         made,
         kernel_manager_class=_Kernels,
@@ -58,6 +69,7 @@ def notebook(target: str, tmp_path_factory: pytest.TempPathFactory) -> NotebookN
         executor.execute()  # Raises where a cell does.
     page = folder / "output" / "quickstart_map.html"
     made.metadata["page"] = page.read_text("utf-8")
+    made.metadata["seen"] = dict(np.load(folder / "seen.npz"))
     return made
 
 
@@ -72,6 +84,25 @@ def test_similarity_is_that_of_the_server(notebook: NotebookNode) -> None:
     found = re.search(r"largest difference to the server's: (\S+)", _text(notebook))
     assert found is not None
     assert float(found[1]) < 1e-6
+
+
+def test_heatmap_is_that_of_scikit_learn(notebook: NotebookNode, reference_model: Any) -> None:
+    seen = notebook.metadata["seen"]
+    vectors = reference_model.encode(seen["texts"].tolist())
+    np.testing.assert_allclose(seen["similarity"], METRICS["cosine"](vectors), atol=1e-5)
+
+
+def test_metrics_are_those_of_scikit_learn(notebook: NotebookNode, reference_model: Any) -> None:
+    texts = notebook.metadata["seen"]["texts"].tolist()
+    printed = _text(notebook)
+    assert re.findall(rf"^ +{' +'.join(METRICS)} +to '(.+)'$", printed, re.MULTILINE) == texts[:1]
+    rows = re.findall(r"^((?: +-?\d+\.\d{4}){4})   (.+)$", printed, re.MULTILINE)
+    assert sorted(text for _, text in rows) == sorted(texts)
+    vectors = reference_model.encode([text for _, text in rows])
+    to_first = reference_model.encode(texts[:1])
+    expected = np.hstack([metric(vectors, to_first) for metric in METRICS.values()])
+    shown = [[float(number) for number in numbers.split()] for numbers, _ in rows]
+    np.testing.assert_allclose(shown, expected, atol=5e-4)
 
 
 def test_search_finds_what_is_asked_for(notebook: NotebookNode) -> None:

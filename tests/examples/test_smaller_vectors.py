@@ -83,15 +83,40 @@ def test_fewer_bits_are_those_of_sentence_transformers(
 ) -> None:
     from sentence_transformers.quantization import quantize_embeddings
 
-    queries, documents = full
     bits = [np.unpackbits(quantize_embeddings(side, "ubinary"), axis=1) for side in full]
     hamming = cdist(*bits, "hamming")
     assert recall(ways["fewer bits", "binary"].found, rank(-hamming, TOP_K)) == 1
     candidates = rank(-hamming, 4 * TOP_K)
-    cosines = 1 - cdist(queries, documents, "cosine")
-    for query, found in enumerate(ways["binary, rescored", "by float32"].found):
-        best = sorted(candidates[query], key=lambda document: -cosines[query, document])
-        assert set(found) == set(best[:TOP_K])
+    finer = {
+        "float32 query": 2.0 * bits[1] - 1,
+        "int8": _round_to_int8(full[1]),
+        "float32": full[1],
+    }
+    for name, kept in finer.items():
+        scores = full[0].astype(np.float64) @ kept.T.astype(np.float64)
+        own = np.take_along_axis(scores, candidates, axis=1)
+        best = np.take_along_axis(candidates, rank(own, TOP_K), axis=1)
+        assert recall(ways["binary, rescored", f"by {name}"].found, best) > 0.999
+
+
+@pytest.mark.parametrize("dtype", example.DTYPES)
+def test_rounding_is_that_of_numpy(
+    dtype: str, ways: dict[tuple[str, str], Way], full: tuple[NDArray[Any], NDArray[Any]]
+) -> None:
+    queries, documents = full
+    kept = _round_to_int8(documents) if dtype == "int8" else documents.astype(dtype)
+    found = rank(queries.astype(np.float64) @ kept.T.astype(np.float64), TOP_K)
+    assert recall(ways["fewer bits", dtype].found, found) > 0.999
+    truth = rank(queries @ documents.T, TOP_K)
+    quality = recall(ways["fewer bits", dtype].found, ways["float32", "384 dimensions"].found)
+    assert quality == pytest.approx(recall(found, truth), abs=2e-3)
+
+
+def _round_to_int8(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Vectors as whole numbers up to 127, times one scale for each row."""
+    scales = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64) / 127
+    rounded: NDArray[np.float64] = np.round(vectors / scales).astype(np.int8) * scales
+    return rounded
 
 
 def test_bytes_are_those_of_the_vectors(ways: dict[tuple[str, str], Way]) -> None:
@@ -154,6 +179,7 @@ def test_projections_are_of_unit_length(client: Client, texts: Texts) -> None:
 def test_the_example(
     target: str,
     ways: dict[tuple[str, str], Way],
+    texts: Texts,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -169,4 +195,6 @@ def test_the_example(
         assert figures[:2] == [way.searched_bytes, way.extra_bytes]
         overlap = np.mean([len({*a} & {*b}) for a, b in zip(way.found, truth, strict=True)])
         assert figures[2] == pytest.approx(overlap / TOP_K, abs=6e-4)
+        right = np.mean([own in found for own, found in zip(texts.own, way.found, strict=True)])
+        assert figures[3] == pytest.approx(right, abs=6e-4)
     assert imread(tmp_path / "smaller_vectors.png").shape == (600, 1000, 4)

@@ -1,0 +1,157 @@
+"""Comparisons run beside the event loop, which must stay free for all the others."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server import comparison
+from unitvec_server.comparison import Bounds, compare
+from unitvec_server.corpus import Corpora, Corpus
+from unitvec_server.engine import Caller
+from unitvec_server.messages import read_matrix, write_matrix
+from unitvec_server.similarity import Metric, cross_scores, prepare, top_k
+
+BOUNDS = Bounds(1000, 10**9, max_scores=10**6, max_comparisons=10**9)
+CALLER = Caller("flow")
+
+Calls = dict[str, set[str]]
+
+
+class Model(NamedTuple):
+    """What is asked of the model of given vectors."""
+
+    name: str = "m"
+
+
+class Threads:
+    """What comparing needs of an engine: its threads."""
+
+    def __init__(self) -> None:
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+        self.comparing = ThreadPoolExecutor(1, thread_name_prefix="compare")
+
+    def model(self, name: str) -> Model:
+        """The default model."""
+        return Model()
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    """Ended after the test."""
+    threads = Threads()
+    with threads.executor, threads.comparing:
+        yield threads
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    """Names of all that is called, of C too, by the first word of the thread's name."""
+    calls: Calls = {}
+
+    def note(frame: FrameType, event: str, called: Any) -> None:
+        thread = threading.current_thread().name.partition("_")[0]
+        if event == "call":
+            calls.setdefault(thread, set()).add(frame.f_code.co_name)
+        elif event == "c_call":
+            calls.setdefault(thread, set()).add(called.__qualname__)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    yield calls
+    sys.setprofile(None)
+    threading.setprofile(None)
+
+
+def vectors(count: int, *, seed: int) -> np.ndarray:
+    """(count, 8) float32."""
+    return np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
+
+
+QUERIES, DOCUMENTS = vectors(7, seed=1), vectors(5, seed=2)
+UNIT = [prepare(side, Metric.COSINE) for side in (QUERIES, DOCUMENTS)]
+SIDES = [pb.Operand(vectors=write_matrix(side)) for side in (QUERIES, DOCUMENTS)]
+
+COSTLY = {"prepare", "top_k", "cross_scores", "pair_scores", "concatenate"}
+COSTLY |= {"write_rankings", "write_matrix", "RepeatedCompositeContainer.extend"}
+
+
+def check_threads(calls: Calls, expected: set[str]) -> None:
+    """All the costly work was done, by the thread that is there for it."""
+    assert expected <= calls["compare"]
+    assert not calls["MainThread"] & COSTLY
+
+
+def check_reply(reply: pb.SimilarityResponse | pb.QueryResult, *, k: int, as_list: bool) -> None:
+    """Holds rankings of k, or for 0 all scores, as the comparison itself has them."""
+    scores = cross_scores(*UNIT, Metric.COSINE)
+    if not k:
+        assert bool(reply.scores.values) is as_list
+        np.testing.assert_array_equal(read_matrix(reply.scores, field="scores"), scores)
+        assert not reply.rankings
+        return
+    best = top_k(*UNIT, Metric.COSINE, k)
+    assert [list(ranking.indices) for ranking in reply.rankings] == best.indices.tolist()
+    assert [list(ranking.scores) for ranking in reply.rankings] == best.scores.tolist()
+    assert not reply.HasField("scores")
+
+
+RANKS = {"top_k", "cross_scores", "write_rankings", "RepeatedCompositeContainer.extend"}
+SCORES = {"cross_scores", "concatenate", "write_matrix"}
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+class TestThreads:
+    """Where the work of each kind of comparison is done, and that it is right."""
+
+    @pytest.mark.parametrize(("k", "work"), [(3, RANKS), (0, SCORES)])
+    async def test_all_with_all(
+        self, threads: Threads, calls: Calls, as_list: bool, k: int, work: set[str]
+    ) -> None:
+        cross = pb.CrossComparison(queries=SIDES[0], documents=SIDES[1], top_k=k)
+        request = pb.SimilarityRequest(cross=cross, as_list=as_list)
+        reply = await compare(threads, request, caller=CALLER, bounds=BOUNDS)  # type: ignore[arg-type]
+        check_threads(calls, work | {"prepare"})
+        check_reply(reply, k=k, as_list=as_list)
+
+    async def test_pairs(self, threads: Threads, calls: Calls, as_list: bool) -> None:
+        request = pb.SimilarityRequest(
+            pairs=pb.PairComparison(a=SIDES[0], b=SIDES[0]), as_list=as_list
+        )
+        reply = await compare(threads, request, caller=CALLER, bounds=BOUNDS)  # type: ignore[arg-type]
+        check_threads(calls, {"prepare", "pair_scores", "write_matrix"})
+        scores = read_matrix(reply.scores, field="scores")
+        np.testing.assert_allclose(scores, np.ones((7, 1)), rtol=1e-6)
+
+    @pytest.mark.parametrize(("k", "work"), [(3, RANKS), (0, SCORES)])
+    async def test_queries_of_a_stream(
+        self, threads: Threads, calls: Calls, as_list: bool, k: int, work: set[str]
+    ) -> None:
+        corpus = Corpus(threads, CALLER, bounds=BOUNDS, corpora=Corpora(10**6))  # type: ignore[arg-type]
+        add = pb.StreamSimilarityRequest(documents=SIDES[1])
+        await corpus.apply(add, await corpus.read(add))
+        query = pb.SimilarityQuery(queries=SIDES[0], top_k=k, as_list=as_list)
+        ask = pb.StreamSimilarityRequest(query=query)
+        reply = await corpus.apply(ask, await corpus.read(ask))
+        check_threads(calls, work)
+        check_reply(reply.result, k=k, as_list=as_list)
+
+
+async def test_blocks_join_without_a_seam(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few queries are ranked in one go."""
+    monkeypatch.setattr(comparison, "_BLOCK_QUERIES", 2)
+    cross = pb.CrossComparison(queries=SIDES[0], documents=SIDES[1], top_k=3)
+    request = pb.SimilarityRequest(cross=cross)
+    reply = await compare(threads, request, caller=CALLER, bounds=BOUNDS)  # type: ignore[arg-type]
+    best = top_k(*UNIT, Metric.COSINE, 3)
+    assert [list(ranking.indices) for ranking in reply.rankings] == best.indices.tolist()
