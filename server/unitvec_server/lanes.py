@@ -184,14 +184,12 @@ class Lane:
         """
         if not self.queue.waiting_items:
             return
-        tokens = sum(lengths)
         # By the same margin as when its turn comes, else it would wait in vain.
-        own_s = self.throughput.least_seconds_for(BEGIN_MARGIN * tokens)
-        run_s, left_over = self.queue.run_s(self.speed), 1 - self.queue.overtaken(tokens)
-        if run_s + (own_s + self._wait_s(self.queue.waiting_tokens)) / left_over <= remaining_s:
+        own_s = self.throughput.least_seconds_for(BEGIN_MARGIN * sum(lengths))
+        needed_s = self.queue.run_s(self.speed) + own_s
+        if needed_s + self._wait_s(self.queue.waiting_tokens) <= remaining_s:
             return
-        wait_s = self._wait_s(self.queue.tokens_before(lengths, flow=flow))
-        needed_s = run_s + (own_s + wait_s) / left_over
+        needed_s += self._wait_s(self.queue.tokens_before(lengths, flow=flow))
         if needed_s > remaining_s:
             delay_s = retry_delay_s(needed_s - remaining_s)
             raise Overloaded(

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections.abc import Collection, Hashable
-
-_MOST = 0.9
-"""Part of the machine that others may be thought to take: it is a guess about the future."""
 
 
 class FairSharing:
@@ -71,34 +67,3 @@ class FairSharing:
             live = self._ends.items()
             self._next_ends = [(end, next(self._order), flow) for flow, end in live]
             heapq.heapify(self._next_ends)
-
-
-class Overtaking:
-    """How much of the machine goes to requests that come later, are smaller, and so are done first.
-
-    Measured by work, not by a clock: what came for each token that was run meanwhile.
-
-    Args:
-        half_life_tokens: After so much work, what came before it counts half.
-    """
-
-    def __init__(self, half_life_tokens: float) -> None:
-        self._half_life_tokens = half_life_tokens
-        self._came_tokens: dict[int, float] = {}  # by the power of two of the request's tokens
-
-    def come(self, tokens: int) -> None:
-        """Notes a request of so many tokens."""
-        size = tokens.bit_length()
-        self._came_tokens[size] = self._came_tokens.get(size, 0.0) + tokens
-
-    def work(self, tokens: int) -> None:
-        """Forgets, by work that was done."""
-        kept = 0.5 ** (tokens / self._half_life_tokens)
-        for size in self._came_tokens:
-            self._came_tokens[size] *= kept
-
-    def part(self, tokens: int) -> float:
-        """Part of the machine that will be left to others by a request of so many tokens."""
-        size = tokens.bit_length()
-        came = sum(came for other, came in self._came_tokens.items() if other < size)
-        return min(_MOST, came * math.log(2) / self._half_life_tokens)
