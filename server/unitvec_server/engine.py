@@ -35,7 +35,7 @@ _TOKENIZE_CHUNK_CHARS = 65_536
 # What splits sooner than another thread takes over: 0.1 ms for 75 bytes, 0.25 ms for a hop.
 _INLINE_TEXTS = 4
 _INLINE_BYTES = 256
-_BYTES_PER_TOKEN = 4.5  # of English prose (4.4 in WordNet); other languages and code have fewer
+_BYTES_PER_TOKEN = 4.0  # of English prose (4.4 in WordNet); other languages and code have fewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -389,7 +389,7 @@ def _most_tokens(model: Model, sizes_bytes: Sequence[int]) -> int:
 
 
 def _likely_tokens(model: Model, size_bytes: int) -> int:
-    """Rather too few than too many: they refuse before the true number is known."""
+    """About as many as the text has: what is refused by it is not tokenized."""
     tokens = _SPECIAL_TOKENS + math.ceil(size_bytes / _BYTES_PER_TOKEN)
     return min(tokens, model.manifest.max_seq_length)
 
