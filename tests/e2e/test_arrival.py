@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import ResponseReceived, TrailersReceived
 
+from tests.e2e.raw_calls import RawCalls
 from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
@@ -32,61 +29,6 @@ LIST_MODELS = "/unitvec.v1.EmbeddingService/ListModels"
 CHECK = "/grpc.health.v1.Health/Check"
 
 
-class UnfinishedCalls:
-    """A connection that begins messages of `size_bytes` and sends all but their last byte."""
-
-    def __init__(self, server: Server) -> None:
-        host, _, port = server.target.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=60)
-        self._http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        self._http.initiate_connection()
-        self._left: dict[int, int] = {}
-        self.statuses: dict[int, str] = {}
-
-    def begin(self, path: str, size_bytes: int) -> int:
-        """Announces a message; `push` sends it."""
-        stream = self._http.get_next_available_stream_id()
-        fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x"}
-        fields |= {"content-type": "application/grpc", "te": "trailers"}
-        self._http.send_headers(stream, list(fields.items()))
-        self._http.send_data(stream, b"\0" + size_bytes.to_bytes(4))
-        self._left[stream] = size_bytes - 1
-        return stream
-
-    def push_until(self, is_done: Callable[[], bool]) -> None:
-        """Sends what the server takes."""
-        while not is_done():
-            for stream in list(self._left):
-                self._send(stream)
-            self._socket.sendall(self._http.data_to_send())
-            if is_done():
-                return
-            for event in self._http.receive_data(self._socket.recv(MIB)):
-                if isinstance(event, (ResponseReceived, TrailersReceived)):
-                    self._note(event.stream_id, dict(event.headers))
-
-    def is_all_sent(self) -> bool:
-        """Whether each message lacks its last byte only."""
-        return not any(self._left.values())
-
-    def _send(self, stream: int) -> None:
-        while count := min(
-            self._left[stream],
-            self._http.local_flow_control_window(stream),
-            self._http.max_outbound_frame_size,
-        ):
-            self._http.send_data(stream, bytes(count))
-            self._left[stream] -= count
-
-    def _note(self, stream: int, headers: dict[str, str]) -> None:
-        if status := headers.get("grpc-status"):
-            self.statuses[stream] = status
-            self._left.pop(stream, None)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 def outcome(server: Server) -> Code:
     """How a call ends."""
     try:
@@ -97,12 +39,19 @@ def outcome(server: Server) -> Code:
     return Code.OK
 
 
-def crowd(server: Server, path: str, count: int) -> UnfinishedCalls:
+def endings(hostile: RawCalls) -> set[Code]:
+    """How its calls ended."""
+    numbers = {int(status) for status, _ in hostile.outcomes.values()}
+    return {code for code in Code if code.value[0] in numbers}
+
+
+def crowd(server: Server, path: str, count: int) -> RawCalls:
     """So many calls whose messages lack a byte, on a connection of their own."""
-    hostile = UnfinishedCalls(server)
+    unfinished = b"\0" + MIB.to_bytes(4) + bytes(MIB - 1)
+    hostile = RawCalls(server)
     for _ in range(count):
-        hostile.begin(path, MIB)
-    hostile.push_until(lambda: len(hostile.statuses) >= count - PLACES)
+        hostile.send(hostile.begin(path), unfinished)
+    hostile.push_until(lambda: len(hostile.outcomes) >= count - PLACES)
     hostile.push_until(hostile.is_all_sent)
     return hostile
 
@@ -113,8 +62,10 @@ def test_calls_beyond_their_places_are_refused_unread(start: Start, artifact: Pa
     )
     before = resident_bytes(server)
     with contextlib.closing(crowd(server, EMBED, PLACES + 8)) as hostile:
-        assert len(hostile.statuses) == 8
-        assert set(hostile.statuses.values()) == {str(Code.RESOURCE_EXHAUSTED.value[0])}
+        assert len(hostile.outcomes) == 8
+        assert {status for status, _ in hostile.outcomes.values()} == {
+            str(Code.RESOURCE_EXHAUSTED.value[0])
+        }
         assert resident_bytes(server) - before < 1.5 * PLACES * MIB
     while outcome(server) is not Code.OK:
         pass  # until the server hears that the caller is gone
@@ -127,8 +78,10 @@ def test_unfinished_checks_of_health_give_way(start: Start, artifact: Path) -> N
     )
     before = resident_bytes(server)
     with contextlib.closing(crowd(server, CHECK, PLACES + 8)) as hostile:
-        assert list(hostile.statuses)[:8] == list(range(1, 16, 2))
-        assert set(hostile.statuses.values()) == {str(Code.DEADLINE_EXCEEDED.value[0])}
+        assert list(hostile.outcomes)[:8] == list(range(1, 16, 2))
+        assert {status for status, _ in hostile.outcomes.values()} == {
+            str(Code.DEADLINE_EXCEEDED.value[0])
+        }
         stub = health_pb2_grpc.HealthStub(server.channel)
         reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import ResponseReceived, TrailersReceived
 
+from tests.e2e.raw_calls import RawCalls
 from tests.serving import Server, serving
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -30,64 +27,20 @@ METHODS = (
 )
 
 
-class Bombs:
-    """A connection that sends the same compressed message in many calls, to be whole together.
+def send_at_once(server: Server, path: str, compressed: bytes) -> set[tuple[str, str]]:
+    """What many calls of the same compressed message end with; all are whole at the same time.
 
     gRPC's own clients compress anew for each call, which is slower than the server refuses them.
     """
-
-    def __init__(self, server: Server) -> None:
-        host, _, port = server.target.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=60)
-        self._http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        self._http.initiate_connection()
-        self._unsent: dict[int, bytes] = {}
-        self._outcomes: dict[int, tuple[str, str]] = {}
-
-    def send(self, method: str, compressed: bytes) -> list[tuple[str, str]]:
-        """The status and the message of each call."""
-        framed = b"\1" + len(compressed).to_bytes(4) + compressed
-        fields = {":method": "POST", ":scheme": "http", ":path": f"/{method}", ":authority": "x"}
-        fields |= {"content-type": "application/grpc", "te": "trailers", "grpc-encoding": "gzip"}
-        for _ in range(AT_ONCE):
-            stream = self._http.get_next_available_stream_id()
-            self._http.send_headers(stream, list(fields.items()))
-            self._unsent[stream] = framed[:-1]
-        self._exchange_until_sent()
-        for stream in self._unsent:
-            self._unsent[stream] = framed[-1:]
-        self._exchange_until_sent()
-        while len(self._outcomes) < AT_ONCE:
-            self._receive()
-        return list(self._outcomes.values())
-
-    def _exchange_until_sent(self) -> None:
-        while any(self._unsent.values()):
-            for stream in self._unsent:
-                self._send_part(stream)
-            self._socket.sendall(self._http.data_to_send())
-            if any(self._unsent.values()):
-                self._receive()
-
-    def _send_part(self, stream: int) -> None:
-        while count := min(
-            len(self._unsent[stream]),
-            self._http.local_flow_control_window(stream),
-            self._http.max_outbound_frame_size,
-        ):
-            self._http.send_data(stream, self._unsent[stream][:count])
-            self._unsent[stream] = self._unsent[stream][count:]
-
-    def _receive(self) -> None:
-        for event in self._http.receive_data(self._socket.recv(MIB)):
-            if isinstance(event, (ResponseReceived, TrailersReceived)):
-                headers = dict(event.headers)
-                if status := headers.get("grpc-status"):
-                    self._outcomes[event.stream_id] = status, headers.get("grpc-message", "")
-        self._socket.sendall(self._http.data_to_send())
-
-    def close(self) -> None:
-        self._socket.close()
+    framed = b"\1" + len(compressed).to_bytes(4) + compressed
+    with contextlib.closing(RawCalls(server)) as calls:
+        streams = [calls.begin(path, encoding="gzip") for _ in range(AT_ONCE)]
+        for part in (framed[:-1], framed[-1:]):
+            for stream in streams:
+                calls.send(stream, part)
+            calls.push_until(calls.is_all_sent)
+        calls.push_until(lambda: len(calls.outcomes) == AT_ONCE)
+        return set(calls.outcomes.values())
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +72,7 @@ def test_bombs_are_refused_before_they_are_inflated(
     """Each is within the bound as it is sent. Many at once hold less than one would, inflated."""
     assert len(bomb) < MIB / 2
     before = peak_bytes(server)
-    with contextlib.closing(Bombs(server)) as bombs:
-        outcomes = set(bombs.send(method, bomb))
+    outcomes = send_at_once(server, f"/{method}", bomb)
     too_large = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
     assert outcomes == {(too_large, "Decompressed message larger than max")}
     assert peak_bytes(server) - before < AT_ONCE * 3 * MIB < INFLATED_BYTES
