@@ -34,7 +34,7 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
-from unitvec_server.sharing import FairSharing
+from unitvec_server.sharing import FairSharing, Overtaking
 from unitvec_server.waiting import Item, Pool, Request
 
 
@@ -60,6 +60,10 @@ _NEAR = 0.25
 from: at least a batch, and all where there is no deadline. More choice makes fuller batches; but
 texts are then taken long before the rest of their request, which is late for want of those, and by
 the deadline most work is half done."""
+
+_HALF_LIFE_BATCHES, _KNOWN_BATCHES = 32, 4
+"""Runs after which a request that came counts half in what newcomers may expect of the future, a
+second or two on two cores; and how many count as run before the first."""
 
 
 class _Batch:
@@ -134,6 +138,7 @@ class BatchQueue:
         self._small_items = 0
         self._small_next = True
         self._sharing = FairSharing()
+        self._overtaking = self._nobody_came()
         self._requests: dict[Request, None] = {}  # those that wait, in order of arrival
         self._later: list[tuple[float, int, Request]] = []  # those that are not near
         self._near_until, self._near_tokens = (-math.inf, 0), 0
@@ -151,6 +156,7 @@ class BatchQueue:
             return
         flow, tokens = items[0].flow, sum(item.length for item in items)
         start = self._sharing.begin(flow, tokens)
+        self._overtaking.come(tokens)
         is_small = tokens <= self._limits.max_batch_tokens
         request = Request(start + (tokens - items[-1].length), tokens, is_small)
         self._requests[request] = None
@@ -190,6 +196,20 @@ class BatchQueue:
         rank = self._sharing.start_of(flow) + sum(lengths[:-1])
         return sum(other.waiting_tokens for other in self._requests if other.rank <= rank)
 
+    def overtaken(self, tokens: int) -> float:
+        """Part of the machine that smaller requests will take while one of so many tokens waits."""
+        return self._overtaking.part(tokens)
+
+    def most_tokens_before(self, tokens: int, *, flow: Hashable) -> float:
+        """Tokens that sharing would give to others before a request of so many is done."""
+        return self._sharing.work_until_end_of(flow, tokens) - tokens
+
+    def _nobody_came(self) -> Overtaking:
+        batch_tokens = self._limits.max_batch_tokens
+        return Overtaking(
+            _HALF_LIFE_BATCHES * batch_tokens, known_tokens=_KNOWN_BATCHES * batch_tokens
+        )
+
     def run_s(self, speed: Speed) -> float:
         """Time that a batch of what waits takes."""
         tokens = min(self._limits.max_batch_tokens, self.waiting_tokens)
@@ -224,7 +244,9 @@ class BatchQueue:
                     break
                 if self._take(item, moment):
                     batch.append(item)
-        self._sharing.advance(sum(item.length for item in batch.items))
+        tokens = sum(item.length for item in batch.items)
+        self._sharing.advance(tokens)
+        self._overtaking.work(tokens)
         self._compact()
         return Plan(batch.items, expired)
 
@@ -346,6 +368,7 @@ class BatchQueue:
             self._all.clear()
             self._small.clear()
             self._sharing = FairSharing()
+            self._overtaking = self._nobody_came()
             self._later.clear()
             self._near_until, self._near_tokens = (-math.inf, 0), 0
 

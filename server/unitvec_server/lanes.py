@@ -184,12 +184,16 @@ class Lane:
         """
         if not self.queue.waiting_items:
             return
+        tokens = sum(lengths)
         # By the same margin as when its turn comes, else it would wait in vain.
-        own_s = self.throughput.least_seconds_for(BEGIN_MARGIN * sum(lengths))
-        needed_s = self.queue.run_s(self.speed) + own_s
-        if needed_s + self._wait_s(self.queue.waiting_tokens) <= remaining_s:
+        own_s = self.throughput.least_seconds_for(BEGIN_MARGIN * tokens)
+        run_s, left_over = self.queue.run_s(self.speed), 1 - self.queue.overtaken(tokens)
+        if run_s + (own_s + self._wait_s(self.queue.waiting_tokens)) / left_over <= remaining_s:
             return
-        needed_s += self._wait_s(self.queue.tokens_before(lengths, flow=flow))
+        # Smaller requests that come later overtake it, but no longer than sharing would have it.
+        least_s = own_s + self._wait_s(self.queue.tokens_before(lengths, flow=flow))
+        most_s = own_s + self._wait_s(self.queue.most_tokens_before(tokens, flow=flow))
+        needed_s = run_s + max(least_s, min(least_s / left_over, most_s))
         if needed_s > remaining_s:
             delay_s = retry_delay_s(needed_s - remaining_s)
             raise Overloaded(

@@ -9,6 +9,9 @@ import heapq
 import itertools
 from collections.abc import Collection, Hashable
 
+_MOST = 0.8
+"""Part of the machine that others may be thought to take: it is a guess about the future."""
+
 
 class FairSharing:
     """The machine as if all flows that have work shared it.
@@ -25,6 +28,11 @@ class FairSharing:
     def start_of(self, flow: Hashable) -> float:
         """When more work of a flow would begin."""
         return self._ends.get(flow, self._time)
+
+    def work_until_end_of(self, flow: Hashable, tokens: int) -> float:
+        """Work of all until so much more of one flow is done, if no more flows join than end."""
+        flows = len(self._ends) + (flow not in self._ends)
+        return (self.start_of(flow) + tokens - self._time) * flows
 
     def begin(self, flow: Hashable, tokens: int) -> float:
         """Adds work to a flow and returns when it begins."""
@@ -67,3 +75,37 @@ class FairSharing:
             live = self._ends.items()
             self._next_ends = [(end, next(self._order), flow) for flow, end in live]
             heapq.heapify(self._next_ends)
+
+
+class Overtaking:
+    """How much of the machine goes to requests that come later, are smaller, and so are done first.
+
+    Measured by work, not by a clock: what came for each token that was run meanwhile.
+
+    Args:
+        half_life_tokens: After so much work, what came before it counts half.
+        known_tokens: With so much work in which nothing came it begins, lest a few decide.
+    """
+
+    def __init__(self, half_life_tokens: float, *, known_tokens: float) -> None:
+        self._half_life_tokens = half_life_tokens
+        self._worked_tokens = known_tokens
+        self._came_tokens: dict[int, float] = {}  # by the power of two of the request's tokens
+
+    def come(self, tokens: int) -> None:
+        """Notes a request of so many tokens."""
+        size = tokens.bit_length()
+        self._came_tokens[size] = self._came_tokens.get(size, 0.0) + tokens
+
+    def work(self, tokens: int) -> None:
+        """Notes work that was done, and forgets by it."""
+        kept = 0.5 ** (tokens / self._half_life_tokens)
+        self._worked_tokens = kept * self._worked_tokens + tokens
+        for size in self._came_tokens:
+            self._came_tokens[size] *= kept
+
+    def part(self, tokens: int) -> float:
+        """Part of the machine that will be left to others by a request of so many tokens."""
+        size = tokens.bit_length()
+        came_tokens = sum(came for other, came in self._came_tokens.items() if other < size)
+        return min(_MOST, came_tokens / self._worked_tokens)
