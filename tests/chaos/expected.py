@@ -51,19 +51,19 @@ class Known:
         return scores.shape == wanted.shape and _near(scores, wanted)
 
 
-async def learn(target: str) -> Known:
-    """Asks a server for the vector of each text, one text at a time.
+async def learn(target: str, texts: Sequence[str] | None = None) -> Known:
+    """Asks a server for the vector of each text, one text at a time; without any, of the sample.
 
     Raises:
         ValueError: Two texts have vectors that could be taken for each other.
     """
-    texts = sample()
+    texts = tuple(texts or sample())
     async with AsyncClient(target) as client:
         alone = [await client.embed_result(text) for text in texts]
     vectors = np.concatenate([result.vectors for result in alone])
-    gaps = np.abs(vectors[:, None] - vectors[None]).max(axis=2) + np.eye(len(texts))
-    if gaps.min() < 10 * TOLERANCE:
-        raise ValueError("two of the texts are too much alike to be told apart")
+    for place, vector in enumerate(vectors[1:], 1):
+        if np.abs(vectors[:place] - vector).max(axis=1).min() < 10 * TOLERANCE:
+            raise ValueError(f"text {place} is too much like another to be told apart")
     return Known(texts, vectors, np.concatenate([result.tokens for result in alone]))
 
 
@@ -79,6 +79,17 @@ def sample() -> tuple[str, ...]:
 
     usable = [text for text in dict.fromkeys(load_sample()) if len(text) > 20]
     return tuple(usable[:_TEXTS])
+
+
+def stretches() -> tuple[str, ...]:
+    """Some two thousand short texts, no two alike: stretches of 8 to 40 words of the sample."""
+    from unitvec_export.verification import load_sample
+
+    words = " ".join(dict.fromkeys(load_sample())).split()
+    starts = range(0, len(words) - 40, 6)
+    return tuple(
+        " ".join(words[start : start + 8 + 7 * number % 33]) for number, start in enumerate(starts)
+    )
 
 
 def _near(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
