@@ -18,7 +18,7 @@ WIDTHS = (128, 256, 512)
     ("rates", "width"),
     [
         pytest.param([[100, 100], [100, 100], [100, 100]], 128, id="all alike: the narrowest"),
-        pytest.param([[96, 96], [100, 100], [99, 99]], 128, id="near the best"),
+        pytest.param([[98, 98], [100, 100], [99, 99]], 128, id="near the best"),
         pytest.param([[80, 80], [100, 100], [101, 101]], 256, id="the narrowest near the best"),
         pytest.param([[50, 50], [80, 80], [100, 100]], 512, id="wide pays"),
         pytest.param([[100, 50], [90, 95], [70, 100]], 256, id="good at both lengths"),
@@ -30,10 +30,10 @@ def test_width(rates: list[list[float]], width: int) -> None:
 
 @given(st.lists(st.lists(st.floats(1, 1e6), min_size=2, max_size=2), min_size=3, max_size=3))
 def test_never_far_from_the_best(rates: list[list[float]]) -> None:
-    """Whatever is measured, the choice is within 5 % of the best on average."""
+    """Whatever is measured, the choice is within 3 % of the best on average."""
     array = np.array(rates)
     relative = (array / array.max(axis=0)).mean(axis=1)
-    assert relative[WIDTHS.index(choose_width(WIDTHS, array))] >= 0.95 * relative.max()
+    assert relative[WIDTHS.index(choose_width(WIDTHS, array))] >= 0.97 * relative.max()
 
 
 class Graph:
