@@ -203,7 +203,7 @@ class Lane:
                 bound="deadline",
             )
 
-    def _wait_s(self, tokens: int) -> float:
+    def _wait_s(self, tokens: float) -> float:
         """What to allow for tokens that are ahead."""
         least_s = self.throughput.least_seconds_for(tokens)
         return max(_WAIT_MARGIN * least_s, self.throughput.seconds_for(tokens))
