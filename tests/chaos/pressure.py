@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -32,11 +33,11 @@ async def slow_reader(stage: Stage) -> Outcome:
     async with replicas(stage.launch) as (server,), open_stub(server.target) as stub:
         await probe(server.target, stage.known)
         before = server.weigh()
-        call = stub.StreamEmbed()
-        sender = asyncio.create_task(_flood(call, stage))
+        call, flood = stub.StreamEmbed(), _Flood()
+        sender = asyncio.create_task(flood.send(call, stage))
         async with AsyncClient(server.target) as client, _callers(stage, client, outcome):
             await outcome.tally.more(2 * stage.scale.answers)
-            outcome.figures["sent_unread"] = float(sender.done() and stage.scale.flood_requests)
+            outcome.figures["sent_unread"] = flood.sent
             outcome.figures["held_mib"] = (server.weigh().rss_bytes - before.rss_bytes) / 2**20
         right = await _read_all(call, stage.known)
         await sender
@@ -47,15 +48,29 @@ async def slow_reader(stage: Stage) -> Outcome:
     return outcome
 
 
-async def _flood(
-    call: grpc.aio.StreamStreamCall[pb.StreamEmbedRequest, pb.StreamEmbedResponse], stage: Stage
-) -> None:
-    known = stage.known
-    for number in range(stage.scale.flood_requests):
-        text = known.texts[number % len(known.texts)]
-        request = pb.EmbedRequest(texts=[text])
-        await call.write(pb.StreamEmbedRequest(id=str(number), request=request))
-    await call.done_writing()
+@dataclass
+class _Flood:
+    """Requests that are sent whether or not replies are read.
+
+    Attributes:
+        sent: How many flow control has let through.
+    """
+
+    sent: int = 0
+
+    async def send(
+        self,
+        call: grpc.aio.StreamStreamCall[pb.StreamEmbedRequest, pb.StreamEmbedResponse],
+        stage: Stage,
+    ) -> None:
+        """Sends all of them, in the end."""
+        known = stage.known
+        while self.sent < stage.scale.flood_requests:
+            text = known.texts[self.sent % len(known.texts)]
+            request = pb.EmbedRequest(texts=[text])
+            await call.write(pb.StreamEmbedRequest(id=str(self.sent), request=request))
+            self.sent += 1
+        await call.done_writing()
 
 
 async def _read_all(call: AsyncIterable[pb.StreamEmbedResponse], known: Known) -> int:
