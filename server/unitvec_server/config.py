@@ -178,7 +178,7 @@ class ServerConfig:
     grace_s: float = _option(30.0, "time to finish what is in flight after SIGTERM", _seconds)
     stuck_after_s: float = _option(
         20.0,
-        "time after which a run that hangs ends the server, with status 3; 0 for never",
+        "time after which a thread that hangs ends the server, with status 3; 0 for never",
         _seconds,
     )
     tls_cert: Path | None = _option(None, "PEM certificate chain; turns TLS on", Path)

@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
@@ -26,6 +25,7 @@ from unitvec_server.config import ServerConfig, read_config
 from unitvec_server.edge import SERVICE, Edge
 from unitvec_server.engine import Engine
 from unitvec_server.errors import ConfigError, StartupError
+from unitvec_server.helpers import Helpers
 from unitvec_server.loading import load_engine, worker_count
 from unitvec_server.readiness import Health
 from unitvec_server.scheduler import Scheduler
@@ -82,8 +82,8 @@ async def serve(config: ServerConfig) -> None:
     signals.listen()
     with (
         Telemetry(config) as telemetry,
-        ThreadPoolExecutor(worker_count(config), thread_name_prefix="tokenize") as executor,
-        ThreadPoolExecutor(1, thread_name_prefix="compare") as comparing,
+        Helpers(worker_count(config), name="tokenize") as executor,
+        Helpers(1, name="compare") as comparing,
     ):
         servicer, health_servicer = EmbeddingServicer(config), Health()
         await health_servicer.set_serving(serving=False)
@@ -109,7 +109,11 @@ async def serve(config: ServerConfig) -> None:
         await health_servicer.set_serving(serving=True)
         _announce(config, engine, port)
         freshness = asyncio.create_task(secrets.keep_fresh(signals.reload))
-        watchdog = Watchdog(scheduler, stuck_after_s=config.stuck_after_s or math.inf)
+        watchdog = Watchdog(
+            scheduler,
+            helpers=[executor, comparing],
+            stuck_after_s=config.stuck_after_s or math.inf,
+        )
         fault = await _until_stopped(signals.stop, watchdog)
         freshness.cancel()
         grace_s = min(config.grace_s, _FAULT_GRACE_S) if fault else config.grace_s
@@ -126,7 +130,7 @@ async def serve(config: ServerConfig) -> None:
 
 
 async def _load(
-    config: ServerConfig, executor: ThreadPoolExecutor, comparing: ThreadPoolExecutor
+    config: ServerConfig, executor: Helpers, comparing: Helpers
 ) -> tuple[Engine, Scheduler]:
     """Loads off the loop, so that health checks are answered meanwhile."""
     logger.info("loading %s", ", ".join(str(spec.folder) for spec in config.model))

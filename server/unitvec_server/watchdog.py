@@ -1,8 +1,8 @@
-"""Notices workers that died or hang, so that the server never looks healthy and answers nothing.
+"""Notices threads that died or hang, so that the server never looks healthy and answers nothing.
 
-A worker that died cannot be trusted to have left its work in order, and one that hangs inside a
-run cannot be interrupted: the process must be replaced. Whoever asks here turns health to
-NOT_SERVING and ends it.
+A worker that died cannot be trusted to have left its work in order, and a thread that hangs cannot
+be interrupted: the process must be replaced. Whoever asks here turns health to NOT_SERVING and ends
+it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from unitvec_server.admission import Throughput
+from unitvec_server.helpers import Helpers
 
 _TICK_S = 0.5
 """Between two looks: a dead worker is noticed in as much."""
@@ -77,11 +78,13 @@ class Watched(Protocol):
 
 
 class Watchdog:
-    """Looks at the workers from time to time.
+    """Looks at the workers and their helpers from time to time.
 
     Args:
         watched: The scheduler.
-        stuck_after_s: Least time after which a run, or a text that nobody takes, counts as stuck.
+        helpers: Threads beside it, whose jobs are short.
+        stuck_after_s: Least time after which a run, a job, or a text that nobody takes, counts as
+            stuck.
         clock_s: Seconds.
     """
 
@@ -89,15 +92,17 @@ class Watchdog:
         self,
         watched: Watched,
         *,
+        helpers: Sequence[Helpers] = (),
         stuck_after_s: float,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watched = watched
+        self._helpers = helpers
         self._stuck_after_s = stuck_after_s
         self._clock_s = clock_s
         self._looked_s = clock_s()
         self._ages_s: dict[str, float] = {}
-        self._runs: dict[str, Run | None] = {}
+        self._seen: dict[str, object] = {}  # what a thread did at the last look
         self._idle_s = 0.0
 
     async def wait_for_fault(self) -> str:
@@ -113,20 +118,32 @@ class Watchdog:
         elapsed_s = min(now_s - self._looked_s, 2 * _TICK_S)
         self._looked_s = now_s
         faults = [self._look_at(worker, elapsed_s) for worker in self._watched.workers]
+        faults += [self._look_at_helpers(helpers, elapsed_s) for helpers in self._helpers]
         return next(filter(None, faults), "") or self._look_at_queue(elapsed_s)
 
     def _look_at(self, worker: Worker, elapsed_s: float) -> str:
         if worker.is_dead:
             return worker.fault or f"worker {worker.name} ended"
         run = worker.run
-        if run is None or self._runs.get(worker.name) is not run:
-            self._runs[worker.name], self._ages_s[worker.name] = run, 0.0
-            return ""
-        self._ages_s[worker.name] += elapsed_s
-        if (age_s := self._ages_s[worker.name]) < self._limit_s(run):
+        age_s = self._age_s(worker.name, run, elapsed_s)
+        if run is None or age_s < self._limit_s(run):
             return ""
         self._watched.give_up(run)
         return f"worker {worker.name} hangs: a run of {run.tokens} tokens takes {age_s:.0f} s"
+
+    def _look_at_helpers(self, helpers: Helpers, elapsed_s: float) -> str:
+        for name, job in helpers.jobs.copy().items():
+            if (age_s := self._age_s(name, job, elapsed_s)) >= self._stuck_after_s:
+                job.give_up()
+                return f"thread {name} hangs: it takes {age_s:.0f} s"
+        return ""
+
+    def _age_s(self, name: str, doing: object, elapsed_s: float) -> float:
+        """For how long a thread was seen doing the same."""
+        if name not in self._seen or self._seen[name] is not doing:
+            self._seen[name], self._ages_s[name] = doing, -elapsed_s
+        self._ages_s[name] += elapsed_s
+        return self._ages_s[name]
 
     def _limit_s(self, run: Run) -> float:
         workers = len(self._watched.workers)

@@ -1,7 +1,8 @@
 """`unitvec-serve` with models that misbehave on demand, for tests that start it as a process.
 
-What a text does depends on its length in tokens, so that any client can ask for it. Everything
-but the encoder is the real server, and the encoder is the real one for all other texts.
+What a text does depends on its length in tokens, or on what it says, so that any client can ask for
+it. Everything but the encoder and the tokenizer is the real server, and those are the real ones for
+all other texts.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unitvec_server import loading, server
 from unitvec_server.encoder import Encoder, EncoderOptions
+from unitvec_server.tokenizer import Encoding, Tokenizer
 
 HANG, DIE, FAIL, BREAK = 21, 22, 23, 24  # tokens, special tokens included
+HANG_TOKENIZER = "hang"  # the text
 NO_MEMORY = "FAULTY_NO_MEMORY"  # variable: the model does not fit
 
 
@@ -47,6 +51,16 @@ class FaultyEncoder(Encoder):
         return super().encode(rows)
 
 
+class FaultyTokenizer(Tokenizer):
+    """Hangs."""
+
+    def encode(self, texts: Sequence[str], **options: Any) -> list[Encoding]:
+        if HANG_TOKENIZER in texts:
+            threading.Event().wait()
+        return super().encode(texts, **options)
+
+
 if __name__ == "__main__":
     vars(loading)["Encoder"] = FaultyEncoder
+    vars(loading)["Tokenizer"] = FaultyTokenizer
     sys.exit(server.main())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.e2e.faulty_server import BREAK, DIE, FAIL, HANG, NO_MEMORY
+from tests.e2e.faulty_server import BREAK, DIE, FAIL, HANG, HANG_TOKENIZER, NO_MEMORY
 from tests.e2e.test_lifecycle import refused
 from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
@@ -130,6 +130,20 @@ class TestWorkers:
         assert failure(hanging.result) is Code.INTERNAL
         assert failure(behind.result) is Code.UNAVAILABLE
         assert sick.ends() == FAULT_STATUS
+
+
+class TestTokenizer:
+    """Threads that split texts."""
+
+    def test_hanging_ends_the_process(self, patient: Callable[..., Patient]) -> None:
+        """One of two: the other splits what comes meanwhile."""
+        sick = patient("--workers", "2", "--stuck-after-s", "2", "--grace-s", "1")
+        five = [text(8)] * 5  # more are not split on the event loop
+        hanging = sick.embed.future(pb.EmbedRequest(texts=[*five, HANG_TOKENIZER]))
+        assert sick.embed(pb.EmbedRequest(texts=five)).embeddings.rows == 5
+        assert failure(hanging.result) is Code.INTERNAL
+        assert sick.ends() == FAULT_STATUS
+        assert any("thread tokenize_" in line for line in sick.server.process.output)
 
 
 class TestArtifacts:

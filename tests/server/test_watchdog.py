@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from unitvec_server.admission import Throughput
+from unitvec_server.errors import InferenceFailed
+from unitvec_server.helpers import Helpers
 from unitvec_server.watchdog import Run, Watchdog, Worker
 
 STUCK_AFTER_S = 10.0
@@ -22,7 +25,13 @@ class Ward:
         self.waiting_texts = 0
         self.given_up: list[Run] = []
         self.now_s = 0.0
-        self.watchdog = Watchdog(self, stuck_after_s=STUCK_AFTER_S, clock_s=lambda: self.now_s)
+        self.helpers = Helpers(2, name="split")
+        self.watchdog = Watchdog(
+            self,
+            helpers=[self.helpers],
+            stuck_after_s=STUCK_AFTER_S,
+            clock_s=lambda: self.now_s,
+        )
 
     def give_up(self, run: Run) -> None:
         self.given_up.append(run)
@@ -37,8 +46,10 @@ class Ward:
 
 
 @pytest.fixture
-def ward() -> Ward:
-    return Ward()
+def ward() -> Iterator[Ward]:
+    ward = Ward()
+    with ward.helpers:
+        yield ward
 
 
 def test_idle_workers_are_fine(ward: Ward) -> None:
@@ -67,6 +78,42 @@ def test_a_slow_model_has_as_much_longer(ward: Ward) -> None:
     ward.workers[0].run = Run(8192, None)
     assert ward.watch(79) == ""
     assert "hangs" in ward.watch(3)
+
+
+def test_a_helper_that_hangs(ward: Ward) -> None:
+    """The other one may work on."""
+    begun, let_go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        let_go.wait()
+
+    hanging = ward.helpers.submit(hang)
+    begun.wait()
+    for _ in range(10):
+        assert ward.helpers.submit(int, "7", base=8).result() == 7
+        assert ward.watch(STUCK_AFTER_S / 10) == ""
+    assert "thread split_0 hangs: it takes 10 s" in ward.watch(1)
+    assert isinstance(hanging.exception(), InferenceFailed)
+    let_go.set()
+
+
+def test_job_after_job_is_fine(ward: Ward) -> None:
+    """However long it goes on, whether they succeed or fail."""
+    for _ in range(100):
+        begun, let_go = threading.Event(), threading.Event()
+
+        def work(begun: threading.Event = begun, let_go: threading.Event = let_go) -> None:
+            begun.set()
+            let_go.wait()
+            raise ValueError
+
+        job = ward.helpers.submit(work)
+        begun.wait()
+        assert ward.watch(STUCK_AFTER_S - 1) == ""
+        let_go.set()
+        assert isinstance(job.exception(), ValueError)
+    assert ward.watch(100) == ""
 
 
 def test_a_process_that_was_stopped_has_not_hung(ward: Ward) -> None:
