@@ -106,7 +106,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--constraint constraints.txt --custom-compile-command 'make lock' pyproject.toml
 
 lock: $(VENV)/.supply  ## Pin the image's packages by hash; add ARGS=--upgrade for the newest
-	$(LOCK) --extra server --output-file deploy/requirements-server.txt $(ARGS)
+	$(LOCK) --extra server --extra server-otel --output-file deploy/requirements-server.txt $(ARGS)
 	echo 'hatchling>=1.27' | $(LOCK) - --extra export --output-file deploy/requirements-export.txt $(ARGS)
 
 audit: $(VENV)/.supply  ## Look for known vulnerabilities in the image's packages

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOCKS = {extra: ROOT / "deploy" / f"requirements-{extra}.txt" for extra in ("server", "export")}
+LOCKS = {
+    extra: ROOT / "deploy" / f"requirements-{stage}.txt"
+    for extra, stage in [("server", "server"), ("server-otel", "server"), ("export", "export")]
+}
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ \\]+)", re.MULTILINE)
 
 
