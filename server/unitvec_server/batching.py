@@ -18,7 +18,8 @@ Everything about *when and with whom* is decided in this file:
   among equals, while the padded batch keeps within `max_batch_tokens` and padding within
   `max_padding` of it. Where time is short, only those whose turn is near.
 - **How much.** If less work waits than the free workers can take, it is shared out among
-  them, so that one small request uses all of them.
+  them, so that one small request uses all of them. While tiny requests keep coming, batches of
+  bulk are half as large: whoever comes next waits for the end of one.
 - **Who joins.** Items of one key want the same result. Each waits in its own place, so that none
   depends on the place, deadline or caller of another; the first to be taken takes all along.
 - **Who is dropped.** Cancelled items vanish; items past their deadline are handed back, and so are
@@ -64,6 +65,12 @@ the deadline most work is half done."""
 _HALF_LIFE_BATCHES, _KNOWN_BATCHES = 32, 4
 """Runs after which a request that came counts half in what newcomers may expect of the future, a
 second or two on two cores; and how many count as run before the first."""
+
+_TINY = 0.25
+"""Part of a batch, up to which a request spends more time behind a run than in its own."""
+
+_TINY_BATCHES = 128
+"""Batches for which another tiny request is expected after one came: a few seconds on two cores."""
 
 
 class _Batch:
@@ -137,6 +144,7 @@ class BatchQueue:
         self._all, self._small = Pool(), Pool()
         self._small_items = 0
         self._small_next = True
+        self._batches_for_tiny = 0
         self._sharing = FairSharing()
         self._overtaking = self._nobody_came()
         self._requests: dict[Request, None] = {}  # those that wait, in order of arrival
@@ -158,6 +166,8 @@ class BatchQueue:
         start = self._sharing.begin(flow, tokens)
         self._overtaking.come(tokens)
         is_small = tokens <= self._limits.max_batch_tokens
+        if tokens <= _TINY * self._limits.max_batch_tokens:
+            self._batches_for_tiny = _TINY_BATCHES
         request = Request(start + (tokens - items[-1].length), tokens, is_small)
         self._requests[request] = None
         heapq.heappush(self._later, (request.rank, next(self._order), request))
@@ -235,6 +245,7 @@ class BatchQueue:
         seed = self._pop_seed(pool, moment)
         if seed is None:
             return Plan([], expired)
+        self._batches_for_tiny = max(0, self._batches_for_tiny - 1)
         self._draw_near(_NEAR * (seed.deadline_s - now_s) * speed.tokens_per_s)
         batch = _Batch(seed, self._budget(seed, free_workers), self._limits.max_padding)
         for length in pool.lengths_near(seed.length, max_padding=self._limits.max_padding):
@@ -268,7 +279,8 @@ class BatchQueue:
         share = math.ceil((self.waiting_tokens + seed.length) / max(1, free_workers))
         # Padding must not make the last share spill over into one batch more.
         share = math.ceil(share * (1 + self._limits.max_padding))
-        return min(self._limits.max_batch_tokens, share)
+        is_halved = self._batches_for_tiny and not _request_of(seed).small
+        return min(self._limits.max_batch_tokens // (2 if is_halved else 1), share)
 
     def _choose_pool(self) -> Pool:
         """Small requests have every second batch for themselves while others wait as well."""

@@ -195,6 +195,19 @@ class TestMates:
         queue, _ = waiting([5, 6, 5, 6], limits=BatchLimits(1000, max_padding=0))
         assert drain(queue) == [[5, 5], [6, 6]]
 
+    def test_bulk_in_halves_while_tiny_requests_keep_coming(self) -> None:
+        """A few seconds after the last one, batches are whole again; those of others always are."""
+        queue, _ = waiting([16] * 10_000)
+        assert len(take(queue).batch) == 16
+        queue.add([Item(64, flow="tiny")])
+        assert len(take(queue).batch) == 1
+        assert len(take(queue).batch) == 8
+        queue.add([Item(16, flow="small") for _ in range(16)])
+        assert len(take(queue).batch) == 16
+        sizes = [len(take(queue).batch) for _ in range(200)]
+        assert set(sizes) == {8, 16}
+        assert sizes == sorted(sizes)
+
     def test_text_longer_than_the_bound_runs_alone(self) -> None:
         queue, _ = waiting([500, 500, 10])
         assert [500] in (batches := drain(queue))
