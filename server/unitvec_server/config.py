@@ -175,6 +175,9 @@ class ServerConfig:
     max_connection_age_s: float = _option(
         3600.0, "age at which connections are renewed, give or take a tenth; 0 for never", _seconds
     )
+    max_stream_idle_s: float = _option(
+        600.0, "silence of a client after which its stream is ended; 0 for never", _seconds
+    )
     grace_s: float = _option(30.0, "time to finish what is in flight after SIGTERM", _seconds)
     stuck_after_s: float = _option(
         20.0,

@@ -65,6 +65,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             max_stream_bytes=config.max_message_bytes,
         )
         self._corpora = Corpora(config.max_corpora_bytes)
+        self._max_idle_s = config.max_stream_idle_s or math.inf
         self._draining = False
         self._pipelines: set[Pipeline[Any, Any]] = set()
 
@@ -112,7 +113,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             return request.ByteSize() + row_bytes * len(request.request.texts)
 
         room = Room(self._config.max_stream_requests, self._memory, weigh)
-        pipeline = Pipeline(request_iterator, answer, room=room, in_order=False)
+        pipeline = Pipeline(
+            request_iterator,
+            answer,
+            room=room,
+            in_order=False,
+            max_idle_s=self._max_idle_s,
+        )
         async with contextlib.aclosing(self._replies(pipeline)) as replies:
             async for reply in replies:
                 yield reply
@@ -134,7 +141,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         begin = functools.partial(_begin, corpus)
         weigh = functools.partial(_weigh_similarity, row_bytes=_row_bytes(engine))
         room = Room(_SIMILARITY_AHEAD, self._memory, weigh)
-        pipeline = Pipeline(request_iterator, begin, room=room, in_order=True)
+        pipeline = Pipeline(
+            request_iterator,
+            begin,
+            room=room,
+            in_order=True,
+            max_idle_s=self._max_idle_s,
+        )
         with contextlib.closing(corpus):
             async with contextlib.aclosing(self._replies(pipeline)) as steps:
                 async for step in steps:

@@ -3,13 +3,17 @@
 A request is read only once there is room for one more in work, and its room is free again
 only when its reply was taken. So a client that sends without reading stops being read, and
 what a stream can hold in memory is bounded: in requests and, with all other streams, in bytes.
+One that says nothing for long is ended: it takes the place of a call, and may have been forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
+
+from unitvec_server.errors import Unavailable
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -100,6 +104,8 @@ class Pipeline(Generic[Request, Reply]):
         work: Answers one request; must not raise.
         room: How much of it may be in work.
         in_order: Reply in request order, else as the work finishes.
+        max_idle_s: Silence, with nothing in work, after which the stream is ended, give or take as
+            much.
     """
 
     def __init__(
@@ -109,6 +115,7 @@ class Pipeline(Generic[Request, Reply]):
         *,
         room: Room[Request],
         in_order: bool,
+        max_idle_s: float = math.inf,
     ) -> None:
         self._requests = requests
         self._work = work
@@ -118,6 +125,9 @@ class Pipeline(Generic[Request, Reply]):
         self._in_work: dict[asyncio.Task[Reply], int] = {}  # with their weights
         self._reader: asyncio.Task[None] | None = None
         self._stopped = False
+        self._max_idle_s = max_idle_s
+        self._is_idle = False
+        self._count_read = 0
 
     def stop_reading(self) -> None:
         """Reads no more; what was read is still answered. May come before `replies` begins."""
@@ -129,22 +139,39 @@ class Pipeline(Generic[Request, Reply]):
         """Replies until all that was read is answered.
 
         Raises:
+            Unavailable: The stream was silent for too long.
             Exception: Whatever reading the stream raised, after the last reply.
         """
         self._reader = asyncio.create_task(self._read())
         self._reader.add_done_callback(lambda _: self._ready.put_nowait(None))
         if self._stopped:
             self._reader.cancel()
+        watch = asyncio.create_task(self._end_if_idle())
         try:
             while self._in_work or not self._reader.done():
                 task = await self._ready.get()
                 if task is not None:
                     yield await task
                     self._room.give_back(self._in_work.pop(task))
+            if self._is_idle:
+                raise Unavailable(
+                    f"nothing came over this stream for {self._max_idle_s:g} s "
+                    "(max_stream_idle_s); open another when there is more to send",
+                    reason="STREAM_IDLE",
+                )
             if not self._reader.cancelled():
                 self._reader.result()
         finally:
-            await self._close()
+            await self._close(watch)
+
+    async def _end_if_idle(self) -> None:
+        assert self._reader is not None
+        count_read = -1
+        while self._in_work or count_read != self._count_read:
+            count_read = self._count_read
+            await asyncio.sleep(self._max_idle_s)  # for ever, if it is infinite
+        self._is_idle = True
+        self._reader.cancel()
 
     async def _read(self) -> None:
         while True:
@@ -154,6 +181,7 @@ class Pipeline(Generic[Request, Reply]):
                 request = await anext(self._requests)
             except StopAsyncIteration:
                 return
+            self._count_read += 1
             task = asyncio.ensure_future(self._work(request))
             self._in_work[task] = self._room.take(request)
             if self._in_order:
@@ -161,9 +189,9 @@ class Pipeline(Generic[Request, Reply]):
             else:
                 task.add_done_callback(self._ready.put_nowait)
 
-    async def _close(self) -> None:
+    async def _close(self, watch: asyncio.Task[None]) -> None:
         assert self._reader is not None
-        tasks = [self._reader, *self._in_work]
+        tasks = [self._reader, watch, *self._in_work]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -550,6 +550,30 @@ def test_calls_are_bounded_and_health_does_not_count(
     assert server.stub.Embed(pb.EmbedRequest(texts=["x"])).embeddings.rows == 1
 
 
+def test_silent_streams_give_back_their_place(start: Callable[..., Server], artifact: Path) -> None:
+    """Whether they never said anything or were answered before."""
+    server = start("--model", str(artifact), "--max-calls", "2", "--max-stream-idle-s", "0.2")
+    over = threading.Event()
+
+    def silent(*requests: pb.StreamEmbedRequest):  # type: ignore[no-untyped-def]
+        yield from requests
+        over.wait()
+
+    request = pb.StreamEmbedRequest(id="a", request=pb.EmbedRequest(texts=["x"]))
+    streams = [
+        server.stub.StreamEmbed(silent(request)),
+        server.stub.StreamSimilarity(silent()),
+    ]
+    assert next(streams[0]).id == "a"
+    for stream in streams:
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() == Code.UNAVAILABLE
+        assert "max_stream_idle_s" in caught.value.details()
+    assert server.stub.Embed(pb.EmbedRequest(texts=["x"])).embeddings.rows == 1
+    over.set()
+
+
 def test_tokens_are_counted_not_estimated(start: Callable[..., Server], artifact: Path) -> None:
     """Bytes only estimate tokens: what fits once split is not refused for its bytes."""
     server = start("--model", str(artifact), "--max-queued-tokens", "1000")

@@ -33,6 +33,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "max_scores": ("7", 7, ["0", "x"]),
     "max_message_bytes": ("2000000", 2000000, ["0", "2147483648", "x"]),
     "max_connection_age_s": ("60", 60.0, ["-1", "nan", "old"]),
+    "max_stream_idle_s": ("60", 60.0, ["-1", "nan", "soon"]),
     "grace_s": ("0.5", 0.5, ["-1", "nan", "inf", "soon"]),
     "stuck_after_s": ("0", 0.0, ["-1", "nan", "inf", "soon"]),
     "tls_cert": ("/c", Path("/c"), []),

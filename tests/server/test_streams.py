@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unitvec_server.errors import Unavailable
 from unitvec_server.streams import Memory, Pipeline, Room
 
 
@@ -109,6 +110,51 @@ class TestOrder:
 async def collect(pipeline: Pipeline[int, int]) -> list[int]:
     """All replies."""
     return [reply async for reply in pipeline.replies()]
+
+
+IDLE_S = 0.01
+
+
+class TestSilence:
+    """Streams over which nothing comes."""
+
+    @pytest.mark.parametrize("count", [0, 1, 5])
+    async def test_ends_after_all_replies(self, count: int) -> None:
+        source = Source(count, ends=False)
+        replies = []
+        with pytest.raises(Unavailable, match="open another") as caught:
+            async for reply in quiet(source, at_once).replies():
+                replies.append(reply)
+        assert caught.value.reason == "STREAM_IDLE"
+        assert sorted(replies) == list(range(count))
+
+    async def test_work_is_no_silence(self) -> None:
+        works = Works()
+        replies = quiet(Source(1, ends=False), works).replies()
+        reply = asyncio.ensure_future(anext(replies))
+        await asyncio.wait({reply}, timeout=20 * IDLE_S)
+        works.finish(0)
+        assert await reply == 0
+        with pytest.raises(Unavailable):
+            await anext(replies)
+
+    async def test_replies_that_nobody_takes_are_no_silence(self) -> None:
+        replies = quiet(Source(2), at_once).replies()
+        first = await anext(replies)
+        nothing = asyncio.get_running_loop().create_future()
+        await asyncio.wait({nothing}, timeout=20 * IDLE_S)
+        assert {first} | {reply async for reply in replies} == {0, 1}
+
+
+def quiet(source: Source, work: Callable[[int], object]) -> Pipeline[int, int]:
+    """A pipeline that ends a silent stream."""
+    return Pipeline(
+        source.requests(),
+        work,  # type: ignore[arg-type]
+        room=Room(3),
+        in_order=False,
+        max_idle_s=IDLE_S,
+    )
 
 
 class TestReadAhead:
