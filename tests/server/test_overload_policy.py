@@ -162,8 +162,8 @@ def test_lone_texts_beside_bulk(stream: object) -> None:
     machine.work_until(60)
     waits_s = sorted(end_s - call.born_s for call, end_s in machine.done if len(call.items) == 1)
     assert len(waits_s) == 200
-    # It waits for the first of two runs in progress, each half a batch while lone texts keep coming,
-    # and is part of the next one.
+    # It waits for the first of two runs in progress, which are half as large while lone texts keep
+    # coming, and is part of the next one.
     run_s = 256 * WORKERS / TOKENS_PER_S
     assert waits_s[100] <= 0.3 * run_s
     assert waits_s[197] <= 0.6 * run_s
