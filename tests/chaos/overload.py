@@ -37,7 +37,7 @@ TOLERATED = frozenset(
 MIN_GOODPUT = 0.9
 """Of the peak: what overload may cost at most."""
 _PEAK_CALLERS = 64
-_MOST_TEXTS = 8
+_MOST_TEXTS = 16
 _MEAN_TEXTS = (1 + _MOST_TEXTS) / 2
 _TICK_S = 0.005
 
@@ -54,7 +54,7 @@ async def overload_fivefold(stage: Stage) -> Outcome:
 
 @dataclass
 class _Load:
-    """Calls of one to eight texts, the next ones in turn.
+    """Calls of one to sixteen texts, the next ones in turn.
 
     Attributes:
         known: The texts, more than are ever in flight.

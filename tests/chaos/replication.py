@@ -28,9 +28,13 @@ async def kill_one(stage: Stage) -> Outcome:
         await outcome.tally.more(stage.scale.answers)
         killed_s = time.monotonic()
         await group[0].end(signal.SIGKILL)
+        right = stage.known.are_vectors(await client.embed(stage.known.pick([0])), [0])
+        outcome.check(kept=right, promise="the first answer after the kill was wrong")
+        outcome.figures["next_answer_s"] = time.monotonic() - killed_s
         await outcome.tally.more(stage.scale.answers)
+        started_s = time.monotonic()
         await _revive(group[0], stage, outcome)
-        outcome.recovery_s = time.monotonic() - killed_s
+        outcome.recovery_s = time.monotonic() - started_s
         await outcome.tally.more(stage.scale.answers)
     return outcome
 
