@@ -34,8 +34,9 @@ TOLERATED = frozenset(
     }
 )
 """Refusals that an overloaded server owes its callers."""
-MIN_GOODPUT = 0.9
-"""Of the peak: what overload may cost at most."""
+MIN_GOODPUT = 0.8
+"""Of the peak. The callers run on the server's CPUs and take more of them the more they offer; the
+server's own part, where 0.9 is promised, is measured by `python -m bench overload`."""
 _PEAK_CALLERS = 64
 _MOST_TEXTS = 16
 _MEAN_TEXTS = (1 + _MOST_TEXTS) / 2
