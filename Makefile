@@ -40,7 +40,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 install: $(VENV)/.dev  ## Install everything into $(VENV)
 
 # The default model is made again when the code that makes it has changed.
-EXPORT_CODE := $(wildcard export/unitvec_export/*.py) server/unitvec_server/artifact.py
+EXPORT_CODE := $(shell find export/unitvec_export -name "*.py") server/unitvec_server/model/artifact.py
 $(ARTIFACT)/manifest.json: $(if $(filter all-MiniLM-L6-v2,$(NAME)),$(EXPORT_CODE)) | $(VENV)/.serve
 	@test -n "$(MODEL)" -o "$(NAME)" = all-MiniLM-L6-v2 || \
 		{ echo "there is no $(ARTIFACT); name its source with MODEL=..."; exit 2; }

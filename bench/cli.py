@@ -16,24 +16,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.adapter import Setup
 from bench.adapters.plain_export import is_exported
 from bench.console import RESULTS, file_stem, say
 from bench.contenders import WorkerSpec, all_contenders, parse_variant, select
-from bench.environments import EnvironmentMissing, interpreter
-from bench.machine import commit, describe
-from bench.pressure_cli import PRESSURE_SUFFIXES, add_pressure_commands, publish_pressure
-from bench.process import ROOT, Command, Worker, WorkerFailed
+from bench.harness.adapter import Setup
+from bench.harness.environments import EnvironmentMissing, interpreter
+from bench.harness.machine import commit, describe
+from bench.harness.process import ROOT, Command, Worker, WorkerFailed
+from bench.harness.runner import Plan, Runner
+from bench.pressure.commands import PRESSURE_SUFFIXES, add_pressure_commands, publish_pressure
 from bench.report import layers_markdown, report_markdown
 from bench.results import Record, Results, Run, collect, read, write
-from bench.runner import Plan, Runner
 from bench.workloads import COUNTS, TITLES, Corpora, load_corpora, retrieval_task
 from unitvec_export.errors import InputError
 from unitvec_export.source import Request, resolve_source
 from unitvec_loadtest.corpus import CorpusError
-from unitvec_server.artifact import load_artifact
-from unitvec_server.cpus import usable_cpus
 from unitvec_server.errors import ArtifactError
+from unitvec_server.model.artifact import load_artifact
+from unitvec_server.model.cpus import usable_cpus
 
 _CACHE = ROOT / "bench" / ".cache"
 _QUICK = {"rounds": 1, "count": 32, "min_s": 0.2, "queries": 16}

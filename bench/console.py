@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
-from bench.machine import commit
-from bench.process import ROOT
+from bench.harness.machine import commit
+from bench.harness.process import ROOT
 
 RESULTS = ROOT / "bench" / "results"
 

@@ -7,7 +7,7 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from bench.adapter import Call
+from bench.harness.adapter import Call
 
 Kind = Literal["reference", "peer", "baseline", "layer"]
 

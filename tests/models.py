@@ -73,7 +73,7 @@ def edit_json(path: Path, changes: Mapping[str, Any]) -> None:
 
 def sample_texts() -> list[str]:
     """The texts that export verifies on: they also train the tokenizers here."""
-    from unitvec_export.verification import load_sample
+    from unitvec_export.prove.verification import load_sample
 
     return load_sample()
 

@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2
 
 from tests.chaos.proxy import envoy_path
 from tests.e2e.certificates import write_certificate
-from unitvec_client.cli_options import build_parser
+from unitvec_client.cli.flags import build_parser
 from unitvec_server.config import ServerConfig, parse_config
-from unitvec_server.readiness import Health
+from unitvec_server.rpc.health import Health
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -22,7 +22,7 @@ PACKAGES = {
     "unitvec_server",
 }
 DATA = {
-    "unitvec_export/sample.jsonl",
+    "unitvec_export/prove/sample.jsonl",
     "unitvec_loadtest/data/default_texts.jsonl",
     "unitvec_protos/v1/embedding_pb2.pyi",
     "unitvec_client/py.typed",

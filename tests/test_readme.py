@@ -21,7 +21,7 @@ def test_every_flag_is_listed_with_its_default_and_help() -> None:
 def test_every_reason_is_listed() -> None:
     """Reasons are stable names that callers match on."""
     pattern = re.compile(r'reason(?:: str)? = "([A-Z_]+)"|reason="([A-Z_]+)"')
-    sources = (ROOT / "server" / "unitvec_server").glob("*.py")
+    sources = (ROOT / "server" / "unitvec_server").rglob("*.py")
     found = {
         "".join(match) for path in sources for match in pattern.findall(path.read_text("utf-8"))
     }

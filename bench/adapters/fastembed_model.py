@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.adapter import SequentialAdapter, Setup, Vectors
 from bench.adapters.plain_export import GRAPH, folder_of, with_limit
+from bench.harness.adapter import SequentialAdapter, Setup, Vectors
 
 _BATCH_SIZE = 32
 _NAME = "bench/model"

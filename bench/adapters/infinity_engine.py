@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.adapter import ConcurrentAdapter, Setup, Vectors
 from bench.adapters.plain_export import folder_of
+from bench.harness.adapter import ConcurrentAdapter, Setup, Vectors
 
 _BATCH_SIZE = 32  # its default
 

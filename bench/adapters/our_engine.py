@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.adapter import ConcurrentAdapter, Setup, Vectors
 from bench.adapters.our_layers import PACKAGES, server_config
-from unitvec_server.engine import Caller, EncodeOptions
-from unitvec_server.loading import load_engine
+from bench.harness.adapter import ConcurrentAdapter, Setup, Vectors
+from unitvec_server.engine.engine import Caller, EncodeOptions
+from unitvec_server.engine.loading import load_engine
 
 
 class InProcess(ConcurrentAdapter):

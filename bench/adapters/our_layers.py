@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from bench.adapter import Adapter, Call, Outcome, Pass, Setup, Vectors
-from unitvec_server.batching import BatchLimits, BatchQueue
+from bench.harness.adapter import Adapter, Call, Outcome, Pass, Setup, Vectors
 from unitvec_server.config import ServerConfig, parse_config
-from unitvec_server.loading import load_model
-from unitvec_server.waiting import Item
+from unitvec_server.engine.loading import load_model
+from unitvec_server.policy.batching import BatchLimits, BatchQueue
+from unitvec_server.policy.items import Item
 
 Rows = list[npt.NDArray[np.int64]]
 

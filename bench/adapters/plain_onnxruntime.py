@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime as ort
 import tokenizers
 
-from bench.adapter import SequentialAdapter, Setup, Vectors
 from bench.adapters.sbert import session_options
-from unitvec_server.artifact import load_artifact
+from bench.harness.adapter import SequentialAdapter, Setup, Vectors
+from unitvec_server.model.artifact import load_artifact
 
 _BATCH_SIZE = 32
 

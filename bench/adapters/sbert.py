@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.adapter import SequentialAdapter, Setup, Vectors
 from bench.adapters.plain_export import folder_of
+from bench.harness.adapter import SequentialAdapter, Setup, Vectors
 
 BATCH_SIZE = 32  # the default of `SentenceTransformer.encode`
 

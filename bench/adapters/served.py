@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import numpy as np
 
-from bench.adapter import Call, ConcurrentAdapter, Outcome, Setup, Vectors
 from bench.adapters.our_layers import PACKAGES, server_flags
-from bench.server_process import ServerProcess
+from bench.harness.adapter import Call, ConcurrentAdapter, Outcome, Setup, Vectors
+from bench.harness.server_process import ServerProcess
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
@@ -83,7 +83,7 @@ class NaiveServer(_Served):
     def command(self, setup: Setup) -> list[str]:
         """Its module with the same artifact and threads."""
         return [
-            *("-m", "bench.naive_server", "--artifact", setup.artifact),
+            *("-m", "bench.adapters.naive_server", "--artifact", setup.artifact),
             *("--threads", str(setup.threads), "--style", setup.flavour),
         ]
 

@@ -10,11 +10,12 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client import blocking
 from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions, open_channel
-from unitvec_client.core import DEFAULT_TIMEOUT_S, Core
+from unitvec_client.core.core import DEFAULT_TIMEOUT_S, Core
+from unitvec_client.core.inputs import Comparable, Vectors, check_iterable
+from unitvec_client.core.steps import Script
+from unitvec_client.drivers import blocking
 from unitvec_client.errors import ClientClosedError
-from unitvec_client.inputs import Comparable, Vectors, check_iterable
 from unitvec_client.options import (
     CallKeywords,
     EmbedKeywords,
@@ -32,7 +33,6 @@ from unitvec_client.results import (
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
-from unitvec_client.steps import Script
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from unitvec_export.errors import ExportError
 from unitvec_export.source import DEFAULT_MODEL_ID, Request, model_name
-from unitvec_server.artifact import PRECISIONS, Manifest
 from unitvec_server.errors import StartupError
+from unitvec_server.model.artifact import PRECISIONS, Manifest
 
 if TYPE_CHECKING:
     from unitvec_export.export import ExportOptions
@@ -74,7 +74,7 @@ def _parse(argv: Sequence[str] | None) -> ExportOptions:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from unitvec_export.graph import DEFAULT_OPSET, OPSETS
+    from unitvec_export.graph.tracing import DEFAULT_OPSET, OPSETS
 
     parser = argparse.ArgumentParser(prog="unitvec-export", description=_DESCRIPTION)
     add = parser.add_argument

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import onnx
 
-from unitvec_export.fp16 import to_fp16
-from unitvec_export.graph import DEFAULT_OPSET, export_body, finish
-from unitvec_export.int8 import to_int8
+from unitvec_export.graph.tracing import DEFAULT_OPSET, export_body, finish
 from unitvec_export.progress import Progress
-from unitvec_export.reference import Reference, load_reference
+from unitvec_export.prove.reference import Reference, load_reference
+from unitvec_export.prove.verification import Verification, load_sample
+from unitvec_export.quantize.fp16 import to_fp16
+from unitvec_export.quantize.int8 import to_int8
+from unitvec_export.quantize.static_int8 import to_static_int8
 from unitvec_export.source import Request, Source, resolve_source
-from unitvec_export.static_int8 import to_static_int8
-from unitvec_export.verification import Verification, load_sample
 from unitvec_export.writer import TOKENIZER_FILE, graph_file, staged
-from unitvec_server.artifact import (
+from unitvec_server.model.artifact import (
     MANIFEST_FILE,
     File,
     Graph,

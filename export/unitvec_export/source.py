@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from unitvec_export.errors import InputError, first_line
-from unitvec_server.artifact import sha256_file
+from unitvec_server.model.artifact import sha256_file
 
 DEFAULT_MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the file that sentence-transformers/all-MiniLM-L6-v2 publishes as model.safetensors.

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unitvec_export.errors import ExportError, InputError
-from unitvec_server.artifact import FORMAT, MANIFEST_FILE, PRECISIONS
+from unitvec_server.model.artifact import FORMAT, MANIFEST_FILE, PRECISIONS
 
 TOKENIZER_FILE = "tokenizer.json"
 

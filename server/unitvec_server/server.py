@@ -22,18 +22,18 @@ from grpc_reflection.v1alpha import reflection_pb2 as reflection_messages
 from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import ServerConfig, read_config
-from unitvec_server.edge import SERVICE, Edge
-from unitvec_server.engine import Engine
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.helpers import Helpers
+from unitvec_server.engine.loading import load_engine, worker_count
+from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.engine.watchdog import Watchdog
 from unitvec_server.errors import ConfigError, StartupError
-from unitvec_server.helpers import Helpers
-from unitvec_server.loading import load_engine, worker_count
-from unitvec_server.readiness import Health
-from unitvec_server.scheduler import Scheduler
-from unitvec_server.security import Secrets, check_exposure
-from unitvec_server.servicer import EmbeddingServicer
+from unitvec_server.observability.telemetry import Telemetry, configure_logging
+from unitvec_server.rpc.health import Health
+from unitvec_server.rpc.interceptor import SERVICE, Edge
+from unitvec_server.rpc.servicer import EmbeddingServicer
+from unitvec_server.security.secrets import Secrets, check_exposure
 from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
-from unitvec_server.telemetry import Telemetry, configure_logging
-from unitvec_server.watchdog import Watchdog
 
 _T = TypeVar("_T")
 

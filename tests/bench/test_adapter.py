@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.adapter import Call, ConcurrentAdapter, SequentialAdapter, Vectors
+from bench.harness.adapter import Call, ConcurrentAdapter, SequentialAdapter, Vectors
 
 
 def lengths_of(texts: list[str]) -> Vectors:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.fairness import ALONE, BULK, CALLS, STREAM, FairnessPlan, trickle_lines
-from bench.load import write_texts
-from bench.overload import OPEN, PEAK, OverloadPlan, curve, points
-from bench.pressure_plots import draw_pressure
-from bench.pressure_report import FAIRNESS, OVERLOAD, pressure_markdown
+from bench.pressure.fairness import ALONE, BULK, CALLS, STREAM, FairnessPlan, trickle_lines
+from bench.pressure.load import write_texts
+from bench.pressure.overload import OPEN, PEAK, OverloadPlan, curve, points
+from bench.pressure.plots import draw_pressure
+from bench.pressure.report import FAIRNESS, OVERLOAD, pressure_markdown
 from bench.results import Load, Record, Results, Run, collect, read, write
 
 SERVER = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.adapter import Setup
-from bench.process import Command, Worker, WorkerFailed
+from bench.harness.adapter import Setup
+from bench.harness.process import Command, Worker, WorkerFailed
 
 ADAPTER = "bench.adapters.plain_onnxruntime:PlainOnnxruntime"
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.contenders import REFERENCE, all_contenders, parse_variant, select
-from bench.machine import describe
-from bench.procfs import busy_ticks
-from bench.runner import rotate
+from bench.harness.machine import describe
+from bench.harness.procfs import busy_ticks
+from bench.harness.runner import rotate
 from bench.workloads import COUNTS, TITLES, load_corpora, retrieval_task, split_text
 
 EVERYONE = all_contenders([parse_variant("fp32"), parse_variant("bf16@openvino")])

@@ -17,7 +17,7 @@ from typing import Any
 import atheris  # type: ignore[import-untyped]  # it has no stubs
 
 with atheris.instrument_imports(include=["unitvec_server"]):
-    from unitvec_server import messages
+    from unitvec_server.rpc import messages
 
 from google.protobuf.message import DecodeError
 

@@ -75,7 +75,7 @@ async def probe(target: str, known: Known, *, timeout_s: float = 120.0) -> bool:
 
 def sample() -> tuple[str, ...]:
     """Short and long texts, no two alike."""
-    from unitvec_export.verification import load_sample
+    from unitvec_export.prove.verification import load_sample
 
     usable = [text for text in dict.fromkeys(load_sample()) if len(text) > 20]
     return tuple(usable[:_TEXTS])
@@ -83,7 +83,7 @@ def sample() -> tuple[str, ...]:
 
 def stretches() -> tuple[str, ...]:
     """Some two thousand short texts, no two alike: stretches of 8 to 40 words of the sample."""
-    from unitvec_export.verification import load_sample
+    from unitvec_export.prove.verification import load_sample
 
     words = " ".join(dict.fromkeys(load_sample())).split()
     starts = range(0, len(words) - 40, 6)

@@ -12,7 +12,7 @@ WAIT_S = 120
 
 
 def start(target: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "unitvec_client.cli", "embed", "--target", target]
+    command = [sys.executable, "-m", "unitvec_client.cli.main", "embed", "--target", target]
     return subprocess.Popen(
         [*command, *map(str, arguments)], stderr=subprocess.PIPE, text=True, env=environment()
     )

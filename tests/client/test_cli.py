@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_client.cli import main
-from unitvec_client.cli_input import Feed, Line, TextSource
-from unitvec_client.cli_output import clip
-from unitvec_client.cli_progress import Progress
-from unitvec_client.cli_rows import NpyRows, Row
+from unitvec_client.cli.formats import NpyRows, Row
+from unitvec_client.cli.lines import Feed, Line, TextSource
+from unitvec_client.cli.main import main
+from unitvec_client.cli.output import clip
+from unitvec_client.cli.progress import Progress
 from unitvec_client.results import StreamItem
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -213,7 +213,7 @@ def test_token_comes_from_environment_or_file(
 
 
 def start(fake: Any, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "unitvec_client.cli", *arguments]
+    command = [sys.executable, "-m", "unitvec_client.cli.main", *arguments]
     env = {**os.environ, "UNITVEC_TARGET": fake.target}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)

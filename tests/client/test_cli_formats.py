@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unitvec_client.cli import main
-from unitvec_client.cli_input import Line
-from unitvec_client.cli_parquet import ParquetRows
-from unitvec_client.cli_rows import Row
+from unitvec_client.cli.formats import Row
+from unitvec_client.cli.lines import Line
+from unitvec_client.cli.main import main
+from unitvec_client.cli.parquet import ParquetRows
 from unitvec_client.results import StreamItem
 
 LINES = (
@@ -162,7 +162,7 @@ def test_id_of_plain_lines_is_refused(run: Any, capsys: Any, tmp_path: Path) -> 
 def test_parquet_without_pyarrow_says_what_to_install(fake: Any, tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from unitvec_client.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from unitvec_client.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     for name, code in (("out.npy", 0), ("out.parquet", 2)):
         arguments = ["embed", "a", "--target", fake.target, "-o", str(tmp_path / name)]

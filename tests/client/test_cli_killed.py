@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_the_input(real: Server, tmp_path: Path) -> No
         source = tmp_path / f"{times}.txt"
         source.write_text("\n".join(words * times))
         program = (
-            "import resource, sys; from unitvec_client.cli import main\n"
+            "import resource, sys; from unitvec_client.cli.main import main\n"
             "assert main(sys.argv[1:]) == 0\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
         )

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from tests.client.embed_runs import WAIT_S, counted, part_of, start, wait
-from unitvec_client.cli import main
-from unitvec_client.cli_rows import NpyRows
+from unitvec_client.cli.formats import NpyRows
+from unitvec_client.cli.main import main
 
 FORMATS = ("npy", "jsonl", "parquet")
 TEXTS = [f"text number {i}" for i in range(400)]

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 import unitvec_client as uv
 from unitvec_client.connection import call_metadata, channel_arguments
-from unitvec_client.methods import Method
+from unitvec_client.core.rpcs import Method
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 
@@ -186,7 +186,7 @@ def test_message_bounds_are_explicit_and_extra_options_win() -> None:
 
 
 def test_methods_are_those_of_the_contract() -> None:
-    from unitvec_client import methods
+    from unitvec_client.core import rpcs as methods
 
     paths = {value.path for value in vars(methods).values() if isinstance(value, Method)}
     service = pb.DESCRIPTOR.services_by_name["EmbeddingService"]

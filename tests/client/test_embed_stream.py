@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import unitvec_client as uv
-from unitvec_client import blocking, nonblocking
-from unitvec_client.methods import STREAM_EMBED
-from unitvec_client.steps import END, Call, Finish, Open, Poll, Receive, Script, Send, Sleep
+from unitvec_client.core.rpcs import STREAM_EMBED
+from unitvec_client.core.steps import END, Call, Finish, Open, Poll, Receive, Script, Send, Sleep
+from unitvec_client.drivers import asynchronous as nonblocking
+from unitvec_client.drivers import blocking
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 BAD = "<bad>"

@@ -11,9 +11,9 @@ import pytest
 
 import unitvec_client
 from unitvec_client import errors
-from unitvec_client.cli import exit_code_of
+from unitvec_client.cli.main import exit_code_of
+from unitvec_client.core.failures import Failure, failure_of_item
 from unitvec_client.errors import STATUS_TO_ERROR, ErrorFacts, UnitvecError, at_field
-from unitvec_client.failures import Failure, failure_of_item
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 CLASSES = [

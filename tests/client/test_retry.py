@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitvec_client import InputError, RetryPolicy
-from unitvec_client.failures import Failure
-from unitvec_client.retry import Backoff
+from unitvec_client.core.backoff import Backoff
+from unitvec_client.core.failures import Failure
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 DOWN = Failure(grpc.StatusCode.UNAVAILABLE, "down")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_client.splitting import Budget, split
+from unitvec_client.core.splitting import Budget, split
 
 budgets = st.builds(
     Budget,

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from unitvec_server import loading, server
-from unitvec_server.encoder import Encoder, EncoderOptions
-from unitvec_server.tokenizer import Encoding, Tokenizer
+from unitvec_server import server
+from unitvec_server.engine import loading
+from unitvec_server.model.encoder import Encoder, EncoderOptions
+from unitvec_server.model.tokenizer import Encoding, Tokenizer
 
 HANG, DIE, FAIL, BREAK = 21, 22, 23, 24  # tokens, special tokens included
 HANG_TOKENIZER = "hang"  # the text

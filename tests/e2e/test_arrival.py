@@ -16,7 +16,7 @@ from tests.e2e.raw_calls import RawCalls
 from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
-from unitvec_server.edge import Edge
+from unitvec_server.rpc.interceptor import Edge
 
 Start = Callable[..., Server]
 Code = grpc.StatusCode

@@ -309,7 +309,7 @@ def test_the_command_asks_a_server_with_tls_and_tokens(
     server = start("--model", f"tiny={artifact}", *tls, "--token-file", str(tokens))
 
     def run(command: str, *args: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "unitvec_client.cli", command, "-f", "jsonl"]
+        line = [sys.executable, "-m", "unitvec_client.cli.main", command, "-f", "jsonl"]
         line += ["--target", server.target, "--max-attempts", "1", *args]
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 

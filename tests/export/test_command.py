@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import TinyModel
-from unitvec_server.artifact import load_artifact, verify_file
+from unitvec_server.model.artifact import load_artifact, verify_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import pytest
 
 from unitvec_export.cli import main
-from unitvec_server.artifact import load_artifact, sha256_file
+from unitvec_server.model.artifact import load_artifact, sha256_file
 
 # Of the file that sentence-transformers/all-mpnet-base-v2 publishes as model.safetensors.
 WEIGHTS_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"

@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 from tests.models import TinyModel, sample_texts
-from unitvec_export.reference import Reference, load_reference
+from unitvec_export.prove.reference import Reference, load_reference
 from unitvec_export.source import Source
-from unitvec_server.artifact import Artifact, load_artifact, verify_file
-from unitvec_server.encoder import Encoder, EncoderOptions
-from unitvec_server.tokenizer import Tokenizer
+from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
+from unitvec_server.model.encoder import Encoder, EncoderOptions
+from unitvec_server.model.tokenizer import Tokenizer
 
 PROMPTS = (("query", "Find this: "), ("passage", "Passage: "))
 KINDS = {

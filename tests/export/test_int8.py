@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from unitvec_export.int8 import to_int8
-from unitvec_export.quantization import measure_activations, quantize_weights
-from unitvec_export.verification import compare, load_sample
-from unitvec_server.artifact import Artifact, load_artifact
-from unitvec_server.encoder import Encoder, EncoderOptions
-from unitvec_server.tokenizer import Tokenizer
+from unitvec_export.prove.verification import compare, load_sample
+from unitvec_export.quantize.int8 import to_int8
+from unitvec_export.quantize.products import measure_activations, quantize_weights
+from unitvec_server.model.artifact import Artifact, load_artifact
+from unitvec_server.model.encoder import Encoder, EncoderOptions
+from unitvec_server.model.tokenizer import Tokenizer
 
 WIDTH = 64
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from tests.models import TinyModel, edit_json
 from unitvec_export.cli import main
 from unitvec_export.errors import InputError
-from unitvec_export.graph import trim
-from unitvec_export.reference import check_module_types
+from unitvec_export.graph.tracing import trim
+from unitvec_export.prove.reference import check_module_types
 from unitvec_export.source import DEFAULT_MODEL_ID, Request, check_weights, resolve_source
 
 ST = "sentence_transformers.models."

@@ -13,12 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.models import TinyModel, build_tiny_model
 from unitvec_export import graph as graphs
-from unitvec_export.attention import fold_attention
-from unitvec_export.flatten import flatten
-from unitvec_export.reference import load_reference
-from unitvec_export.simplify import fold, simplify
+from unitvec_export.graph.attention import fold_attention
+from unitvec_export.graph.flatten import flatten
+from unitvec_export.graph.simplify import fold, simplify
+from unitvec_export.graph.wiring import Wiring
+from unitvec_export.prove.reference import load_reference
 from unitvec_export.source import Request, resolve_source
-from unitvec_export.wiring import Wiring
 
 ARCHITECTURES = ("bert", "distilbert", "mpnet", "roberta")
 

@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from tests.export.test_int8 import minilm, product_graph, run
-from unitvec_export.static_int8 import to_static_int8
-from unitvec_export.verification import compare, load_sample
-from unitvec_server.artifact import Artifact
-from unitvec_server.encoder import Encoder, EncoderOptions
-from unitvec_server.tokenizer import Tokenizer
+from unitvec_export.prove.verification import compare, load_sample
+from unitvec_export.quantize.static_int8 import to_static_int8
+from unitvec_server.model.artifact import Artifact
+from unitvec_server.model.encoder import Encoder, EncoderOptions
+from unitvec_server.model.tokenizer import Tokenizer
 
 __all__ = ["minilm"]  # a fixture
 

@@ -16,11 +16,11 @@ import tokenizers
 from tests.models import TinyModel
 from unitvec_export.cli import main
 from unitvec_export.errors import ParityError
-from unitvec_export.graph import export_body, finish
-from unitvec_export.reference import Reference, load_reference
+from unitvec_export.graph.tracing import export_body, finish
+from unitvec_export.prove.reference import Reference, load_reference
+from unitvec_export.prove.verification import Verification, check_fp32, compare, load_sample
 from unitvec_export.source import Source
-from unitvec_export.verification import Verification, check_fp32, compare, load_sample
-from unitvec_server.artifact import MANIFEST_FILE, Parity, describe_file, load_artifact
+from unitvec_server.model.artifact import MANIFEST_FILE, Parity, describe_file, load_artifact
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_failing_export_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("unitvec_export.verification.MIN_FP32_COSINE", 1.1)
+    monkeypatch.setattr("unitvec_export.prove.verification.MIN_FP32_COSINE", 1.1)
     out = tmp_path / "model"
     assert main([str(tiny_model(TinyModel())), "--out", str(out)]) == 1
     assert "fp32 reaches only cosine 1.0" in capsys.readouterr().err

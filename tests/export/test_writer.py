@@ -14,7 +14,7 @@ import pytest
 
 from unitvec_export.errors import ExportError, InputError
 from unitvec_export.writer import exchange, move_aside, staged
-from unitvec_server.artifact import FORMAT, MANIFEST_FILE
+from unitvec_server.model.artifact import FORMAT, MANIFEST_FILE
 
 # Replaces an artifact again and again; the manifest and the other files carry its number.
 _REPLACE_FOR_EVER = """

@@ -37,7 +37,7 @@ def build_text(words: list[str], wanted: int, count: object) -> str:
 def main() -> None:
     """Writes minilm.json (texts and token counts) and minilm.npy (n, 384) float32."""
     model = SentenceTransformer(str(get_model_path()), device="cpu")
-    sample = resources.files("unitvec_export").joinpath("sample.jsonl").read_text("utf-8")
+    sample = resources.files("unitvec_export.prove").joinpath("sample.jsonl").read_text("utf-8")
     lines = [json.loads(line) for line in sample.splitlines()]
     words = [word for line in lines for word in line.get("text", "").split() if word.isalpha()]
     backend = model.tokenizer.backend_tokenizer

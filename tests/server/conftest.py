@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.server.encoders import Held, Sums
-from unitvec_server.batching import BatchLimits
-from unitvec_server.scheduler import Scheduler
+from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.policy.batching import BatchLimits
 
 VOCABULARY, DIM = 50, 6
 

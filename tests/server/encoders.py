@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from unitvec_server.scheduler import Encoded, Rows, Scheduler
+from unitvec_server.engine.scheduler import Encoded, Rows, Scheduler
 
 DIM = 4
 POISON = 13

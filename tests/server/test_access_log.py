@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.server.test_calls import begin, work
-from unitvec_server.access_log import AccessLog
-from unitvec_server.calls import CODES, Call, name_method
 from unitvec_server.errors import InvalidRequest, Overloaded
-from unitvec_server.telemetry import configure_logging
+from unitvec_server.observability.access_log import AccessLog
+from unitvec_server.observability.telemetry import configure_logging
+from unitvec_server.rpc.calls import CODES, Call, name_method
 
 LOUDER_THAN_INFO = {
     "UNAUTHENTICATED": logging.WARNING,

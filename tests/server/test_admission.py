@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unitvec_server.admission import (
+from unitvec_server.engine.admission import (
     LEAST_TEXT_TOKENS,
     STREAM_SHARE,
     Throughput,

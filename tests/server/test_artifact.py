@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from unitvec_server.artifact import (
+from unitvec_server.errors import ArtifactError
+from unitvec_server.model.artifact import (
     MANIFEST_FILE,
     Artifact,
     File,
@@ -19,7 +20,6 @@ from unitvec_server.artifact import (
     load_artifact,
     verify_file,
 )
-from unitvec_server.errors import ArtifactError
 
 PARITY = Parity(texts=3, cosine_mean=0.99999, cosine_min=0.9999, max_abs_diff=1e-6)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from unitvec_server.batching import BatchLimits, BatchQueue, Plan, Speed
-from unitvec_server.waiting import Item
+from unitvec_server.policy.batching import BatchLimits, BatchQueue, Plan, Speed
+from unitvec_server.policy.items import Item
 
 LIMITS = BatchLimits(max_batch_tokens=256)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from unitvec_server.batching import BatchLimits, BatchQueue, Plan
-from unitvec_server.waiting import Item
+from unitvec_server.policy.batching import BatchLimits, BatchQueue, Plan
+from unitvec_server.policy.items import Item
 
 lengths = st.integers(1, 40)
 flows = st.integers(0, 4)

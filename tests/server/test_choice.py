@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from unitvec_server.choice import Machine, choose
 from unitvec_server.config import PRECISIONS, PROVIDERS
 from unitvec_server.errors import ProviderError
+from unitvec_server.model.providers import Machine, choose
 
 PLAIN = Machine({"cpu"}, {"avx512f", "avx512_vnni"})
 AMX = Machine({"cpu"}, {"avx512f", "avx512_bf16", "amx_bf16"})

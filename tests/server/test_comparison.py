@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server import comparison
-from unitvec_server.comparison import Bounds, compare
-from unitvec_server.corpus import Corpora, Corpus
-from unitvec_server.engine import Caller
-from unitvec_server.messages import read_matrix, write_matrix
-from unitvec_server.similarity import Metric, cross_scores, prepare, top_k
+from unitvec_server.engine.engine import Caller
+from unitvec_server.rpc import comparison
+from unitvec_server.rpc.comparison import Bounds, compare
+from unitvec_server.rpc.documents import Corpora, Corpus
+from unitvec_server.rpc.messages import read_matrix, write_matrix
+from unitvec_server.vectors.scores import Metric, cross_scores, prepare, top_k
 
 BOUNDS = Bounds(1000, 10**9, max_scores=10**6, max_comparisons=10**9)
 CALLER = Caller("flow")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_server.comparison import Bounds
-from unitvec_server.corpus import Corpora, Corpus
-from unitvec_server.engine import Caller
+from unitvec_server.engine.engine import Caller
 from unitvec_server.errors import InvalidRequest, Overloaded
+from unitvec_server.rpc.comparison import Bounds
+from unitvec_server.rpc.documents import Corpora, Corpus
 
 DIM = 4
 ROW_BYTES = 4 * DIM

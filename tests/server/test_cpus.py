@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unitvec_server.cpus import cpu_flags, usable_cpus
+from unitvec_server.model.cpus import cpu_flags, usable_cpus
 
 CGROUPS = {
     "v2, no limit": ("0::/", {"cpu.max": "max 100000"}, 8),

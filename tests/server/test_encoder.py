@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from unitvec_server.encoder import Encoder, EncoderOptions, pad
 from unitvec_server.errors import ArtifactError, ProviderError
-from unitvec_server.shapes import all_shapes
-from unitvec_server.warmup import compile_shapes
+from unitvec_server.model.encoder import Encoder, EncoderOptions, pad
+from unitvec_server.model.shapes import all_shapes
+from unitvec_server.model.warmup import compile_shapes
 
 texts = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(np.array)
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from tests.server.encoders import Sums
-from unitvec_server.admission import TokenGate
-from unitvec_server.artifact import load_artifact
 from unitvec_server.config import parse_config
-from unitvec_server.engine import Caller, Embedded, EncodeOptions, Engine, Limits, Model
+from unitvec_server.engine.admission import TokenGate
+from unitvec_server.engine.engine import Caller, Embedded, EncodeOptions, Engine, Limits, Model
+from unitvec_server.engine.loading import load_engine
+from unitvec_server.engine.scheduler import Rows, Scheduler
 from unitvec_server.errors import Overloaded
-from unitvec_server.loading import load_engine
-from unitvec_server.scheduler import Rows, Scheduler
-from unitvec_server.tokenizer import Tokenizer
+from unitvec_server.model.artifact import load_artifact
+from unitvec_server.model.tokenizer import Tokenizer
 
 ALONE = EncodeOptions(prompt_name="")
 UNSHAPED = EncodeOptions(prompt_name="", normalize=False)

@@ -10,8 +10,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server import artifact, config, errors, messages
-from unitvec_server.choice import Machine, choose
+from unitvec_server import config, errors
 from unitvec_server.errors import (
     InvalidRequest,
     Overloaded,
@@ -19,9 +18,12 @@ from unitvec_server.errors import (
     RequestError,
     StartupError,
 )
-from unitvec_server.similarity import Metric
-from unitvec_server.status import STATUS_CODES, status_code, to_message, to_trailers
-from unitvec_server.vectors import Dtype
+from unitvec_server.model import artifact
+from unitvec_server.model.providers import Machine, choose
+from unitvec_server.rpc import messages
+from unitvec_server.rpc.status import STATUS_CODES, status_code, to_message, to_trailers
+from unitvec_server.vectors.packing import Dtype
+from unitvec_server.vectors.scores import Metric
 
 CLASSES = [item for _, item in inspect.getmembers(errors, inspect.isclass)]
 REQUEST_ERRORS = [c for c in CLASSES if issubclass(c, RequestError) and c is not RequestError]

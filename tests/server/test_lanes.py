@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.server.encoders import DIM, Sums
-from unitvec_server.batching import BatchLimits, BatchQueue
+from unitvec_server.engine.model_queue import EncoderBroken, Lane, Rows
 from unitvec_server.errors import DeadlineExpired, Overloaded
-from unitvec_server.lanes import EncoderBroken, Lane, Rows
-from unitvec_server.waiting import Item
+from unitvec_server.policy.batching import BatchLimits, BatchQueue
+from unitvec_server.policy.items import Item
 
 
 def lane(*, tokens_per_s: float = 0.0, encoder: Sums | None = None) -> Lane:

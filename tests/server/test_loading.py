@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from unitvec_server.artifact import File, Graph, Manifest, Parity
-from unitvec_server.choice import Choice
-from unitvec_server.loading import _served
+from unitvec_server.engine.loading import _served
+from unitvec_server.model.artifact import File, Graph, Manifest, Parity
+from unitvec_server.model.providers import Choice
 
 FILE = File("x.onnx", "0" * 64, 1)
 MANIFEST = Manifest(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.engine import Embedded, EncodeOptions
+from unitvec_server.engine.engine import Embedded, EncodeOptions
 from unitvec_server.errors import InvalidRequest
-from unitvec_server.messages import (
+from unitvec_server.model.tokenizer import TokenizedText, Truncation
+from unitvec_server.rpc.messages import (
     read_dtype,
     read_matrix,
     read_options,
@@ -16,9 +17,8 @@ from unitvec_server.messages import (
     write_tokenized,
     write_usage,
 )
-from unitvec_server.similarity import Rankings
-from unitvec_server.tokenizer import TokenizedText, Truncation
-from unitvec_server.vectors import Dtype
+from unitvec_server.vectors.packing import Dtype
+from unitvec_server.vectors.scores import Rankings
 
 VECTORS = np.array([[1.5, -2, 0], [0.25, 3, -1]], np.float32)
 

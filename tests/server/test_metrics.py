@@ -17,16 +17,16 @@ from prometheus_client.registry import Collector
 
 from tests.e2e.certificates import not_after_s, write_certificate
 from tests.server.encoders import Held, queued, submit, text, texts
-from unitvec_server.admission import Throughput, TokenGate
-from unitvec_server.calls import CODES
 from unitvec_server.config import ServerConfig
-from unitvec_server.edge import Edge
-from unitvec_server.engine import Engine
-from unitvec_server.metrics import Frontend, Metrics, code_label, make_registry
-from unitvec_server.scheduler import Scheduler
-from unitvec_server.scrape import MetricsServer
-from unitvec_server.security import Secrets
-from unitvec_server.servicer import EmbeddingServicer
+from unitvec_server.engine.admission import Throughput, TokenGate
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.observability.metrics import Frontend, Metrics, code_label, make_registry
+from unitvec_server.observability.metrics_server import MetricsServer
+from unitvec_server.rpc.calls import CODES
+from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.servicer import EmbeddingServicer
+from unitvec_server.security.secrets import Secrets
 
 GO_CODES = [
     "OK",

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.server.encoders import Sums
-from unitvec_server.batching import BatchLimits, BatchQueue
+from unitvec_server.engine.model_queue import Lane
 from unitvec_server.errors import RequestError
-from unitvec_server.lanes import Lane
-from unitvec_server.waiting import Item
+from unitvec_server.policy.batching import BatchLimits, BatchQueue
+from unitvec_server.policy.items import Item
 
 TOKENS_PER_S = 8000.0
 WORKERS = 2

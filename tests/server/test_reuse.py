@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_server.reuse import (
+from unitvec_server.engine.reuse import (
     ENTRY_OVERHEAD_BYTES,
     ReuseCounts,
     VectorCache,

@@ -19,8 +19,8 @@ from tests.server.encoders import (
     texts,
     waiting,
 )
+from unitvec_server.engine.scheduler import Encoded, Rows, Scheduler
 from unitvec_server.errors import DeadlineExpired, Unavailable
-from unitvec_server.scheduler import Encoded, Rows, Scheduler
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 

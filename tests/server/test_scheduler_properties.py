@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.server.encoders import DIM, POISON
-from unitvec_server.batching import BEGIN_MARGIN, BatchLimits
+from unitvec_server.engine.reuse import ENTRY_OVERHEAD_BYTES
+from unitvec_server.engine.scheduler import Encoded, Rows, Scheduler
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, Overloaded, RequestError
-from unitvec_server.reuse import ENTRY_OVERHEAD_BYTES
-from unitvec_server.scheduler import Encoded, Rows, Scheduler
+from unitvec_server.policy.batching import BEGIN_MARGIN, BatchLimits
 
 IDS = [1, 2, 3, POISON]
 MAX_BATCH_TOKENS = 6

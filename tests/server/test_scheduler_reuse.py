@@ -17,9 +17,9 @@ from tests.server.encoders import (
     texts,
     waiting,
 )
+from unitvec_server.engine.jobs import share_of
+from unitvec_server.engine.scheduler import Encoded, Rows, Scheduler
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, Unavailable
-from unitvec_server.jobs import share_of
-from unitvec_server.scheduler import Encoded, Rows, Scheduler
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
 CACHE_BYTES = 2**20

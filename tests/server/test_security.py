@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.e2e.certificates import Pair, not_after_s, write_certificate
-from unitvec_server.certificates import Certificates, TlsFiles
 from unitvec_server.config import ModelSpec, ServerConfig
 from unitvec_server.errors import ConfigError, Unauthenticated
-from unitvec_server.security import Secrets, Tokens, check_exposure
+from unitvec_server.security.certificates import Certificates, TlsFiles
+from unitvec_server.security.secrets import Secrets, Tokens, check_exposure
 
 CONFIG = ServerConfig(model=(ModelSpec("m", Path("/m")),))
 ACCEPTED = ("first", "second-token", "t0ken/with+all~of.the_alphabet==")

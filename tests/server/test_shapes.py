@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_server.shapes import all_shapes, padded_shape
+from unitvec_server.model.shapes import all_shapes, padded_shape
 
 sizes = st.integers(1, 10_000)
 

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as nps
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import cosine_similarity
 
-from unitvec_server import similarity
-from unitvec_server.similarity import Metric, cross_scores, pair_scores, prepare, top_k
+from unitvec_server.vectors import scores as similarity
+from unitvec_server.vectors.scores import Metric, cross_scores, pair_scores, prepare, top_k
 
 # Nothing between 0 and 0.001: below 1e-12 a vector counts as zero, as in sentence-transformers.
 values = st.just(0.0) | st.floats(2**-10, 100, width=32) | st.floats(-100, -(2**-10), width=32)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitvec_server.errors import Unavailable
-from unitvec_server.streams import Memory, Pipeline, Room
+from unitvec_server.rpc.flow_control import Memory, Pipeline, Room
 
 
 class Source:

@@ -6,7 +6,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_server.tallies import (
+from unitvec_server.engine.counters import (
     BATCH_TEXTS,
     BATCH_TOKENS,
     SECONDS,
@@ -15,7 +15,7 @@ from unitvec_server.tallies import (
     Histogram,
     Work,
 )
-from unitvec_server.waiting import Item
+from unitvec_server.policy.items import Item
 
 
 def test_bounds_ascend() -> None:

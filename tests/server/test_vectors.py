@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as nps
 from sklearn.preprocessing import normalize
 
 from unitvec_server.errors import InvalidRequest
-from unitvec_server.vectors import (
+from unitvec_server.vectors.packing import (
     MAX_MAGNITUDE,
     Dtype,
     check_values,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitvec_server.errors import ArtifactError
-from unitvec_server.shapes import all_shapes
-from unitvec_server.warmup import choose_width, compile_shapes, measure_batch_tokens, warm_up
+from unitvec_server.model.shapes import all_shapes
+from unitvec_server.model.warmup import choose_width, compile_shapes, measure_batch_tokens, warm_up
 
 WIDTHS = (128, 256, 512)
 

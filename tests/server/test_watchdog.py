@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from unitvec_server.admission import Throughput
+from unitvec_server.engine.admission import Throughput
+from unitvec_server.engine.helpers import Helpers
+from unitvec_server.engine.watchdog import Run, Watchdog, Worker
 from unitvec_server.errors import InferenceFailed
-from unitvec_server.helpers import Helpers
-from unitvec_server.watchdog import Run, Watchdog, Worker
 
 STUCK_AFTER_S = 10.0
 LOOK_S = 0.5

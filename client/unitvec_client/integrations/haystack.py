@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
-from unitvec_client.core import DEFAULT_TIMEOUT_S
+from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.errors import InputError, InputTypeError
 from unitvec_client.integrations.connections import from_config, to_config
 from unitvec_client.integrations.extras import missing

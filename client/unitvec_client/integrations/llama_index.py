@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
-from unitvec_client.core import DEFAULT_TIMEOUT_S
+from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.integrations.extras import missing
 from unitvec_client.integrations.provider import (
     Endpoint,

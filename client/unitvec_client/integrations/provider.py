@@ -13,9 +13,9 @@ from typing import Any, TypedDict, Unpack
 from unitvec_client.aio import AsyncClient
 from unitvec_client.client import Client
 from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
-from unitvec_client.core import DEFAULT_TIMEOUT_S
+from unitvec_client.core.core import DEFAULT_TIMEOUT_S
+from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import ErrorFacts, InputError, ModelNotFoundError, RefusedError
-from unitvec_client.inputs import check_texts
 from unitvec_client.integrations.loops import LoopClients
 from unitvec_client.options import EmbedKeywords, check_type
 from unitvec_client.results import EmbedResult, ModelInfo, ServerInfo

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
-from unitvec_client.core import DEFAULT_TIMEOUT_S
-from unitvec_client.inputs import check_texts
+from unitvec_client.core.core import DEFAULT_TIMEOUT_S
+from unitvec_client.core.inputs import check_texts
 from unitvec_client.integrations.extras import missing
 from unitvec_client.integrations.provider import Endpoint, Provider
 

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.connection import DEFAULT_TARGET
+from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import ErrorFacts, InputError, InputTypeError
-from unitvec_client.inputs import check_texts
 from unitvec_client.integrations.arrays import PAIRWISE, SIMILARITIES, Measure, quantize, shift_bits
 from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions
 from unitvec_client.integrations.extras import load_torch

@@ -1,0 +1,1 @@
+"""Runs contenders in processes of their own, in turn."""

@@ -1,0 +1,1 @@
+"""Load on a server of ours: beyond its peak, and beside others."""

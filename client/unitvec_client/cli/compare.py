@@ -1,0 +1,157 @@
+"""`unitvec similarity` and `unitvec search`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
+from unitvec_client.cli.lines import TextSource
+from unitvec_client.cli.output import (
+    clip,
+    format_table,
+    open_output,
+    save_npy,
+    write_json,
+    write_text,
+)
+from unitvec_client.client import Client
+from unitvec_client.errors import InputError
+from unitvec_client.results import Hit, Rankings
+
+
+def similarity(client: Client, args: argparse.Namespace) -> int:
+    """`unitvec similarity`: the first text against the others, or file against file."""
+    if args.format == "npy" and args.top_k is not None:
+        raise InputError("--format npy holds all scores; leave --top-k out")
+    a, b = _sides(args)
+    result: Any = client.similarity(
+        a,
+        b,
+        top_k=args.top_k,
+        pairs=args.pairs,
+        timeout_s=args.timeout_s,
+        **keywords_of(args, "model", "metric", "prompt_name", "truncate", "dimensions"),
+    )
+    with open_output(args.output) as file:
+        if args.format == "npy":
+            save_npy(file, result)
+        elif args.format == "jsonl":
+            _write_scores_json(file, (a, b), result)
+        else:
+            write_text(file, _scores_table((a, b), result))
+    return EXIT_OK
+
+
+def _sides(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    texts = list(args.texts)
+    if args.a is None and args.b is None:
+        if len(texts) < 2:
+            raise InputError("give at least two texts, or --a FILE and --b FILE")
+        return texts[:1], texts[1:]
+    if args.a is None or args.b is None or texts:
+        raise InputError("give texts, or both --a FILE and --b FILE")
+    if args.a == args.b == "-":
+        raise InputError("only one of --a and --b can be standard input")
+    a, b = (TextSource(path=path, field=args.field).texts() for path in (args.a, args.b))
+    return a, b
+
+
+def _write_scores_json(file: IO[bytes], sides: tuple[list[str], list[str]], result: Any) -> None:
+    a, b = sides
+    if isinstance(result, Rankings):
+        for text, indices, scores in zip(a, *result, strict=True):
+            hits = _hits(indices.tolist(), scores.tolist(), b)
+            write_json(file, {"a": text, "hits": hits})
+    elif result.ndim == 1:
+        for left, right, score in zip(a, b, result.tolist(), strict=True):
+            write_json(file, {"a": left, "b": right, "score": score})
+    else:
+        for text, scores in zip(a, result.tolist(), strict=True):
+            write_json(file, {"a": text, "scores": scores})
+
+
+def _scores_table(sides: tuple[list[str], list[str]], result: Any) -> str:
+    a, b = sides
+    if isinstance(result, Rankings):
+        triples = [
+            (left, b[i], score)
+            for left, indices, scores in zip(a, *result, strict=True)
+            for i, score in zip(indices.tolist(), scores.tolist(), strict=True)
+        ]
+    elif result.ndim == 1:
+        triples = list(zip(a, b, result.tolist(), strict=True))
+    else:
+        triples = [
+            (left, right, score)
+            for left, scores in zip(a, result.tolist(), strict=True)
+            for right, score in zip(b, scores, strict=True)
+        ]
+    rows = [(f"{score:.4f}", clip(left), clip(right, 60)) for left, right, score in triples]
+    return format_table(("score", "a", "b"), rows)
+
+
+def _hits(indices: list[int], scores: list[float], texts: list[str]) -> list[dict[str, Any]]:
+    pairs = zip(indices, scores, strict=True)
+    return [{"index": i, "score": score, "text": texts[i]} for i, score in pairs]
+
+
+def search(client: Client, args: argparse.Namespace) -> int:
+    """`unitvec search`: the best documents of a file for each query."""
+    if args.queries == "-" and args.documents == "-":
+        raise InputError("only one of --queries and --documents can be standard input")
+    queries = TextSource(tuple(args.texts), args.queries, args.field).texts()
+    if not queries:
+        raise InputError("give a query, or --queries FILE")
+    documents = _Documents(TextSource(path=args.documents, field=args.field))
+    names = ("model", "metric", "truncate", "dimensions", "top_k", "timeout_s")
+    prompts = ("query_prompt_name", "document_prompt_name")
+    found = client.search(queries, documents, **keywords_of(args, *names, *prompts))
+    with open_output(args.output) as file:
+        _write_found(file, args.format, zip(queries, found, strict=True), documents.numbers)
+    return EXIT_SOME_FAILED if documents.failed else EXIT_OK
+
+
+class _Documents:
+    """The readable texts of a source; remembers their line numbers, reports the others."""
+
+    def __init__(self, source: TextSource) -> None:
+        self._source = source
+        self.numbers: list[int] = []
+        self.failed = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._source.lines():
+            if line.text is None:
+                print(f"unitvec: line {line.number}: {line.problem}", file=sys.stderr)
+                self.failed += 1
+            else:
+                self.numbers.append(line.number)
+                yield line.text
+
+
+def _write_found(
+    file: IO[bytes], kind: str, found: Iterator[tuple[str, list[Hit]]], numbers: list[int]
+) -> None:
+    if kind == "jsonl":
+        for query, hits in found:
+            records = [_hit_record(hit, numbers) for hit in hits]
+            write_json(file, {"query": query, "hits": records})
+        return
+    rows = [
+        (f"{hit.score:.4f}", clip(query), str(numbers[hit.index]), clip(hit.text or "", 60))
+        for query, hits in found
+        for hit in hits
+    ]
+    write_text(file, format_table(("score", "query", "line", "document"), rows))
+
+
+def _hit_record(hit: Hit, numbers: list[int]) -> dict[str, Any]:
+    return {
+        "index": hit.index,
+        "line": numbers[hit.index],
+        "score": hit.score,
+        "text": hit.text,
+    }

@@ -1,0 +1,142 @@
+"""`unitvec embed`: one vector for each line, written as they come."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
+from unitvec_client.cli.formats import Row, Rows, make_rows
+from unitvec_client.cli.lines import Feed, Line, TextSource
+from unitvec_client.cli.output import is_special, open_output
+from unitvec_client.cli.progress import Progress
+from unitvec_client.cli.resume import Sink, StreamSink, open_part
+from unitvec_client.client import Client
+from unitvec_client.errors import RefusedError, UnitvecError
+from unitvec_client.options import StreamOptions
+from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
+
+
+def embed(client: Client, args: argparse.Namespace) -> int:
+    """`unitvec embed`: one vector for each line."""
+    source = text_source(args)
+    keywords = keywords_of(args, "model", "prompt_name", "truncate", "dtype", "dimensions")
+    keywords["normalize"] = not args.no_normalize
+    info = client.models()
+    like = client.embed([], **keywords)
+    about = _describe(args, _find(info, args.model), StreamOptions(**keywords))
+    rows = make_rows(args, like, about)
+    lines = source.lines()
+    with _open_sink(args, rows, about=about, lines=lines) as sink:
+        with Progress(sys.stderr, _count_texts(source), done=sink.progressed.rows) as progress:
+            feed = Feed(lines)
+            writer = _EmbedWriter(sink, feed, progress)
+            for item in client.embed_stream(feed.texts(), timeout_s=args.timeout_s, **keywords):
+                writer.write(item)
+            writer.write_bad()
+        sink.finish()
+    return EXIT_SOME_FAILED if sink.progressed.failed else EXIT_OK
+
+
+def _find(info: ServerInfo, name: str | None) -> ModelInfo:
+    return next((model for model in info.models if model.name == name), info.models[0])
+
+
+def _describe(
+    args: argparse.Namespace, model: ModelInfo, options: StreamOptions
+) -> dict[str, str | int | bool | None]:
+    """Return all that decides what the rows are, apart from the input."""
+    name = model.default_prompt_name if options.prompt_name is None else options.prompt_name
+    return {
+        "model": model.model_id,
+        "revision": model.revision,
+        "precision": model.precision,
+        "dim": model.dim,
+        "max_seq_length": model.max_seq_length,
+        "pooling": model.pooling,
+        "prompt": model.prompts.get(name, ""),
+        "truncate": options.truncate,
+        "normalize": options.normalize,
+        "dimensions": options.dimensions,
+        "dtype": options.dtype,
+        "format": args.format,
+        "id": args.id_field is not None,
+        "text": args.with_text,
+    }
+
+
+@contextmanager
+def _open_sink(
+    args: argparse.Namespace, rows: Rows, *, about: dict[str, Any], lines: Iterator[Line]
+) -> Iterator[Sink]:
+    if args.output is None or is_special(args.output):
+        with open_output(args.output) as file:
+            yield StreamSink(file, rows)
+        return
+    with open_part(args.output, rows, about=about, lines=lines, restart=args.restart) as part:
+        done = part.progressed.rows
+        if done:
+            print(f"unitvec: {done:,} texts were done before; going on", file=sys.stderr)
+        yield part
+
+
+class _EmbedWriter:
+    """Writes rows in the order of the input, and what failed to standard error too."""
+
+    def __init__(self, sink: Sink, feed: Feed, progress: Progress) -> None:
+        self._sink = sink
+        self._feed = feed
+        self._progress = progress
+
+    def write(self, item: StreamItem) -> None:
+        """Write the answer to the next line that could be read."""
+        self.write_bad()
+        line = self._feed.take_good()
+        if _refuses_all(item.error):
+            raise item.error
+        if item.error is not None or item.vector is None:
+            self._fail(line, str(item.error))
+        else:
+            self._add(line, item)
+
+    def write_bad(self) -> None:
+        """Write the lines before the next one that could be read."""
+        for line in self._feed.take_bad():
+            self._fail(line, line.problem)
+
+    def _fail(self, line: Line, problem: str) -> None:
+        self._progress.clear()
+        print(f"unitvec: line {line.number}: {problem}", file=sys.stderr)
+        self._add(line, None, problem)
+
+    def _add(self, line: Line, item: StreamItem | None, problem: str = "") -> None:
+        self._sink.add(Row(self._sink.progressed.rows, line, item, problem))
+        self._progress.advance()
+
+
+def _refuses_all(error: UnitvecError | None) -> TypeGuard[RefusedError]:
+    """Return whether it is the flags that are refused, and so every line alike."""
+    return isinstance(error, RefusedError) and "texts[" not in error.field
+
+
+def text_source(args: argparse.Namespace) -> TextSource:
+    """Return where the texts of a command come from; standard input if nothing is named."""
+    path = args.input
+    if path is None and not args.texts:
+        path = "-"
+    return TextSource(tuple(args.texts), path, args.field, getattr(args, "id_field", None))
+
+
+def _count_texts(source: TextSource) -> int | None:
+    """Return the number of lines where that can be known before; None where it cannot."""
+    if source.path is None:
+        return len(source.arguments)
+    path = Path(source.path)
+    if source.path == "-" or not path.is_file() or not sys.stderr.isatty():
+        return None
+    with path.open("rb") as file:
+        return len(source.arguments) + sum(1 for _ in file)

@@ -1,0 +1,189 @@
+"""Flags of the command, and the exit codes that scripts can rely on."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from unitvec_client.cli.output import TEXT_FORMATS
+from unitvec_client.connection import DEFAULT_TARGET
+from unitvec_client.options import DTYPES, METRICS, TRUNCATES
+
+EXIT_OK = 0
+EXIT_SOME_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 3
+EXIT_REFUSED = 4
+EXIT_OVERLOADED = 5
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it.
+EXIT_INTERRUPTED = 130  # 128 + SIGINT.
+
+EPILOG = f"""\
+environment:
+  UNITVEC_TARGET  where the server is, unless --target says so (default {DEFAULT_TARGET})
+  UNITVEC_TOKEN   token for the server, unless --token-file names one
+
+exit codes:
+  0    done
+  1    some items failed, each named on standard error; or the server itself failed
+  2    wrong usage: flags, files or input
+  3    the server cannot be reached, or is starting or draining
+  4    refused: invalid request, unknown model, no valid token
+  5    overloaded, or out of time
+  130  interrupted
+  141  the reader of the output went away
+"""
+
+_EXAMPLES = {
+    "embed": """\
+  unitvec embed 'a cat on a mat'
+  unitvec embed -i texts.txt -o vectors.npy
+  unitvec embed -i big.jsonl --field body --id-field id -o vectors.parquet
+
+A run into a file that is cut short (Ctrl-C, a kill, a server that is gone) leaves FILE.part; the
+same command goes on from there.""",
+    "similarity": "  unitvec similarity cat feline 'bank loan'",
+    "search": "  unitvec search 'how to cook rice' --documents recipes.txt --top-k 3",
+}
+_FURTHER_FORMATS = {"embed": ("npy", "parquet"), "similarity": ("npy",)}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; `command` of what it parses names the subcommand."""
+    parser = argparse.ArgumentParser(
+        prog="unitvec",
+        description="Turn text into unit vectors on a unitvec server.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from unitvec_protos import __version__
+
+    parser.add_argument("--version", action="version", version=f"unitvec {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_embed(commands)
+    _add_similarity(commands)
+    _add_search(commands)
+    _add_tokenize(commands)
+    _add_command(commands, "models", "what is served, and the limits that hold")
+    health = _add_command(commands, "health", "whether the server is ready (exit code 0 or 3)")
+    health.add_argument("--service", default="", help="full name of a service (default: all)")
+    return parser
+
+
+def keywords_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return these flags as keywords, without those that were not given."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def _add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    example = f"examples:\n{_EXAMPLES[name]}\n\n" if name in _EXAMPLES else ""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=example + EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_connection(parser.add_argument_group("connection"))
+    output = parser.add_argument_group("output")
+    formats = TEXT_FORMATS + _FURTHER_FORMATS.get(name, ())
+    output.add_argument("-f", "--format", choices=formats, help="default: by the file's suffix")
+    parser.set_defaults(formats=formats)
+    output.add_argument(
+        "-o", "--output", metavar="FILE", help="write here, whole or not at all (default: stdout)"
+    )
+    return parser
+
+
+def _add_connection(group: Any) -> None:
+    group.add_argument("--target", help="host:port, dns:///host:port or unix:path")
+    group.add_argument("--timeout-s", type=float, help="time for the whole call, in seconds")
+    group.add_argument("--max-attempts", type=int, help="tries in all; 1 never retries")
+    group.add_argument("--tls", action="store_true", help="encrypt and verify the server")
+    group.add_argument("--root-certificates", metavar="FILE", help="who may sign its certificate")
+    group.add_argument("--client-key", metavar="FILE", help="for mutual TLS")
+    group.add_argument("--client-chain", metavar="FILE", help="for mutual TLS")
+    group.add_argument("--server-name", help="name to verify, if not the target's")
+    group.add_argument("--token-file", metavar="FILE", help="holds the token")
+
+
+def _add_encoding(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("encoding")
+    group.add_argument("--model", help="name of the model (default: the server's)")
+    group.add_argument("--truncate", choices=list(TRUNCATES), help="what to cut (default end)")
+    group.add_argument("--dimensions", type=int, metavar="D", help="keep the first D")
+
+
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt-name", help="prompt put before each text")
+
+
+def _add_texts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts (default: stdin)")
+    parser.add_argument("-i", "--input", metavar="FILE", help="one text a line; - for stdin")
+    _add_field(parser)
+
+
+def _add_field(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--field",
+        metavar="KEY",
+        help="lines are JSON with the text under KEY (default for .jsonl and .ndjson: text)",
+    )
+
+
+def _add_embed(commands: Any) -> None:
+    parser = _add_command(commands, "embed", "texts to vectors")
+    _add_texts(parser)
+    _add_encoding(parser)
+    _add_prompt(parser)
+    parser.add_argument(
+        "--dtype",
+        choices=list(DTYPES),
+        help="int8 arrives as float32 (default float32)",
+    )
+    parser.add_argument("--no-normalize", action="store_true", help="as the model returns them")
+    _add_rows(parser)
+
+
+def _add_rows(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rows")
+    group.add_argument("--id-field", metavar="KEY", help="write also what JSON has under KEY")
+    group.add_argument("--with-text", action="store_true", help="write also the texts")
+    group.add_argument(
+        "--restart", action="store_true", help="forget what an earlier run into this file did"
+    )
+
+
+def _add_similarity(commands: Any) -> None:
+    parser = _add_command(commands, "similarity", "scores of the first text against the others")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="at least two")
+    parser.add_argument("--a", metavar="FILE", help="left sides, one a line")
+    parser.add_argument("--b", metavar="FILE", help="right sides, one a line")
+    parser.add_argument("--pairs", action="store_true", help="compare line by line")
+    parser.add_argument("--top-k", type=int, metavar="K", help="only the best K of b")
+    parser.add_argument("--metric", choices=list(METRICS), help="default cosine")
+    _add_field(parser)
+    _add_encoding(parser)
+    _add_prompt(parser)
+
+
+def _add_search(commands: Any) -> None:
+    parser = _add_command(commands, "search", "the best documents for each query")
+    parser.add_argument("texts", nargs="*", metavar="QUERY", help="queries")
+    parser.add_argument("--queries", metavar="FILE", help="queries, one a line")
+    parser.add_argument("--documents", metavar="FILE", required=True, help="one a line")
+    parser.add_argument("--top-k", type=int, metavar="K", help="hits for each query (default 10)")
+    parser.add_argument("--metric", choices=list(METRICS), help="default cosine")
+    parser.add_argument("--query-prompt-name", help="prompt put before each query")
+    parser.add_argument("--document-prompt-name", help="prompt put before each document")
+    _add_field(parser)
+    _add_encoding(parser)
+
+
+def _add_tokenize(commands: Any) -> None:
+    parser = _add_command(commands, "tokenize", "how texts are split into tokens")
+    _add_texts(parser)
+    parser.add_argument("--model", help="name of the model (default: the server's)")
+    parser.add_argument("--truncate", choices=list(TRUNCATES), help="what to cut (default end)")
+    _add_prompt(parser)

@@ -1,0 +1,90 @@
+"""`unitvec tokenize`, `unitvec models` and `unitvec health`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import IO
+
+from unitvec_client.cli.embed import text_source
+from unitvec_client.cli.flags import EXIT_OK, EXIT_UNAVAILABLE, keywords_of
+from unitvec_client.cli.output import format_table, open_output, write_json, write_text
+from unitvec_client.client import Client
+from unitvec_client.results import ServerInfo, TokenizedText
+
+
+def tokenize(client: Client, args: argparse.Namespace) -> int:
+    """`unitvec tokenize`: the tokens of each text; what `embed` would cut is marked."""
+    texts = text_source(args).texts()
+    names = ("model", "prompt_name", "truncate", "timeout_s")
+    found = client.tokenize(texts, **keywords_of(args, *names))
+    with open_output(args.output) as file:
+        for text, tokenized in zip(texts, found, strict=True):
+            if args.format == "jsonl":
+                _write_tokens_json(file, text, tokenized)
+            else:
+                cut = f" of {len(tokenized.ids)}" if tokenized.truncated else ""
+                tokens = " ".join(tokenized.tokens)
+                write_text(file, f"{tokenized.kept_tokens}{cut} tokens  {tokens}")
+    return EXIT_OK
+
+
+def _write_tokens_json(file: IO[bytes], text: str, tokenized: TokenizedText) -> None:
+    record = {
+        "text": text,
+        "ids": tokenized.ids.tolist(),
+        "tokens": list(tokenized.tokens),
+        "offsets": tokenized.offsets.tolist(),
+        "kept_tokens": tokenized.kept_tokens,
+        "kept_start": tokenized.kept_start,
+        "kept_end": tokenized.kept_end,
+    }
+    write_json(file, record)
+
+
+def models(client: Client, args: argparse.Namespace) -> int:
+    """`unitvec models`: what is served."""
+    info = client.models(timeout_s=args.timeout_s)
+    with open_output(args.output) as file:
+        if args.format == "jsonl":
+            for model in info.models:
+                write_json(file, asdict(model))
+        else:
+            for line in _describe(info):
+                write_text(file, line)
+    return EXIT_OK
+
+
+def _describe(info: ServerInfo) -> Iterator[str]:
+    head = ("name", "dim", "tokens", "pooling", "precision", "provider", "from")
+    rows = [
+        (
+            f"{model.name} (default)" if model.is_default else model.name,
+            str(model.dim),
+            str(model.max_seq_length),
+            model.pooling,
+            model.precision,
+            model.provider,
+            model.model_id,
+        )
+        for model in info.models
+    ]
+    yield format_table(head, rows)
+    yield ""
+    yield format_table(
+        ("limit", "value"), [(name, f"{value:,}") for name, value in asdict(info.limits).items()]
+    )
+    yield ""
+    yield f"unitvec {info.server_version}"
+
+
+def health(client: Client, args: argparse.Namespace) -> int:
+    """`unitvec health`: exit code 0 if the server is ready."""
+    status = client.health(args.service, timeout_s=args.timeout_s)
+    with open_output(args.output) as file:
+        if args.format == "jsonl":
+            write_json(file, {"service": args.service, "status": status})
+        else:
+            write_text(file, status)
+    return EXIT_OK if status == "SERVING" else EXIT_UNAVAILABLE

@@ -1,0 +1,110 @@
+"""The command `unitvec`: what the client does, for shells and scripts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from unitvec_client.cli.compare import search, similarity
+from unitvec_client.cli.embed import embed
+from unitvec_client.cli.flags import (
+    EXIT_BROKEN_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_OVERLOADED,
+    EXIT_REFUSED,
+    EXIT_SOME_FAILED,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    build_parser,
+)
+from unitvec_client.cli.info import health, models, tokenize
+from unitvec_client.cli.output import choose_format
+from unitvec_client.client import Client
+from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.errors import (
+    InputError,
+    RefusedError,
+    TransientError,
+    UnavailableError,
+    UnitvecError,
+)
+from unitvec_client.retry import RetryPolicy
+
+Command = Callable[[Client, argparse.Namespace], int]
+
+_COMMANDS: dict[str, Command] = {
+    "embed": embed,
+    "similarity": similarity,
+    "search": search,
+    "tokenize": tokenize,
+    "models": models,
+    "health": health,
+}
+# The first class that fits decides.
+_EXIT_CODES: tuple[tuple[type[UnitvecError], int], ...] = (
+    (InputError, EXIT_USAGE),
+    (RefusedError, EXIT_REFUSED),
+    (UnavailableError, EXIT_UNAVAILABLE),
+    (TransientError, EXIT_OVERLOADED),
+    (UnitvecError, EXIT_SOME_FAILED),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; see ``unitvec --help``.
+
+    Args:
+        arguments: Those after the program's name; None for this process's own.
+    """
+    args = build_parser().parse_args(arguments)
+    try:
+        args.format = choose_format(args.format, args.output, args.formats)
+        with _connect(args, os.environ) as client:
+            return _COMMANDS[args.command](client, args)
+    except UnitvecError as exc:
+        print(f"unitvec: {exc}", file=sys.stderr)
+        return exit_code_of(exc)
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, and would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as exc:
+        print(f"unitvec: {exc}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def exit_code_of(error: UnitvecError) -> int:
+    """Return the exit code that says what kind of error this is."""
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def _connect(args: argparse.Namespace, environ: Mapping[str, str]) -> Client:
+    options = ConnectionOptions(
+        tls=args.tls,
+        root_certificates=args.root_certificates,
+        client_key=args.client_key,
+        client_chain=args.client_chain,
+        server_name=args.server_name,
+        token=_read_token(args.token_file, environ),
+    )
+    target = args.target or environ.get("UNITVEC_TARGET") or DEFAULT_TARGET
+    policy = RetryPolicy() if args.max_attempts is None else RetryPolicy(args.max_attempts)
+    return Client(target, connection=options, retry=policy)
+
+
+def _read_token(path: str | None, environ: Mapping[str, str]) -> str | None:
+    if path is None:
+        return environ.get("UNITVEC_TOKEN") or None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InputError(f"cannot read the token in {path}: {exc}") from exc
+
+
+if __name__ == "__main__":
+    sys.exit(main())

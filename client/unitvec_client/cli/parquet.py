@@ -1,0 +1,143 @@
+"""Rows as Parquet. Needs pyarrow, the extra ``parquet``.
+
+A Parquet file has its table of contents at its end and cannot go on once cut short. So rows are
+appended as Arrow record batches, which can, and written as Parquet when all are there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unitvec_client.cli.formats import Row
+from unitvec_client.errors import InputError
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as exc:
+    raise InputError(
+        "--format parquet needs pyarrow, which is not installed: pip install 'unitvec[parquet]'"
+    ) from exc
+
+_GROUP_BYTES = 16 * 2**20
+_MAX_GROUP_ROWS = 16_384
+# Texts can be long; no group grows past this, whatever its rows.
+_MAX_GROUP_BYTES = 8 * _GROUP_BYTES
+
+
+class ParquetRows:
+    """Columns index, line, tokens, truncated, vector, error; id and text on request.
+
+    The vector is a list of fixed size, D. A row that failed has no vector but an error. Row
+    groups hold about 16 MiB of vectors, and at most 16,384 rows.
+
+    Args:
+        like: (0, D): shape and type of a row.
+        about: How the vectors were made: the file's metadata under ``unitvec``, as JSON.
+        with_id: Whether each row has the line's own id, as a string.
+        with_text: Whether each row has its text.
+    """
+
+    def __init__(
+        self,
+        like: NDArray[Any],
+        about: Mapping[str, Any],
+        *,
+        with_id: bool = False,
+        with_text: bool = False,
+    ) -> None:
+        self._dtype = like.dtype
+        self._width = like.shape[1]
+        fitting = _GROUP_BYTES // (like.itemsize * self._width)
+        self._group_rows = max(1, min(_MAX_GROUP_ROWS, fitting))
+        self._schema = self._make_schema(about, with_id=with_id, with_text=with_text)
+        self._held: list[Row] = []
+
+    def head(self) -> bytes:
+        """Return nothing: the schema is known."""
+        return b""
+
+    def encode(self, row: Row) -> bytes:
+        """Hold the row back."""
+        self._held.append(row)
+        return b""
+
+    def flush(self) -> bytes:
+        """Return the rows held back as one record batch."""
+        if not self._held:
+            return b""
+        held, self._held = self._held, []
+        columns = {
+            "index": [row.index for row in held],
+            "line": [row.line.number for row in held],
+            "id": [_encodable(row.line.id) for row in held],
+            "text": [_encodable(row.line.text) for row in held],
+            "tokens": [None if row.item is None else row.item.tokens for row in held],
+            "truncated": [None if row.item is None else row.item.truncated for row in held],
+            "vector": self._vectors(held),
+            "error": [None if row.item is not None else _encodable(row.problem) for row in held],
+        }
+        chosen = {field.name: columns[field.name] for field in self._schema}
+        batch = pa.record_batch(chosen, schema=self._schema)
+        return bytes(batch.serialize())
+
+    def finish(self, path: Path) -> Path:
+        """Write the record batches as Parquet beside them, group by group."""
+        whole = path.with_suffix(".parquet")
+        with pq.ParquetWriter(
+            whole, self._schema, compression="zstd", use_dictionary=False
+        ) as writer:
+            for table in self._groups(path):
+                writer.write_table(table, row_group_size=self._group_rows)
+        return whole
+
+    def _make_schema(self, about: Mapping[str, Any], *, with_id: bool, with_text: bool) -> Any:
+        vector = pa.list_(pa.from_numpy_dtype(self._dtype), self._width)
+        fields = [("index", pa.int64()), ("line", pa.int64())]
+        fields += [("id", pa.string())] if with_id else []
+        fields += [("text", pa.large_string())] if with_text else []
+        fields += [("tokens", pa.int32()), ("truncated", pa.bool_())]
+        fields += [("vector", vector), ("error", pa.string())]
+        return pa.schema(fields, metadata={"unitvec": json.dumps(about, ensure_ascii=True)})
+
+    def _vectors(self, rows: list[Row]) -> Any:
+        values = np.zeros((len(rows), self._width), self._dtype)
+        for place, row in zip(values, rows, strict=True):
+            if row.vector is not None:
+                place[:] = row.vector
+        missing = pa.array([row.vector is None for row in rows])
+        flat = pa.array(values.reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, self._width, mask=missing)
+
+    def _groups(self, path: Path) -> Iterator[Any]:
+        """Yield tables of one row group each: the same whatever the batches were."""
+        held: list[Any] = []
+        for batch in self._batches(path):
+            held.append(batch)
+            table = pa.Table.from_batches(held)
+            while table.num_rows >= self._group_rows:
+                yield table.slice(0, self._group_rows)
+                table = table.slice(self._group_rows)
+            held = table.to_batches()
+            if table.nbytes > _MAX_GROUP_BYTES:
+                yield table
+                held = []
+        if held:
+            yield pa.Table.from_batches(held)
+
+    def _batches(self, path: Path) -> Iterator[Any]:
+        with pa.OSFile(str(path)) as file:
+            while file.tell() < file.size():
+                message = pa.ipc.read_message(file)
+                yield pa.ipc.read_record_batch(message, self._schema)
+
+
+def _encodable(value: str | int | None) -> str | None:
+    """Return a string that has a UTF-8; lone surrogates have none."""
+    return None if value is None else str(value).encode("utf-8", "replace").decode()

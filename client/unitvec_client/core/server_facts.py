@@ -1,0 +1,94 @@
+"""What a client knows of its server: asked once, and anew where the server has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from unitvec_client.core.calls import CallContext, exchange
+from unitvec_client.core.decoding import decode_server_info
+from unitvec_client.core.rpcs import LIST_MODELS
+from unitvec_client.core.steps import Drop, Script
+from unitvec_client.errors import ModelNotFoundError, UnitvecError, tells_of_change
+from unitvec_client.results import ModelInfo, ServerInfo
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """The models and limits of a server. Threads may share it: at worst they ask twice.
+
+    Attributes:
+        info: What the server said about itself; None before the first call.
+    """
+
+    info: ServerInfo | None = None
+
+    def ask(self, context: CallContext) -> Script[ServerInfo]:
+        """Ask the server, and remember the answer."""
+        response = yield from exchange(context, LIST_MODELS, pb.ListModelsRequest())
+        info = decode_server_info(response)
+        self.info = info
+        return info
+
+    def find(self, context: CallContext, name: str) -> Script[tuple[ServerInfo, ModelInfo]]:
+        """Return what the server said of itself and of a model; ask where that is not known.
+
+        Raises:
+            ModelNotFoundError: If the server has no model of this name.
+        """
+        info = self.info
+        if info is None or not _has_model(info, name):
+            info = yield from self.ask(context)
+        return info, _find_model(info, name)
+
+    def keep_right(self, context: CallContext, attempt: Callable[[], Script[T]]) -> Script[T]:
+        """Make a call; once more where it fails and the server turns out to be another.
+
+        Raises:
+            UnitvecError: If it fails on what the server says of itself now.
+        """
+        known = self.info
+        try:
+            return (yield from attempt())
+        except UnitvecError as error:
+            if known is None or not tells_of_change(error):
+                raise
+            info = self.info
+            if info is None or info is known:
+                info = yield from self.ask(context)
+            if info == known:
+                raise
+        yield Drop()  # What the first attempt left in flight.
+        return (yield from attempt())
+
+    def forget_on_error(self, script: Script[T]) -> Script[T]:
+        """Make a call that cannot be repeated; the next one asks where it fails."""
+        try:
+            return (yield from script)
+        except UnitvecError as error:
+            self.note(error)
+            raise
+
+    def note(self, error: UnitvecError) -> None:
+        """Forget what the server said if this error tells of a change."""
+        if tells_of_change(error):
+            self.info = None
+
+
+def _has_model(info: ServerInfo, name: str) -> bool:
+    return not name or any(model.name == name for model in info.models)
+
+
+def _find_model(info: ServerInfo, name: str) -> ModelInfo:
+    """Return the model of this name, or the default for an empty name."""
+    for model in info.models:
+        if model.name == name or (not name and model.is_default):
+            return model
+    if not name:
+        return info.models[0]
+    names = ", ".join(model.name for model in info.models)
+    raise ModelNotFoundError(f"no model {name!r}; the server has {names}")

@@ -1,0 +1,291 @@
+"""`embed_stream`: texts in, items out in the same order, with bounded memory.
+
+`StreamWindow` is the policy and does no I/O: which texts form a request, what a reply or a
+broken stream means, what may be emitted. `stream_script` is the order in which it is asked.
+Every text between the first unanswered one and the last one pulled is inside the window, and
+the window is bounded in texts and in bytes; that bounds memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from unitvec_client.core.backoff import Backoff
+from unitvec_client.core.calls import CallContext
+from unitvec_client.core.embedding import decode_chunk, embed_request
+from unitvec_client.core.failures import Failure, failure_of_item
+from unitvec_client.core.inputs import check_text, utf8_bytes
+from unitvec_client.core.rpcs import STREAM_EMBED
+from unitvec_client.core.splitting import Budget, Measure
+from unitvec_client.core.steps import (
+    END,
+    Emit,
+    Finish,
+    Open,
+    Poll,
+    Pull,
+    Receive,
+    Script,
+    Send,
+    Sleep,
+)
+from unitvec_client.errors import (
+    ErrorFacts,
+    InputTypeError,
+    ProtocolError,
+    UnitvecError,
+    at_field,
+)
+from unitvec_client.options import DTYPES, StreamOptions
+from unitvec_client.results import StreamItem, scale_rows
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+MAX_WINDOW_CHUNKS = 8
+"""Requests of one stream in flight, at most; the server's own limit holds too."""
+
+
+@dataclass(slots=True)
+class _Chunk:
+    indices: list[int]
+    texts: list[str]
+    backoff: Backoff
+    due_s: float = 0.0
+
+
+@dataclass(slots=True)
+class StreamWindow:
+    """What is between the caller's iterable and the caller.
+
+    Attributes:
+        context: Of the call.
+        options: What is asked for.
+        budget: Of one request.
+        max_chunks: Requests in the window.
+        on_refused: Told of each error that becomes an item.
+    """
+
+    context: CallContext
+    options: StreamOptions
+    budget: Budget
+    max_chunks: int = MAX_WINDOW_CHUNKS
+    on_refused: Callable[[UnitvecError], None] = lambda _: None
+    _measure: Measure = field(init=False)
+    _forming: _Chunk = field(init=False)
+    _waiting: deque[_Chunk] = field(default_factory=deque)
+    _sent: dict[str, _Chunk] = field(default_factory=dict)
+    _items: dict[int, StreamItem] = field(default_factory=dict)
+    _sizes_bytes: dict[int, int] = field(default_factory=dict)
+    _size_bytes: int = 0
+    _pulled: int = 0
+    _emitted: int = 0
+    _next_id: int = 0
+    _ended: bool = False
+
+    def __post_init__(self) -> None:
+        self._renew_forming()
+
+    @property
+    def wants_text(self) -> bool:
+        """Whether there is room for another text."""
+        window_texts = self.max_chunks * min(self.budget.items, self.budget.reply_items)
+        window_bytes = self.max_chunks * self.budget.request_bytes
+        open_texts = self._pulled - self._emitted
+        return not self._ended and open_texts < window_texts and self._size_bytes < window_bytes
+
+    @property
+    def done(self) -> bool:
+        """Whether every text was answered and emitted."""
+        return self._ended and self._emitted == self._pulled
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether any request waits for its reply."""
+        return bool(self._sent)
+
+    def feed(self, text: object) -> None:
+        """Take the next text in. One that is not valid Unicode is answered with its error.
+
+        Raises:
+            InputTypeError: If it is not a str.
+        """
+        index = self._pulled
+        try:
+            checked = check_text(text, f"texts[{index}]")
+        except InputTypeError:
+            raise
+        except UnitvecError as error:
+            self._pulled += 1
+            self._items[index] = StreamItem(index, error=error)
+            return
+        self._pulled += 1
+        self._admit(index, checked)
+
+    def _admit(self, index: int, text: str) -> None:
+        size_bytes = utf8_bytes(text)
+        if not self._measure.fits(size_bytes):
+            self._close_forming()
+        self._measure.add(size_bytes)
+        self._forming.indices.append(index)
+        self._forming.texts.append(text)
+        if not self._measure.fits(0):
+            self._close_forming()  # Full: it can go while the next one is pulled.
+        self._sizes_bytes[index] = size_bytes
+        self._size_bytes += size_bytes
+
+    def end(self) -> None:
+        """Note that there are no more texts."""
+        self._ended = True
+        self._close_forming()
+
+    def take_request(self) -> pb.StreamEmbedRequest | None:
+        """Return the next request to be sent now; None if there is none."""
+        if not self._ended and not self.wants_text:
+            self._close_forming()  # It cannot grow before something is answered.
+        now_s = self.context.clock()
+        chunk = next((chunk for chunk in self._waiting if chunk.due_s <= now_s), None)
+        if chunk is None or len(self._sent) >= self.max_chunks:
+            return None
+        self._waiting.remove(chunk)
+        request_id = str(self._next_id)
+        self._next_id += 1
+        self._sent[request_id] = chunk
+        return pb.StreamEmbedRequest(
+            id=request_id, request=embed_request(chunk.texts, self.options)
+        )
+
+    def wait_s(self) -> float:
+        """Return the seconds until the next request may be sent again."""
+        now_s = self.context.clock()
+        return max(0.0, min((chunk.due_s for chunk in self._waiting), default=now_s) - now_s)
+
+    def take_item(self) -> StreamItem | None:
+        """Return the next item in order; None if it is not known yet."""
+        item = self._items.pop(self._emitted, None)
+        if item is not None:
+            self._emitted += 1
+            self._size_bytes -= self._sizes_bytes.pop(item.index, 0)
+        return item
+
+    def resend_unanswered(self) -> None:
+        """Note that the stream broke: what was not answered is sent again, oldest first."""
+        chunks = [*self._sent.values(), *self._waiting]
+        self._sent.clear()
+        self._waiting = deque(sorted(chunks, key=lambda chunk: chunk.indices[0]))
+
+    def on_reply(self, reply: pb.StreamEmbedResponse) -> None:
+        """Take a reply in.
+
+        Raises:
+            ProtocolError: If it answers nothing that was asked, or does not fit it.
+        """
+        chunk = self._sent.pop(reply.id, None)
+        outcome = reply.WhichOneof("outcome")
+        if chunk is None or outcome is None:
+            raise ProtocolError(f"bad reply: id {reply.id!r} is unknown or has no outcome")
+        if outcome == "error":
+            self._on_error(chunk, failure_of_item(reply.error))
+        else:
+            self._on_vectors(chunk, reply.response)
+
+    def _on_vectors(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
+        decoded = decode_chunk(response, len(chunk.texts), DTYPES[self.options.dtype])
+        vectors = scale_rows(decoded.vectors, decoded.scales)
+        truncated = set(decoded.truncated)
+        for row, index in enumerate(chunk.indices):
+            self._items[index] = StreamItem(
+                index, vectors[row], None, int(decoded.tokens[row]), row in truncated
+            )
+
+    def _on_error(self, chunk: _Chunk, failure: Failure) -> None:
+        row = failure.text_index
+        if row is not None and row < len(chunk.texts):
+            # One text is at fault: it gets the error, the others go again without it.
+            self._refuse(chunk.indices.pop(row), failure)
+            chunk.texts.pop(row)
+            if chunk.texts:
+                self._waiting.appendleft(chunk)
+            return
+        delay_s = chunk.backoff.next_delay_s(failure, self.context.remaining_s())
+        if delay_s is not None:
+            chunk.due_s = self.context.clock() + delay_s
+            self._waiting.appendleft(chunk)
+            return
+        for index in chunk.indices:
+            self._refuse(index, failure)
+
+    def _refuse(self, index: int, failure: Failure) -> None:
+        error = failure.to_exception(self.context.request_id)
+        self.on_refused(error)
+        if failure.text_index is not None:
+            error = at_field(error, f"texts[{index}]")
+        self._items[index] = StreamItem(index, error=error)
+
+    def _close_forming(self) -> None:
+        if self._forming.texts:
+            self._waiting.append(self._forming)
+            self._renew_forming()
+
+    def _renew_forming(self) -> None:
+        self._measure = self.budget.measure()
+        self._forming = _Chunk([], [], Backoff(self.context.policy))
+
+
+def stream_script(window: StreamWindow) -> Script[None]:
+    """Pull texts, send requests, emit items, until all are answered.
+
+    Requests go out and items are handed on while texts are still pulled, so that neither the
+    server nor the caller waits for a slow source to fill the window.
+
+    Raises:
+        UnitvecError: If the stream breaks and must not be opened again.
+    """
+    backoff = Backoff(window.context.policy)
+    opened = False
+    while True:
+        while (item := window.take_item()) is not None:
+            yield Emit(item)
+        if window.done:
+            break
+        opened = yield from _send_ready(window, opened=opened)
+        if window.wants_text:
+            text = yield Pull()
+            window.end() if text is END else window.feed(text)
+            if window.in_flight:
+                opened = yield from _take_in(window, backoff, (yield Poll()))
+        elif window.in_flight:
+            opened = yield from _take_in(window, backoff, (yield Receive()))
+        else:
+            yield Sleep(window.wait_s())
+    if opened:
+        # Everything was answered, so how the stream ends no longer matters.
+        yield Finish()
+        yield Receive()
+
+
+def _send_ready(window: StreamWindow, *, opened: bool) -> Script[bool]:
+    """Send what may be sent now; return whether the stream is open."""
+    while (request := window.take_request()) is not None:
+        if not opened:
+            yield Open(window.context.call(STREAM_EMBED))
+            opened = True
+        yield Send(request)
+    return opened
+
+
+def _take_in(window: StreamWindow, backoff: Backoff, outcome: Any) -> Script[bool]:
+    """Take in one reply, or None for none yet; return whether the stream is still open."""
+    if outcome is None:
+        return True
+    if isinstance(outcome, Failure):
+        yield Sleep(window.context.delay_s(backoff, outcome))
+        window.resend_unanswered()
+        return False
+    if outcome is END:
+        message = "bad reply: the stream ended before every request was answered"
+        raise ProtocolError(message, ErrorFacts(request_id=window.context.request_id))
+    backoff.reset()
+    window.on_reply(outcome)
+    return True

@@ -1,0 +1,1 @@
+"""Scripts carried out over a channel."""

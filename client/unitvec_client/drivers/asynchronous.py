@@ -1,0 +1,291 @@
+"""Driver of scripts over an asyncio channel. See `steps` for what each step does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import grpc
+
+from unitvec_client.core.failures import Failure, failure_of_call
+from unitvec_client.core.steps import (
+    END,
+    Call,
+    Collect,
+    Drop,
+    Emit,
+    Finish,
+    Invoke,
+    Open,
+    Poll,
+    Pull,
+    Receive,
+    Script,
+    Send,
+    Sleep,
+    Start,
+)
+
+# How long a source that never awaits may keep the event loop to itself, in seconds. A turn of
+# the loop costs about as much as a text of the source, so not every text is given one.
+_TURN_S = 0.001
+# The details that grpc.aio gives a failed write.
+_WRITE_FAILED = "Internal error from Core"
+
+T = TypeVar("T")
+Source = Iterable[Any] | AsyncIterable[Any]
+
+
+async def run(channel: grpc.aio.Channel, script: Script[T], source: Source = ()) -> T:
+    """Run a script that emits nothing and return its result.
+
+    Args:
+        channel: Calls go here.
+        script: Not started yet.
+        source: What it may pull from.
+    """
+    driver = _Driver(channel, source)
+    try:
+        result = None
+        while True:
+            try:
+                step = script.send(result)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            result = await driver.perform(step)
+    finally:
+        script.close()
+        await driver.close()
+
+
+async def iterate(
+    channel: grpc.aio.Channel, script: Script[None], source: Source = ()
+) -> AsyncGenerator[Any, None]:
+    """Run a script and yield what it emits.
+
+    Args:
+        channel: Calls go here.
+        script: Not started yet.
+        source: What it may pull from.
+    """
+    driver = _Driver(channel, source)
+    try:
+        result = None
+        while True:
+            try:
+                step = script.send(result)
+            except StopIteration:
+                return
+            if isinstance(step, Emit):
+                yield step.item
+                result = None
+            else:
+                result = await driver.perform(step)
+    finally:
+        script.close()
+        await driver.close()
+
+
+class _Driver:
+    """The calls in flight of one script."""
+
+    def __init__(self, channel: grpc.aio.Channel, source: Source) -> None:
+        self._channel = channel
+        self._source = source
+        self._pulled: Iterator[Any] | AsyncIterator[Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._finished: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        self._stream: _Stream | None = None
+        self._turned_s = 0.0
+        self._actions: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            Invoke: self._invoke,
+            Start: self._start,
+            Collect: self._collect,
+            Drop: self._drop,
+            Sleep: self._sleep,
+            Open: self._open,
+            Send: self._send,
+            Finish: self._finish,
+            Receive: self._receive,
+            Poll: self._poll,
+            Pull: self._pull,
+        }
+
+    async def perform(self, step: Any) -> Any:
+        return await self._actions[type(step)](step)
+
+    async def close(self) -> None:
+        """Cancel what is in flight."""
+        await _cancel(self._tasks)
+        if self._stream is not None:
+            await self._stream.close()
+
+    async def _invoke(self, step: Invoke) -> Any:
+        return await _unary(self._channel, step.call)
+
+    async def _start(self, step: Start) -> None:
+        task = asyncio.create_task(self._finish_call(step))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish_call(self, step: Start) -> None:
+        outcome = await _unary(self._channel, step.call)
+        self._finished.put_nowait((step.key, outcome))
+
+    async def _collect(self, step: Collect) -> tuple[int, Any] | None:
+        try:
+            async with asyncio.timeout(step.timeout_s):
+                return await self._finished.get()
+        except TimeoutError:
+            return None
+
+    async def _drop(self, _: Drop) -> None:
+        await _cancel(self._tasks)
+        self._finished = asyncio.Queue()
+
+    async def _sleep(self, step: Sleep) -> None:
+        await asyncio.sleep(step.delay_s)
+
+    async def _open(self, step: Open) -> None:
+        if self._stream is not None:
+            await self._stream.close()
+        self._stream = _Stream(self._channel, step.call)
+
+    @property
+    def _opened(self) -> _Stream:
+        if self._stream is None:
+            raise AssertionError("a script used a stream before opening one; this is a bug")
+        return self._stream
+
+    async def _send(self, step: Send) -> None:
+        self._opened.outbox.put_nowait(step.message)
+
+    async def _finish(self, _: Finish) -> None:
+        self._opened.outbox.put_nowait(END)
+
+    async def _receive(self, _: Receive) -> Any:
+        return await self._opened.receive()
+
+    async def _poll(self, _: Poll) -> Any:
+        now_s = time.monotonic()
+        if now_s - self._turned_s >= _TURN_S:
+            self._turned_s = now_s
+            await asyncio.sleep(0)
+        return self._opened.poll()
+
+    async def _pull(self, _: Pull) -> Any:
+        if self._pulled is None:
+            is_async = isinstance(self._source, AsyncIterable)
+            self._pulled = aiter(self._source) if is_async else iter(self._source)  # type: ignore[arg-type]
+        if isinstance(self._pulled, AsyncIterator):
+            return await anext(self._pulled, END)
+        return next(self._pulled, END)
+
+
+class _Stream:
+    """One bidirectional stream, written by a task of its own from a queue.
+
+    Writing apart keeps a full connection from blocking the reading that would empty it. The
+    policy bounds what is queued.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, call: Call) -> None:
+        self.outbox: asyncio.Queue[Any] = asyncio.Queue()
+        method = call.method
+        multicallable = channel.stream_stream(method.path, method.serialize, method.deserialize)
+        self._call = multicallable(timeout=call.timeout_s, metadata=call.metadata)
+        self._writer = asyncio.create_task(self._write())
+        self._reading: asyncio.Task[Any] | None = None
+
+    async def _write(self) -> None:
+        # Where the call has ended, the reader learns why; writing just stops.
+        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+            while (message := await self.outbox.get()) is not END:
+                await self._call.write(message)
+            await self._call.done_writing()
+
+    async def receive(self) -> Any:
+        if self._reading is None:
+            return await self._read()
+        reading, self._reading = self._reading, None
+        return await reading
+
+    def poll(self) -> Any:
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        if not self._reading.done():
+            return None
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    async def _read(self) -> Any:
+        message = await _outcome(self._call.read())
+        if isinstance(message, Failure) and _lost_its_status(message):
+            return replace(
+                message,
+                code=grpc.StatusCode.UNAVAILABLE,
+                message="the stream broke",
+                status_lost=True,
+            )
+        return END if message is grpc.aio.EOF else message
+
+    async def close(self) -> None:
+        self._call.cancel()
+        await _cancel([self._writer, self._reading] if self._reading else [self._writer])
+
+
+def _lost_its_status(failure: Failure) -> bool:
+    """Return whether grpc.aio put its own INTERNAL in place of the server's status.
+
+    It does where a write meets a stream that the server has just ended. What was sent is
+    answered or not; that it may be sent again is all that is left to know.
+    """
+    return (
+        failure.code is grpc.StatusCode.INTERNAL
+        and failure.error is None
+        and failure.message == _WRITE_FAILED
+    )
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their end, so that none outlives its call."""
+    pending = list(tasks)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def _unary(channel: grpc.aio.Channel, call: Call) -> Any:
+    method = call.method
+    multicallable = channel.unary_unary(method.path, method.serialize, method.deserialize)
+    return await _outcome(
+        multicallable(call.request, timeout=call.timeout_s, metadata=call.metadata)
+    )
+
+
+async def _outcome(reply: Awaitable[Any]) -> Any:
+    try:
+        return await reply
+    except grpc.RpcError as exc:
+        return failure_of_call(exc)
+    except asyncio.CancelledError as exc:
+        # grpc says so as well where the channel was closed under the call. Only a task that
+        # was itself cancelled may raise it.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        message = "the client was closed during the call"
+        return Failure(grpc.StatusCode.CANCELLED, message, cause=exc)

@@ -1,0 +1,247 @@
+"""Driver of scripts over a blocking channel. See `steps` for what each step does."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from unitvec_client.core.failures import Failure, failure_of_call
+from unitvec_client.core.rpcs import Method
+from unitvec_client.core.steps import (
+    END,
+    Call,
+    Collect,
+    Drop,
+    Emit,
+    Finish,
+    Invoke,
+    Open,
+    Poll,
+    Pull,
+    Receive,
+    Script,
+    Send,
+    Sleep,
+    Start,
+)
+
+T = TypeVar("T")
+
+_INTERRUPTIBLE_S = 0.5
+"""Longest wait in one piece."""
+
+
+def run(channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()) -> T:
+    """Run a script that emits nothing and return its result.
+
+    Args:
+        channel: Calls go here.
+        script: Not started yet.
+        source: What it may pull from.
+    """
+    steps = iterate(channel, script, source)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        steps.close()
+
+
+def iterate(
+    channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()
+) -> Generator[Any, None, T]:
+    """Run a script and yield what it emits; a generator that returns the script's result.
+
+    Args:
+        channel: Calls go here.
+        script: Not started yet.
+        source: What it may pull from; it is iterated in the caller's thread.
+    """
+    driver = _Driver(channel, source)
+    try:
+        result = None
+        while True:
+            try:
+                step = script.send(result)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            if isinstance(step, Emit):
+                yield step.item
+                result = None
+            else:
+                result = driver.perform(step)
+    finally:
+        script.close()
+        driver.close()
+
+
+class _Driver:
+    """The calls in flight of one script."""
+
+    def __init__(self, channel: grpc.Channel, source: Iterable[Any]) -> None:
+        self._channel = channel
+        self._source = source
+        self._pulled: Iterator[Any] | None = None
+        self._futures: dict[int, Any] = {}
+        self._finished: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._stream: _Stream | None = None
+        self._actions: dict[type, Callable[[Any], Any]] = {
+            Invoke: self._invoke,
+            Start: self._start,
+            Collect: self._collect,
+            Drop: self._drop,
+            Sleep: self._sleep,
+            Open: self._open,
+            Send: lambda step: self._opened.send(step.message),
+            Finish: lambda _: self._opened.finish(),
+            Receive: lambda _: self._opened.receive(),
+            Poll: lambda _: self._opened.poll(),
+            Pull: self._pull,
+        }
+
+    def perform(self, step: Any) -> Any:
+        return self._actions[type(step)](step)
+
+    def close(self) -> None:
+        """Cancel what is in flight."""
+        self._drop(Drop())
+        if self._stream is not None:
+            self._stream.close()
+
+    @property
+    def _opened(self) -> _Stream:
+        if self._stream is None:
+            raise AssertionError("a script used a stream before opening one; this is a bug")
+        return self._stream
+
+    def _unary(self, method: Method) -> Any:
+        return self._channel.unary_unary(method.path, method.serialize, method.deserialize)
+
+    def _invoke(self, step: Invoke) -> Any:
+        # As a future, which can be cancelled: where Ctrl-C interrupts grpc's own blocking call,
+        # closing the channel waits for that call for ever.
+        future = self._begin(step.call)
+        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        try:
+            future.add_done_callback(finished.put)
+            return _outcome(_take(finished))
+        finally:
+            future.cancel()
+
+    def _begin(self, call: Call) -> Any:
+        return self._unary(call.method).future(
+            call.request, timeout=call.timeout_s, metadata=call.metadata
+        )
+
+    def _start(self, step: Start) -> None:
+        future = self._begin(step.call)
+        self._futures[step.key] = future
+        finished = self._finished
+        future.add_done_callback(lambda done: finished.put((step.key, done)))
+
+    def _collect(self, step: Collect) -> tuple[int, Any] | None:
+        try:
+            key, future = _take(self._finished, step.timeout_s)
+        except queue.Empty:
+            return None
+        del self._futures[key]
+        return key, _outcome(future)
+
+    def _drop(self, _: Drop) -> None:
+        for future in self._futures.values():
+            future.cancel()
+        self._futures.clear()
+        self._finished = queue.SimpleQueue()
+
+    def _sleep(self, step: Sleep) -> None:
+        time.sleep(step.delay_s)
+
+    def _open(self, step: Open) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = _Stream(self._channel, step.call)
+
+    def _pull(self, _: Pull) -> Any:
+        if self._pulled is None:
+            self._pulled = iter(self._source)
+        return next(self._pulled, END)
+
+
+def _take(items: queue.SimpleQueue[Any], timeout_s: float | None = None) -> Any:
+    """Take the next item, so that Ctrl-C ends the wait.
+
+    Raises:
+        queue.Empty: None came in time.
+    """
+    # A signal that comes right before a wait is seen only after it: so no wait is a long one.
+    deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        remaining_s = deadline_s - time.monotonic()
+        try:
+            return items.get(timeout=max(0.0, min(remaining_s, _INTERRUPTIBLE_S)))
+        except queue.Empty:
+            if remaining_s <= _INTERRUPTIBLE_S:
+                raise
+
+
+def _outcome(future: Any) -> Any:
+    try:
+        return future.result()
+    except grpc.RpcError as exc:
+        return failure_of_call(exc)
+    except grpc.FutureCancelledError as exc:  # The channel was closed under it.
+        message = "the client was closed during the call"
+        return Failure(grpc.StatusCode.CANCELLED, message, cause=exc)
+
+
+class _Stream:
+    """One bidirectional stream. grpc reads its requests in a thread, from a queue.
+
+    Replies are read in a thread too: grpc has no other way to ask for one without waiting.
+    The policy bounds what is queued either way. The end marker and the end of the call free
+    these threads, so that they never outlive the stream.
+    """
+
+    def __init__(self, channel: grpc.Channel, call: Call) -> None:
+        self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        method = call.method
+        multicallable = channel.stream_stream(method.path, method.serialize, method.deserialize)
+        requests = iter(self._outbox.get, END)
+        self._call = multicallable(requests, timeout=call.timeout_s, metadata=call.metadata)
+        threading.Thread(target=self._read, name="unitvec-replies", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            for message in self._call:
+                self._inbox.put(message)
+        except grpc.RpcError as exc:
+            self._inbox.put(failure_of_call(exc))
+        else:
+            self._inbox.put(END)
+
+    def send(self, message: Any) -> None:
+        self._outbox.put(message)
+
+    def finish(self) -> None:
+        self._outbox.put(END)
+
+    def receive(self) -> Any:
+        return _take(self._inbox)
+
+    def poll(self) -> Any:
+        return None if self._inbox.empty() else self._inbox.get()
+
+    def close(self) -> None:
+        self._call.cancel()
+        self._outbox.put(END)

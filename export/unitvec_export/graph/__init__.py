@@ -1,0 +1,1 @@
+"""From a model to its ONNX graph: tracing, pooling, simplification."""

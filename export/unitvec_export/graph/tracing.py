@@ -1,0 +1,251 @@
+"""Model -> ONNX graph that takes ids and a mask and returns finished embeddings.
+
+optimum's graph           input_ids, attention_mask[, token_type_ids] -> token vectors (B, S, H)
+trim                      keeps the token vectors only; token_type_ids become zeros
+simplify                  the same function in fewer, cheaper nodes
+(quantization)            the body may change its precision here
+finish                    + pooling (+ L2 normalization), always float32 -> embeddings (B, D)
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from unitvec_export.errors import ExportError, InputError, first_line
+from unitvec_export.graph.simplify import simplify
+from unitvec_export.graph.wiring import read_by
+from unitvec_export.noise import muted
+from unitvec_export.prove.reference import Facts, Reference
+
+DEFAULT_OPSET = 18
+# 17 is the first with LayerNormalization as one node, 20 the last that torch's tracer writes.
+OPSETS = range(17, 21)
+OUTPUT = "embeddings"
+
+# A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
+_MAX_WEIGHT_BYTES = 2**31 - 2**24
+_TOKENS = "token_embeddings"
+# Lower bounds of the divisors, those of sentence-transformers' Pooling and torch's normalize.
+_MIN_COUNT = 1e-9
+_MIN_NORM = 1e-12
+
+
+def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
+    """Traces the transformer with optimum.
+
+    Returns:
+        A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H) float32.
+
+    Raises:
+        InputError: The model is over 2 GiB, or of an architecture that optimum cannot export.
+    """
+    _check_size(reference.transformer)
+    with tempfile.TemporaryDirectory(prefix="unitvec-export-") as folder:
+        _run_optimum(reference.transformer, Path(folder), opset=opset, verbose=verbose)
+        model = onnx.load(str(Path(folder) / "model.onnx"))
+    return simplify(trim(model))
+
+
+def trim(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Reduces a traced graph to what leads from ids and mask to the token vectors.
+
+    Raises:
+        InputError: It has no token vectors, or needs an input that an artifact cannot give.
+    """
+    graph = model.graph
+    _rename_output(graph)
+    _drop_unused(graph)
+    names = {value.name for value in graph.input}
+    if "token_type_ids" in names:
+        _feed_zero_token_types(graph)
+    unknown = names - {"input_ids", "attention_mask", "token_type_ids"}
+    if unknown or "input_ids" not in names:
+        raise InputError(f"the model's graph needs {', '.join(sorted(unknown))}: not supported")
+    _declare_inputs(graph)
+    # Shapes are inferred anew: those of the trace name dimensions that no longer exist.
+    del graph.value_info[:]
+    return model
+
+
+def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
+    """Appends pooling and normalization to a body, and checks the whole.
+
+    Returns:
+        A graph from input_ids and attention_mask (B, S) int64 to embeddings (B, D) float32.
+
+    Raises:
+        ExportError: The result is not a valid ONNX model.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(body)
+    graph = model.graph
+    nodes, constants = _tail(facts)
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
+    del graph.output[:]
+    shape: list[int | str] = ["batch", facts.dim]
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
+    graph.name = "unitvec"
+    model.producer_name = "unitvec-export"
+    model.producer_version = importlib.metadata.version("unitvec")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as exc:  # ValidationError and InferenceError share no useful base
+        raise ExportError(f"the exported graph is not valid: {first_line(exc)}") from exc
+    return model
+
+
+def _check_size(transformer: Any) -> None:
+    size_bytes = sum(weight.numel() * 4 for weight in transformer.parameters())
+    if size_bytes > _MAX_WEIGHT_BYTES:
+        raise InputError(
+            f"the model has {size_bytes / 2**30:.1f} GiB of fp32 weights; "
+            "models over 2 GiB are not supported"
+        )
+
+
+def _run_optimum(transformer: Any, folder: Path, *, opset: int, verbose: bool) -> None:
+    with muted(verbose=verbose):
+        from optimum.exporters.onnx import onnx_export_from_model
+
+        try:
+            onnx_export_from_model(
+                transformer,
+                folder,
+                opset=opset,
+                task="feature-extraction",
+                do_validation=False,  # ours compares whole vectors on real texts
+                device="cpu",
+            )
+        except Exception as exc:  # optimum and torch raise what they like
+            kind = transformer.config.model_type
+            raise InputError(f"optimum cannot export this {kind} model: {first_line(exc)}") from exc
+
+
+def _rename_output(graph: onnx.GraphProto) -> None:
+    outputs = [value for value in graph.output if len(value.type.tensor_type.shape.dim) == 3]
+    if not outputs:
+        raise InputError("the model's graph has no token vectors: not supported")
+    name = outputs[0].name
+    for node in graph.node:
+        _replace(node.output, name, _TOKENS)
+        _replace(node.input, name, _TOKENS)
+    kept = outputs[0]
+    kept.name = _TOKENS
+    output = onnx.ValueInfoProto()
+    output.CopyFrom(kept)
+    del graph.output[:]
+    graph.output.append(output)
+
+
+def _replace(names: Any, old: str, new: str) -> None:
+    for index, name in enumerate(names):
+        if name == old:
+            names[index] = new
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Removes nodes, weights and inputs that no output needs, such as the pooler's."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(read_by(node))
+    _assign(graph.node, reversed(kept))
+    _assign(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
+    _assign(graph.input, [value for value in graph.input if value.name in needed])
+
+
+def _assign(repeated: Any, items: Iterable[Any]) -> None:
+    kept = list(items)
+    del repeated[:]
+    repeated.extend(kept)
+
+
+def _feed_zero_token_types(graph: onnx.GraphProto) -> None:
+    """One text has only tokens of type 0, so the graph can make the ids itself."""
+    zeros = helper.make_tensor("value", TensorProto.INT64, [1], [0])
+    nodes = [
+        helper.make_node("Shape", ["input_ids"], ["unitvec/ids_shape"], name="unitvec/ids_shape"),
+        helper.make_node(
+            "ConstantOfShape",
+            ["unitvec/ids_shape"],
+            ["token_type_ids"],
+            name="unitvec/token_type_ids",
+            value=zeros,
+        ),
+    ]
+    _assign(graph.node, [*nodes, *graph.node])
+
+
+def _declare_inputs(graph: onnx.GraphProto) -> None:
+    """Exactly input_ids and attention_mask, (B, S) int64; pooling uses the mask in any case."""
+    del graph.input[:]
+    for name in ("input_ids", "attention_mask"):
+        value = helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        graph.input.append(value)
+
+
+def _tail(facts: Facts) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Nodes and constants from token vectors (B, S, H) to embeddings (B, D)."""
+    pooled = "unitvec/pooled" if facts.normalized else OUTPUT
+    nodes = _mean(pooled) if facts.pooling == "mean" else _cls(pooled)
+    if facts.normalized:
+        nodes += _normalize(pooled)
+    constants = {
+        "unitvec/zero": np.array(0, np.int64),
+        "unitvec/sequence_axis": np.array([1], np.int64),
+        "unitvec/last_axis": np.array([-1], np.int64),
+        "unitvec/min_count": np.array(_MIN_COUNT, np.float32),
+        "unitvec/min_norm": np.array(_MIN_NORM, np.float32),
+    }
+    used = {name for node in nodes for name in node.input}
+    tensors = [numpy_helper.from_array(val, key) for key, val in constants.items() if key in used]
+    return nodes, tensors
+
+
+def _mean(output: str) -> list[onnx.NodeProto]:
+    """sum(tokens * mask) / max(sum(mask), 1e-9), as sentence-transformers' Pooling."""
+    return [
+        _node("Cast", ["attention_mask"], "mask_2d", to=TensorProto.FLOAT),  # (B, S)
+        _node("Unsqueeze", ["unitvec/mask_2d", "unitvec/last_axis"], "mask"),  # (B, S, 1)
+        _node("Mul", [_TOKENS, "unitvec/mask"], "masked"),  # (B, S, H)
+        _node(
+            "ReduceSum", ["unitvec/masked", "unitvec/sequence_axis"], "sum", keepdims=0
+        ),  # (B, H)
+        _node(
+            "ReduceSum", ["unitvec/mask", "unitvec/sequence_axis"], "count", keepdims=0
+        ),  # (B, 1)
+        _node("Max", ["unitvec/count", "unitvec/min_count"], "divisor"),
+        _node("Div", ["unitvec/sum", "unitvec/divisor"], output),  # (B, H)
+    ]
+
+
+def _cls(output: str) -> list[onnx.NodeProto]:
+    """The first token's vector: rows are padded on the right."""
+    return [_node("Gather", [_TOKENS, "unitvec/zero"], output, axis=1)]  # (B, H)
+
+
+def _normalize(pooled: str) -> list[onnx.NodeProto]:
+    """Divides: x / max(||x||, 1e-12), as torch.nn.functional.normalize."""
+    return [
+        _node("Mul", [pooled, pooled], "squares"),
+        _node("ReduceSum", ["unitvec/squares", "unitvec/last_axis"], "square_norm", keepdims=1),
+        _node("Sqrt", ["unitvec/square_norm"], "norm"),  # (B, 1)
+        _node("Max", ["unitvec/norm", "unitvec/min_norm"], "bounded_norm"),
+        _node("Div", [pooled, "unitvec/bounded_norm"], OUTPUT),  # (B, D)
+    ]
+
+
+def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    name = output if output == OUTPUT or output.startswith("unitvec/") else f"unitvec/{output}"
+    return helper.make_node(op, inputs, [name], name=f"unitvec/{op}_{name}", **attributes)

@@ -1,0 +1,1 @@
+"""What the model itself computes, and how near an artifact comes."""

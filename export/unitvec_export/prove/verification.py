@@ -1,0 +1,204 @@
+"""The written artifact, run by the server's own code, against sentence-transformers."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import importlib.resources
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from unitvec_export.errors import ParityError
+from unitvec_export.prove.reference import Facts, Reference
+from unitvec_server.model.artifact import Artifact, Parity, load_artifact, verify_file
+from unitvec_server.model.encoder import Encoder, EncoderOptions
+from unitvec_server.model.tokenizer import Tokenizer
+
+# The fp32 graph runs the same arithmetic in another order: measured models reach 0.9999999.
+MIN_FP32_COSINE = 0.99999
+# Cosine is blind to a wrong length, which matters where the model does not normalize.
+MAX_FP32_RELATIVE_DIFF = 1e-3
+
+# Sizes of consecutive batches: single texts, small and wide ones follow each other.
+_BATCH_SIZES = (1, 4, 2, 8, 3, 16, 1)
+# Every named prompt is tried on each so many-th text.
+_PROMPT_STRIDE = 16
+# Longer models are compared up to the sample's longest text, else it would take minutes.
+_MAX_FULL_LENGTH_TOKENS = 1024
+# Below this length a vector has no direction worth comparing.
+_TINY_NORM = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Texts encoded with one prompt.
+
+    Attributes:
+        texts: The texts.
+        prompt_name: Name of the prompt asked for; None means the model's default.
+        prompt: Its text.
+    """
+
+    texts: Sequence[str]
+    prompt_name: str | None
+    prompt: str
+
+
+def load_sample() -> list[str]:
+    """The bundled texts: 1 to over 256 tokens, neighbours of different lengths."""
+    path = importlib.resources.files("unitvec_export.prove") / "sample.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [str(json.loads(line)["text"]) for line in lines]
+
+
+class Verification:
+    """Compares artifacts with one reference model on one sample.
+
+    Args:
+        reference: The model.
+        texts: The sample, such as `load_sample()`.
+    """
+
+    def __init__(self, reference: Reference, texts: Sequence[str]) -> None:
+        self._reference = reference
+        self._groups = list(_make_groups(reference.facts, texts))
+
+    @cached_property
+    def expected(self) -> npt.NDArray[np.float32]:
+        """(n, D) float32: the reference's vectors of all groups, one after the other."""
+        return np.concatenate(
+            [
+                self._reference.encode(group.texts, prompt_name=group.prompt_name)
+                for group in self._groups
+            ]
+        )
+
+    def check_token_ids(self, artifact: Artifact) -> None:
+        """Compares every text's token ids, truncation included.
+
+        Raises:
+            ParityError: One differs.
+        """
+        tokenizer = _open_tokenizer(artifact)
+        overlong = " ".join(self._groups[0].texts)
+        for group in self._groups:
+            texts = [*group.texts, overlong[: 16 * artifact.manifest.max_seq_length]]
+            expected = self._reference.token_ids(texts, prompt=group.prompt)
+            encodings = tokenizer.encode(texts, prompt=group.prompt)
+            for text, encoding, ids in zip(texts, encodings, expected, strict=True):
+                if encoding.input_ids.tolist() != ids:
+                    raise ParityError(
+                        f"tokenizer.json splits a text unlike the model: {text[:60]!r}"
+                    )
+
+    def measure(self, folder: Path, precision: str) -> Parity:
+        """Encodes the sample with the artifact in `folder` and compares.
+
+        Raises:
+            ArtifactError: The server's code refuses the artifact.
+            ParityError: The vectors are not finite, or not the model's at fp32.
+        """
+        artifact = load_artifact(folder)
+        verify_file(artifact, artifact.manifest.tokenizer)
+        verify_file(artifact, artifact.manifest.graphs[precision].file)
+        if precision == "fp32":
+            self.check_token_ids(artifact)
+        parity = compare(self._encode(artifact, precision), self.expected)
+        if precision == "fp32":
+            check_fp32(parity, float(np.abs(self.expected).max()))
+        return parity
+
+    def _encode(self, artifact: Artifact, precision: str) -> npt.NDArray[np.float32]:
+        options = EncoderOptions(pad_token_id=artifact.manifest.pad_token_id)
+        encoder = Encoder(artifact.graph_path(precision), options)
+        tokenizer = _open_tokenizer(artifact)
+        rows = [
+            encoding.input_ids
+            for group in self._groups
+            for encoding in tokenizer.encode(group.texts, prompt=group.prompt)
+        ]
+        # Runs are single-threaded; the server, too, has several of them side by side.
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.concatenate(list(pool.map(encoder.encode, _batches(rows))))
+
+
+def compare(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> Parity:
+    """Compares vectors row by row.
+
+    A pair of vectors that are both of length 0, give or take rounding, counts as cosine 1.
+
+    Args:
+        actual: (n, D) float32.
+        expected: (n, D) float32.
+
+    Raises:
+        ParityError: `actual` has another shape or is not finite.
+    """
+    if actual.shape != expected.shape:
+        raise ParityError(f"the vectors have shape {actual.shape}, the model's {expected.shape}")
+    if not np.isfinite(actual).all():
+        raise ParityError("the graph gives vectors that are not finite")
+    ours, theirs = actual.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)  # (n,), (n,)
+    dots = np.einsum("nd,nd->n", ours, theirs)
+    cosines = dots / np.maximum(norms[0] * norms[1], _TINY_NORM**2)
+    cosines[(norms[0] < _TINY_NORM) & (norms[1] < _TINY_NORM)] = 1.0
+    return Parity(
+        texts=len(actual),
+        # Rounding can lift a cosine over 1.
+        cosine_mean=float(np.minimum(cosines, 1.0).mean()),
+        cosine_min=float(min(cosines.min(), 1.0)),
+        max_abs_diff=float(np.abs(ours - theirs).max()),
+    )
+
+
+def check_fp32(parity: Parity, scale: float) -> None:
+    """Applies the bounds that an fp32 graph has to hold.
+
+    Args:
+        parity: What was measured.
+        scale: Largest absolute component of the expected vectors.
+
+    Raises:
+        ParityError: It does not.
+    """
+    if parity.cosine_min < MIN_FP32_COSINE:
+        raise ParityError(
+            f"fp32 reaches only cosine {parity.cosine_min:.7f} to sentence-transformers, "
+            f"{MIN_FP32_COSINE} is needed"
+        )
+    if parity.max_abs_diff > MAX_FP32_RELATIVE_DIFF * scale:
+        raise ParityError(
+            f"fp32 differs by {parity.max_abs_diff:.2g} from sentence-transformers, whose "
+            f"largest component is {scale:.2g}: at most {MAX_FP32_RELATIVE_DIFF} of it is allowed"
+        )
+
+
+def _open_tokenizer(artifact: Artifact) -> Tokenizer:
+    return Tokenizer(artifact.tokenizer_path, max_seq_length=artifact.manifest.max_seq_length)
+
+
+def _make_groups(facts: Facts, texts: Sequence[str]) -> Iterator[Group]:
+    full = [" ".join(texts)[: 16 * facts.max_seq_length]]
+    extra = full if facts.max_seq_length <= _MAX_FULL_LENGTH_TOKENS else []
+    yield Group([*texts, *extra], None, facts.default_prompt)
+    for name, prompt in facts.prompts.items():
+        yield Group(texts[::_PROMPT_STRIDE], name, prompt)
+
+
+def _batches(
+    rows: Sequence[npt.NDArray[np.int64]],
+) -> Iterator[Sequence[npt.NDArray[np.int64]]]:
+    start = 0
+    for size in itertools.cycle(_BATCH_SIZES):
+        if start >= len(rows):
+            return
+        yield rows[start : start + size]
+        start += size

@@ -1,0 +1,1 @@
+"""The path of a request, without protobuf or gRPC."""

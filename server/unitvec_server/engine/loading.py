@@ -1,0 +1,156 @@
+"""From a configuration to a running engine: artifacts, tokenizers, encoders, warm-up."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from unitvec_server.config import ModelSpec, ServerConfig
+from unitvec_server.engine.admission import TokenGate
+from unitvec_server.engine.engine import Engine, Limits, Model
+from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.errors import ArtifactError
+from unitvec_server.model.artifact import Manifest, Parity, load_artifact, verify_file
+from unitvec_server.model.cpus import cpu_flags, usable_cpus
+from unitvec_server.model.encoder import Encoder, EncoderOptions, installed_providers
+from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
+from unitvec_server.model.tokenizer import Tokenizer
+from unitvec_server.model.warmup import compile_shapes, measure_batch_tokens, warm_up
+from unitvec_server.policy.batching import BatchLimits
+
+logger = logging.getLogger(__name__)
+
+_WIDTHS = {
+    "cpu": (128, 256, 512),
+    "openvino": (128, 256, 512),
+    "cuda": (4096, 16_384, 65_536),
+}
+"""Tokens in one run, to be tried at start. A CPU's caches want few, CUDA wants many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A warm model with the encoder that runs it."""
+
+    model: Model
+    encoder: Encoder
+
+
+def worker_count(config: ServerConfig) -> int:
+    """Runs side by side: one for each usable CPU, or one in all on CUDA."""
+    provider, _ = choose_provider(
+        config.provider, config.precision, machine=_inspect(config.device_id)
+    )
+    if provider == "cuda":
+        return 1  # which --workers may exceed where cuda was not asked for, but found
+    return config.workers or usable_cpus()
+
+
+def load_engine(
+    config: ServerConfig, *, executor: Executor, comparing: Executor
+) -> tuple[Engine, Scheduler]:
+    """Loads, verifies and warms up all models and starts the workers. Takes seconds.
+
+    Raises:
+        ArtifactError: A model folder cannot be served.
+        ProviderError: The execution provider is not available.
+    """
+    loaded = {spec.name: load_model(spec, config) for spec in config.model}
+    scheduler = Scheduler(
+        {name: entry.encoder for name, entry in loaded.items()},
+        limits={name: BatchLimits(entry.model.max_batch_tokens) for name, entry in loaded.items()},
+        workers=worker_count(config),
+        cache_bytes=config.cache_bytes,
+    )
+    engine = Engine(
+        {name: entry.model for name, entry in loaded.items()},
+        scheduler=scheduler,
+        gate=TokenGate(config.max_queued_tokens, scheduler.throughput),
+        executor=executor,
+        comparing=comparing,
+        limits=Limits(
+            config.max_texts_per_request, config.max_text_bytes, config.max_message_bytes
+        ),
+    )
+    scheduler.start()
+    return engine, scheduler
+
+
+def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
+    """Loads, verifies and warms up one model.
+
+    Raises:
+        ArtifactError: The folder cannot be served.
+        ProviderError: The execution provider is not available.
+    """
+    artifact = load_artifact(spec.folder)
+    manifest = artifact.manifest
+    choice = choose(
+        config.provider,
+        config.precision,
+        machine=_inspect(config.device_id),
+        graphs=frozenset(manifest.graphs),
+    )
+    logger.info(
+        "model %s: provider %s, precision %s: %s",
+        *(spec.name, choice.provider, choice.precision, choice.reason),
+    )
+    graph_path = artifact.graph_path(choice.graph)
+    verify_file(artifact, manifest.tokenizer)
+    verify_file(artifact, manifest.graphs[choice.graph].file)
+    tokenizer = Tokenizer(artifact.tokenizer_path, max_seq_length=manifest.max_seq_length)
+    encoder = Encoder(graph_path, _encoder_options(choice, manifest, config))
+    if encoder.dim != manifest.dim:
+        raise ArtifactError(
+            f"{graph_path} makes vectors of {encoder.dim} dimensions, its manifest says "
+            f"{manifest.dim}; export it again"
+        )
+    width = _warm_up(encoder, manifest.max_seq_length, config, widths=_WIDTHS[choice.provider])
+    served = _served(manifest, choice)
+    model = Model(spec.name, served, tokenizer, choice.precision, choice.provider, width)
+    return LoadedModel(model, encoder)
+
+
+@functools.cache  # asked several times at start; a CUDA device answers by setting itself up
+def _inspect(device_id: int) -> Machine:
+    return Machine(installed_providers(device_id), cpu_flags())
+
+
+def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -> EncoderOptions:
+    return EncoderOptions(
+        choice.provider,
+        config.device_id,
+        manifest.pad_token_id,
+        workers=worker_count(config),
+        bf16=choice.precision == "bf16",
+    )
+
+
+def _served(manifest: Manifest, choice: Choice) -> Manifest:
+    """The manifest with what is served under the name it is served by."""
+    if choice.graph == choice.precision:
+        return manifest
+    graph = manifest.graphs[choice.graph]
+    if choice.precision == "bf16":  # measured where it was exported was fp32
+        graph = dataclasses.replace(graph, parity=Parity(0, 0.0, 0.0, 0.0))
+    graphs = {**manifest.graphs, choice.precision: graph}
+    return dataclasses.replace(manifest, graphs=graphs)
+
+
+def _warm_up(
+    encoder: Encoder, max_seq_length: int, config: ServerConfig, *, widths: Sequence[int]
+) -> int:
+    """Tokens in one run: as configured, else as measured."""
+    fixed, workers = config.max_batch_tokens, worker_count(config)
+    warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=fixed or widths[-1])
+    width = fixed or measure_batch_tokens(
+        encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
+    )
+    if encoder.compiles_shapes:
+        compile_shapes(
+            encoder, max_seq_length=max_seq_length, max_batch_tokens=width, workers=workers
+        )
+    return width

@@ -1,0 +1,220 @@
+"""Encodings -> embeddings. The only module that runs graphs.
+
+On CPU one session serves N callers side by side, each run on one thread: with like-length,
+cache-sized batches this embeds more text than one run over all cores. OpenVINO does the same
+over a closed set of shapes. On CUDA one caller at a time runs large batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from unitvec_server.errors import ArtifactError, ProviderError
+from unitvec_server.model.shapes import Shape, padded_shape
+
+Provider = Literal["cpu", "cuda", "openvino"]
+
+_ORT_NAMES: dict[str, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+_INSTALL: dict[str, str] = {
+    "cpu": "unitvec[server]",
+    "cuda": "unitvec[server-cuda]",
+    "openvino": "unitvec[server-openvino]",
+}
+_INPUTS = ("input_ids", "attention_mask")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderOptions:
+    """Where and how a graph runs.
+
+    Attributes:
+        provider: Execution provider.
+        device_id: Which CUDA device.
+        pad_token_id: Fills up the shorter rows of a batch.
+        workers: Runs side by side; OpenVINO keeps a stream for each.
+        bf16: OpenVINO computes in bfloat16 what the graph has in float32.
+    """
+
+    provider: Provider = "cpu"
+    device_id: int = 0
+    pad_token_id: int = 0
+    workers: int = 1
+    bf16: bool = False
+
+
+class Encoder:
+    """Runs one graph. `encode` is safe to call from many threads.
+
+    Args:
+        graph_path: The ONNX file.
+        options: Where and how it runs.
+
+    Raises:
+        ProviderError: The provider is not installed or refuses the graph.
+        ArtifactError: The graph cannot be loaded.
+    """
+
+    def __init__(self, graph_path: Path, options: EncoderOptions) -> None:
+        self._options = options
+        self._session = _open_session(graph_path, options)
+        self._shapes: set[Shape] = set()
+        self.dim = _check_signature(self._session, graph_path)
+
+    @property
+    def compiles_shapes(self) -> bool:
+        """Whether each new shape costs a compilation, so that a closed set of them is used."""
+        return self._options.provider == "openvino"
+
+    @property
+    def shapes(self) -> frozenset[Shape]:
+        """Shapes (B, S) run so far, where `compiles_shapes`."""
+        return frozenset(self._shapes)
+
+    def encode(self, rows: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        """Embeds a batch.
+
+        Args:
+            rows: B arrays of token ids, each (S_i,) int64.
+
+        Returns:
+            (B, D) float32.
+        """
+        longest = max(1, *map(len, rows))
+        shape = padded_shape(len(rows), longest) if self.compiles_shapes else (len(rows), longest)
+        input_ids, attention_mask = pad(rows, shape=shape, pad_token_id=self._options.pad_token_id)
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._options.provider == "cuda":
+            return self._run_bound(feed)
+        if self.compiles_shapes:
+            self._shapes.add(shape)
+        embeddings: npt.NDArray[np.float32] = self._session.run(None, feed)[0]
+        return embeddings[: len(rows)]
+
+    def _run_bound(self, feed: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        """Runs with the inputs copied to the device once and only (B, D) copied back."""
+        device, device_id = self._options.provider, self._options.device_id
+        binding = self._session.io_binding()
+        for name, array in feed.items():
+            value = ort.OrtValue.ortvalue_from_numpy(array, device, device_id)
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output(self._session.get_outputs()[0].name, device, device_id)
+        self._session.run_with_iobinding(binding)
+        embeddings: npt.NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+        return embeddings
+
+
+def pad(
+    rows: Sequence[npt.NDArray[np.int64]], *, shape: Shape, pad_token_id: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Stacks rows of different lengths.
+
+    Args:
+        rows: At most B arrays of at most S ids.
+        shape: B and S.
+        pad_token_id: Fills up rows; rows beyond those given are one such token.
+
+    Returns:
+        input_ids (B, S) int64 and attention_mask (B, S) int64 of 0 and 1.
+    """
+    input_ids = np.full(shape, pad_token_id, np.int64)
+    attention_mask = np.zeros(shape, np.int64)
+    for index, row in enumerate(rows):
+        input_ids[index, : len(row)] = row
+        attention_mask[index, : len(row)] = 1
+    attention_mask[len(rows) :, 0] = 1  # the mean of no tokens at all need not be a number
+    return input_ids, attention_mask
+
+
+def installed_providers(device_id: int) -> frozenset[str]:
+    """Which providers could run here: those of this onnxruntime, cuda only with its device."""
+    names = set(ort.get_available_providers())
+    found = {provider for provider, name in _ORT_NAMES.items() if name in names}
+    if "cuda" in found and not _has_cuda_device(device_id):
+        found.remove("cuda")
+    return frozenset(found)
+
+
+def _has_cuda_device(device_id: int) -> bool:
+    try:
+        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", device_id)
+    except Exception:  # noqa: BLE001 (onnxruntime's own classes derive from bare Exception)
+        return False
+    return True
+
+
+def _open_session(path: Path, options: EncoderOptions) -> Any:
+    name = _ORT_NAMES[options.provider]
+    if name not in ort.get_available_providers():
+        raise ProviderError(
+            f"provider {options.provider} is not in this onnxruntime; "
+            f"in a fresh environment: pip install '{_INSTALL[options.provider]}'"
+        )
+    ort.disable_telemetry_events()  # who serves is told of nothing that leaves the machine
+    try:
+        session = ort.InferenceSession(
+            str(path), _session_options(), providers=[(name, _provider_options(options))]
+        )
+    except Exception as exc:  # onnxruntime's own classes derive from bare Exception
+        raise ArtifactError(f"{path} cannot be loaded by onnxruntime: {exc}") from exc
+    session.disable_fallback()
+    if session.get_providers()[0] != name:
+        raise ProviderError(
+            f"provider {options.provider} could not be started (onnxruntime fell back to "
+            f"{session.get_providers()[0]}); check the driver and CUDA libraries"
+        )
+    return session
+
+
+def _provider_options(options: EncoderOptions) -> dict[str, str]:
+    if options.provider == "cuda":
+        return {"device_id": str(options.device_id)}
+    if options.provider == "cpu":
+        return {}
+    settings = {
+        # Left to itself OpenVINO takes bf16 wherever the CPU has it.
+        "INFERENCE_PRECISION_HINT": "bf16" if options.bf16 else "f32",
+        # One thread for each run: streams share the weights, sessions would not.
+        "NUM_STREAMS": str(options.workers),
+        "INFERENCE_NUM_THREADS": str(options.workers),
+        # Pinned threads of two processes, or of two models, would queue for the same cores.
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
+
+
+def _session_options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # Parallelism comes from concurrent runs; a pool under each of them would fight over cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # A memory plan is kept for every input shape ever seen: unbounded growth in real traffic.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
+
+
+def _check_signature(session: Any, path: Path) -> int:
+    inputs = tuple(sorted(value.name for value in session.get_inputs()))
+    outputs = session.get_outputs()
+    takes = {value.type for value in session.get_inputs()}
+    gives = [(value.type, len(value.shape), value.shape[-1:]) for value in outputs]
+    kind, rank, last = gives[0] if len(gives) == 1 else ("", 0, [])
+    expected = inputs == tuple(sorted(_INPUTS)) and takes == {"tensor(int64)"}
+    if not expected or (kind, rank) != ("tensor(float)", 2) or not isinstance(last[0], int):
+        raise ArtifactError(
+            f"{path} is not a unitvec graph (inputs {inputs} {takes}, outputs {gives}); "
+            "export it again"
+        )
+    return last[0]

@@ -1,0 +1,106 @@
+"""One line for each call that failed, and for some of the others. Never texts."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from unitvec_server.rpc.calls import CANCELLED, OK, Call
+
+logger = logging.getLogger(__name__)
+
+_HEALTH = "grpc.health.v1.Health"
+
+_MOST_PER_S = 100
+"""Lines: clients that only fail must not fill a disk, nor hold up those that do not."""
+
+LEVELS: Mapping[str, int] = {
+    OK: logging.INFO,
+    CANCELLED: logging.INFO,
+    "INVALID_ARGUMENT": logging.INFO,
+    "NOT_FOUND": logging.INFO,
+    "UNAUTHENTICATED": logging.WARNING,
+    "RESOURCE_EXHAUSTED": logging.WARNING,
+    "DEADLINE_EXCEEDED": logging.WARNING,
+    "UNAVAILABLE": logging.WARNING,
+}
+"""By status: callers' own doings are info, what an operator can help is a warning, else error."""
+
+
+class AccessLog:
+    """Writes the lines.
+
+    Args:
+        sample: Part of the calls that succeed to log, from 0 to 1.
+        clock_s: Seconds.
+        chance: From 0 to 1, at random.
+    """
+
+    def __init__(
+        self,
+        sample: float,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._sample = sample
+        self._clock_s = clock_s
+        self._chance = chance
+        self._second = 0.0
+        self._lines = 0
+        self._left_out = 0
+
+    def __call__(self, call: Call) -> None:
+        """Logs a call that is over, if it is to be."""
+        if call.code == OK and not call.failed and not self._is_sampled(call):
+            return
+        if not self._has_room():
+            self._left_out += 1
+            return
+        fields = describe(call)
+        if self._left_out:
+            fields["left_out"], self._left_out = self._left_out, 0
+        level = LEVELS.get(call.code, logging.ERROR)
+        if call.failed and call.code == OK:
+            level = logging.WARNING
+        logger.log(level, "call", extra={"fields": fields})
+
+    def _is_sampled(self, call: Call) -> bool:
+        return call.method.service != _HEALTH and self._chance() < self._sample
+
+    def _has_room(self) -> bool:
+        now_s = self._clock_s()
+        if now_s - self._second >= 1:
+            self._second, self._lines = now_s, 0
+        self._lines += 1
+        return self._lines <= _MOST_PER_S
+
+
+def describe(call: Call) -> dict[str, Any]:
+    """What a line tells of a call. Times are those of the list of texts that took longest."""
+    fields: dict[str, Any] = {
+        "request_id": call.request_id,
+        "peer": call.peer,
+        "method": f"{call.method.service}/{call.method.name}",
+        "code": call.code,
+        "total_ms": _ms(call.ended_ns - call.started_ns),
+    }
+    if call.failed:
+        fields |= {"reason": call.reason, "failed": call.failed}
+    if call.lists:
+        fields |= {
+            "lists": call.lists,
+            "texts": call.texts,
+            "tokens": call.tokens,
+            "tokenize_ms": _ms(call.tokenize_ns),
+            "queue_ms": _ms(call.queue_ns),
+            "infer_ms": _ms(call.infer_ns),
+        }
+    return fields
+
+
+def _ms(time_ns: int) -> float:
+    return round(time_ns / 1e6, 3)

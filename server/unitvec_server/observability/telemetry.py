@@ -1,0 +1,148 @@
+"""What is told of the server: logs, and as far as they are asked for, metrics and traces.
+
+Logs are readable lines on a terminal, one JSON object a line elsewhere. Texts are never logged.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Self
+
+from unitvec_server.config import ServerConfig
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.errors import ConfigError
+from unitvec_server.observability.access_log import AccessLog
+from unitvec_server.rpc.calls import Observer
+from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.servicer import EmbeddingServicer
+from unitvec_server.security.secrets import Secrets
+
+if TYPE_CHECKING:  # loading these takes time and memory, and most servers need neither
+    from unitvec_server.observability.metrics import Metrics
+    from unitvec_server.observability.metrics_server import MetricsServer
+    from unitvec_server.observability.tracing import Tracing
+
+logger = logging.getLogger(__name__)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+class _TextFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        fields = getattr(record, "fields", {}).items()
+        return super().formatMessage(record) + "".join(f" {key}={val}" for key, val in fields)
+
+
+def configure_logging(*, log_format: str, level: str) -> None:
+    """Sends all logs to stderr.
+
+    Args:
+        log_format: ``text``, ``json``, or ``auto``: text on a terminal, else json.
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+    as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler()
+    text = _TextFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    handler.setFormatter(text if as_text else _JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class Telemetry:
+    """Metrics, traces and access log of one server. A context manager: leaving ends them.
+
+    Args:
+        config: Which of them, and where.
+
+    Attributes:
+        observers: To be shown each call at its end.
+
+    Raises:
+        ConfigError: Traces are asked for and cannot be made.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._tracing = _open_tracing() if config.tracing else None
+        self._metrics: Metrics | None = None
+        self._server: MetricsServer | None = None
+        observers = (AccessLog(config.access_log_sample), self._tracing)
+        self.observers: Sequence[Observer] = [one for one in observers if one is not None]
+
+    def show(
+        self,
+        edge: Edge,
+        servicer: EmbeddingServicer,
+        *,
+        is_serving: Callable[[], bool],
+        secrets: Secrets,
+    ) -> None:
+        """Serves metrics, if they are asked for.
+
+        Args:
+            edge: Counts calls.
+            servicer: Holds messages and documents of streams.
+            is_serving: Whether health says so.
+            secrets: Hold the certificate.
+
+        Raises:
+            ConfigError: Their address cannot be listened on.
+        """
+        host, port = self._config.metrics_host, self._config.metrics_port
+        if port is None:
+            return
+        from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
+        from unitvec_server.observability.metrics_server import MetricsServer
+
+        frontend = Frontend(edge, servicer, is_serving, self._config.max_calls, secrets)
+        self._metrics = Metrics(frontend)
+        try:
+            self._server = MetricsServer(host, port, registry=make_registry(self._metrics))
+        except OSError as exc:
+            raise ConfigError(
+                f"--metrics-host, --metrics-port: cannot listen on {host}:{port}: {exc}"
+            ) from exc
+        self._server.start()
+        host = f"[{host}]" if ":" in host else host
+        logger.info("metrics on http://%s:%d/metrics", host, self._server.server_port)
+
+    def open(self, engine: Engine, scheduler: Scheduler) -> None:
+        """Adds the models to the metrics, once they are loaded."""
+        if self._metrics is not None:
+            self._metrics.open(engine, scheduler)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Exports what is left, and serves no more."""
+        if self._tracing is not None:
+            self._tracing.stop()
+        if self._server is not None:
+            self._server.stop()
+
+
+def _open_tracing() -> Tracing:
+    try:
+        from unitvec_server.observability.tracing import open_tracing
+    except ImportError as exc:
+        raise ConfigError(
+            f"--tracing: {exc.name} is not installed; it comes with unitvec[server-otel]"
+        ) from exc
+    return open_tracing()

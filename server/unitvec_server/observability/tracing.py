@@ -1,0 +1,133 @@
+"""OpenTelemetry traces: a span for each call, a child of its caller's, and where its time went.
+
+Spans are made at the end of a call from what was noted of it, so calls that are not traced cost
+nothing more. Everything is set by the standard variables ``OTEL_*``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry import propagate
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+
+from unitvec_protos import __version__
+from unitvec_server.engine.counters import Work
+from unitvec_server.errors import ConfigError
+from unitvec_server.rpc.calls import CODES, Call
+
+_EXPORTERS = "opentelemetry_traces_exporter"
+_SERVICE = "unitvec.v1.EmbeddingService"
+
+_FLUSH_S = 3.0
+
+_FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+"""Statuses that are errors of a server span, by OpenTelemetry's conventions for gRPC."""
+
+
+class Tracing:
+    """Makes spans of calls that are over.
+
+    Args:
+        provider: Where spans go.
+    """
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer: Tracer = provider.get_tracer("unitvec_server", __version__)
+
+    def __call__(self, call: Call) -> None:
+        """Traces a call of our service."""
+        if call.method.service != _SERVICE:
+            return
+        wall_ns = time.time_ns() - time.monotonic_ns()
+        carrier = {key: val for key, val in call.metadata.items() if isinstance(val, str)}
+        span = self._tracer.start_span(
+            f"{_SERVICE}/{call.method.name}",
+            propagate.extract(carrier),
+            SpanKind.SERVER,
+            start_time=call.started_ns + wall_ns,
+        )
+        if span.is_recording():
+            span.set_attributes(_attributes(call))
+            if call.code in _FAULTS:
+                span.set_status(StatusCode.ERROR, call.reason)
+            for work in call.works:
+                self._trace_work(span, work, wall_ns)
+        span.end(call.ended_ns + wall_ns)
+
+    def _trace_work(self, parent: Span, work: Work, wall_ns: int) -> None:
+        """Children of a call: what became of a list of texts, one after the other."""
+        context = set_span_in_context(parent)
+        attributes: dict[str, str | int] = {
+            "unitvec.model": work.model,
+            "unitvec.texts": work.texts,
+            "unitvec.tokens": work.tokens,
+        }
+        start_ns = work.started_ns + wall_ns
+        for name, took_ns in (
+            ("tokenize", work.tokenize_ns),
+            ("queue", work.queue_ns),
+            ("infer", work.infer_ns),
+        ):
+            child = self._tracer.start_span(
+                name, context, attributes=attributes, start_time=start_ns
+            )
+            start_ns += took_ns
+            child.end(start_ns)
+
+    def stop(self) -> None:
+        """Exports what is left, as far as whoever collects it takes it soon."""
+        flush = threading.Thread(target=self._provider.shutdown, name="flush-traces", daemon=True)
+        flush.start()
+        flush.join(_FLUSH_S)
+
+
+def _attributes(call: Call) -> dict[str, str | int]:
+    return {
+        "rpc.system": "grpc",
+        "rpc.service": _SERVICE,
+        "rpc.method": call.method.name,
+        "rpc.grpc.status_code": CODES.index(call.code),
+        "client.address": call.peer,
+        "unitvec.request_id": call.request_id,
+        "unitvec.texts": call.texts,
+        "unitvec.tokens": call.tokens,
+        "unitvec.failed": call.failed,
+    }
+
+
+def open_tracing(environ: Mapping[str, str] = os.environ) -> Tracing:
+    """Tracing as the variables ``OTEL_*`` say; `docs/operations.md` lists the most useful.
+
+    Raises:
+        ConfigError: They name an exporter that is not installed.
+    """
+    resource = Resource.create({SERVICE_VERSION: __version__})
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        resource = resource.merge(Resource({SERVICE_NAME: "unitvec"}))
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(_open_exporter(environ)))
+    return Tracing(provider)
+
+
+def _open_exporter(environ: Mapping[str, str]) -> SpanExporter:
+    name = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    if name == "otlp":
+        protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
+            "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
+        )
+        name = f"otlp_proto_{protocol.partition('/')[0]}"
+    found: Any = next(iter(importlib.metadata.entry_points(group=_EXPORTERS, name=name)), None)
+    if found is None:
+        raise ConfigError(f"--tracing: no exporter {name} is installed")
+    exporter: SpanExporter = found.load()()
+    return exporter

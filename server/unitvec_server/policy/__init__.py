@@ -1,0 +1,1 @@
+"""Pure policy: no clock, thread, socket or gRPC."""

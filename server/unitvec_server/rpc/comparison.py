@@ -1,0 +1,220 @@
+"""The similarity RPCs: operands (texts or vectors) -> scores or rankings, as messages."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Coroutine, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.engine.engine import Caller, Embedded, Engine, Model, run_in
+from unitvec_server.errors import InvalidRequest
+from unitvec_server.rpc.messages import (
+    read_matrix,
+    read_metric,
+    read_options,
+    write_matrix,
+    write_rankings,
+    write_timings,
+    write_usage,
+)
+from unitvec_server.vectors.packing import Floats
+from unitvec_server.vectors.scores import Metric, cross_scores, pair_scores, prepare, top_k
+
+_T = TypeVar("_T")
+
+_BLOCK_COMPARISONS = 1_000_000
+"""Comparisons in one go: some tens of milliseconds."""
+
+_BLOCK_QUERIES = 10_000
+"""Queries in one go, however few the documents: each costs some microseconds of its own."""
+
+
+class Side(NamedTuple):
+    """One operand as vectors.
+
+    Attributes:
+        vectors: (n, D) float32.
+        embedded: What embedding its texts cost; nothing for given vectors.
+    """
+
+    vectors: Floats
+    embedded: list[Embedded]
+
+
+async def read_side(
+    engine: Engine, model: Model, operand: pb.Operand, *, caller: Caller, field: str
+) -> Side:
+    """Embeds the texts of an operand, or reads its vectors.
+
+    Raises:
+        RequestError: It cannot be used; the error names the field.
+    """
+    kind = operand.WhichOneof("values")
+    if kind == "texts":
+        options = read_options(operand.options, field=f"{field}.options")
+        embedded = await engine.embed(
+            model, operand.texts.texts, options, caller=caller, field=f"{field}.texts"
+        )
+        return Side(embedded.vectors, [embedded])
+    if kind == "vectors":
+        read = functools.partial(read_matrix, operand.vectors, field=f"{field}.vectors")
+        return Side(await run_in(engine.executor, read), [])
+    raise InvalidRequest("give texts or vectors", reason="MISSING_FIELD", field=field)
+
+
+class Bounds(NamedTuple):
+    """How much one caller may compare; from `ServerConfig`."""
+
+    max_documents: int
+    max_document_bytes: int
+    max_scores: int
+    max_comparisons: int
+
+
+async def compare(
+    engine: Engine, request: pb.SimilarityRequest, *, caller: Caller, bounds: Bounds
+) -> pb.SimilarityResponse:
+    """Answers a SimilarityRequest.
+
+    Raises:
+        RequestError: It cannot be answered.
+    """
+    started_ns = time.monotonic_ns()
+    model, metric = engine.model(request.model), read_metric(request.metric)
+    operands = _operands(request)
+    left, right = await _all_or_none(
+        read_side(engine, model, operand, caller=caller, field=field)
+        for field, operand in operands.items()
+    )
+    response = pb.SimilarityResponse(model=model.name)
+    reply = Reply(response, metric, request.cross.top_k, request.as_list, bounds)
+    if request.WhichOneof("comparison") == "pairs":
+        pairs = functools.partial(_pairs, left.vectors, right.vectors, reply)
+        await run_in(engine.comparing, pairs)
+    else:
+        queries, documents = [
+            await run_in(engine.comparing, functools.partial(prepare, side.vectors, metric))
+            for side in (left, right)
+        ]
+        await score(engine, queries, documents, reply)
+    embedded = left.embedded + right.embedded
+    response.usage.CopyFrom(write_usage(embedded))
+    total_ns = time.monotonic_ns() - started_ns
+    response.timings.CopyFrom(write_timings(embedded, total_ns=total_ns))
+    return response
+
+
+def _operands(request: pb.SimilarityRequest) -> dict[str, pb.Operand]:
+    """Both sides by field name; what can be refused before embedding is."""
+    kind = request.WhichOneof("comparison")
+    if kind == "cross":
+        cross = request.cross
+        return {"cross.queries": cross.queries, "cross.documents": cross.documents}
+    if kind is None:
+        raise InvalidRequest("give pairs or cross", reason="MISSING_FIELD", field="comparison")
+    a, b = request.pairs.a, request.pairs.b
+    if a.WhichOneof("values") and b.WhichOneof("values") and _count(a) != _count(b):
+        raise InvalidRequest(
+            f"pairs.a has {_count(a)} entries and pairs.b has {_count(b)}; they must match",
+            reason="PAIR_COUNT_MISMATCH",
+            field="pairs",
+        )
+    return {"pairs.a": a, "pairs.b": b}
+
+
+def _count(operand: pb.Operand) -> int:
+    is_texts = operand.WhichOneof("values") == "texts"
+    return len(operand.texts.texts) if is_texts else operand.vectors.rows
+
+
+async def _all_or_none(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Results of all; if one fails, the others are cancelled and its error is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+class Reply(NamedTuple):
+    """Where scores go, how they are wanted, and how many there may be."""
+
+    message: pb.SimilarityResponse | pb.QueryResult
+    metric: Metric
+    top_k: int
+    as_list: bool
+    bounds: Bounds
+
+
+def _pairs(a: Floats, b: Floats, reply: Reply) -> None:
+    _check_dims(a, b, "pairs")
+    metric = reply.metric
+    _write_scores(pair_scores(prepare(a, metric), prepare(b, metric), metric)[:, None], reply)
+
+
+async def score(engine: Engine, queries: Floats, documents: Floats, reply: Reply) -> None:
+    """Scores prepared vectors and writes them as asked.
+
+    In blocks of queries, so that callers take turns and a cancelled call stops early. Writing is
+    slower than comparing, so that too is done off the loop.
+    """
+    _check_dims(queries, documents, "queries")
+    _check_scores(len(queries), len(documents), reply)
+    block = max(1, min(_BLOCK_QUERIES, _BLOCK_COMPARISONS // len(documents)))
+    blocks = [queries[start : start + block] for start in range(0, len(queries), block)]
+    if reply.top_k:
+        for part in blocks:
+            await run_in(engine.comparing, functools.partial(_rank, part, documents, reply))
+        return
+    metric = reply.metric
+    scores = [
+        await run_in(engine.comparing, functools.partial(cross_scores, part, documents, metric))
+        for part in blocks
+    ]
+    await run_in(engine.comparing, lambda: _write_scores(np.concatenate(scores), reply))
+
+
+def _rank(queries: Floats, documents: Floats, reply: Reply) -> None:
+    best = top_k(queries, documents, reply.metric, reply.top_k)
+    reply.message.rankings.extend(write_rankings(best))
+
+
+def _write_scores(scores: Floats, reply: Reply) -> None:
+    reply.message.scores.CopyFrom(write_matrix(scores, as_list=reply.as_list))
+
+
+def _check_scores(queries: int, documents: int, reply: Reply) -> None:
+    width, bounds = min(reply.top_k, documents) or documents, reply.bounds
+    for count, limit, name in (
+        (queries * width, bounds.max_scores, "max_scores"),
+        (queries * documents, bounds.max_comparisons, "max_comparisons"),
+    ):
+        if count > limit:
+            raise InvalidRequest(
+                f"{queries} queries over {documents} documents come to {count}; the limit {name} "
+                f"is {limit}; set or lower top_k, or send fewer queries at a time",
+                reason="TOO_MANY_SCORES",
+                field="top_k",
+            )
+
+
+def _check_dims(a: Floats, b: Floats, field: str) -> None:
+    if a.shape[1] != b.shape[1]:
+        raise dimension_mismatch(a, b, field)
+
+
+def dimension_mismatch(a: Floats, b: Floats, field: str) -> InvalidRequest:
+    """The error for vectors that cannot be compared."""
+    return InvalidRequest(
+        f"vectors of {a.shape[1]} and of {b.shape[1]} dimensions cannot be compared",
+        reason="DIMENSION_MISMATCH",
+        field=field,
+    )

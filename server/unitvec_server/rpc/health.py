@@ -1,0 +1,53 @@
+"""gRPC's standard health service: of the server, and of our service in it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from grpc_health.v1 import health, health_pb2
+
+from unitvec_server.rpc.interceptor import SERVICE
+
+_SERVICES = ("", SERVICE)
+
+_LAST_WORD_S = 0.1
+"""For a watch to pass on NOT_SERVING before it ends."""
+
+
+class Health(health.aio.HealthServicer):
+    """Ends its watches when the server drains: one left open would use up all of the grace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draining = asyncio.Event()
+        self._is_serving = True  # as the base class starts
+
+    def is_serving(self) -> bool:
+        """Whether it says so. Callable from any thread."""
+        return self._is_serving
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """SERVING or NOT_SERVING, of all."""
+        states = health_pb2.HealthCheckResponse
+        for service in _SERVICES:
+            await self.set(service, states.SERVING if serving else states.NOT_SERVING)
+        self._is_serving = serving
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - gRPC's name
+        """Reports changes until the server drains."""
+        watch = asyncio.ensure_future(super().Watch(request, context))
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({watch, draining}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({watch}, timeout=_LAST_WORD_S)
+        finally:
+            watch.cancel()
+            draining.cancel()
+            await asyncio.gather(watch, draining, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """NOT_SERVING for good."""
+        await self.enter_graceful_shutdown()
+        self._is_serving = False
+        self._draining.set()

@@ -1,0 +1,212 @@
+"""Protobuf <-> domain: the messages of the contract, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.engine.engine import Embedded, EncodeOptions, Model
+from unitvec_server.errors import InvalidRequest
+from unitvec_server.model.tokenizer import TokenizedText, Truncation
+from unitvec_server.vectors.packing import Dtype, Floats, check_values, pack, unpack
+from unitvec_server.vectors.scores import Metric, Rankings
+
+_T = TypeVar("_T")
+
+_PART = 10_000
+"""Numbers written in one go: about a millisecond."""
+
+_TRUNCATIONS: Mapping[int, Truncation | None] = {
+    pb.TRUNCATE_UNSPECIFIED: Truncation.END,
+    pb.TRUNCATE_END: Truncation.END,
+    pb.TRUNCATE_START: Truncation.START,
+    pb.TRUNCATE_ERROR: None,
+}
+_DTYPES: Mapping[int, Dtype] = {
+    pb.DTYPE_UNSPECIFIED: Dtype.FLOAT32,
+    pb.DTYPE_FLOAT32: Dtype.FLOAT32,
+    pb.DTYPE_FLOAT16: Dtype.FLOAT16,
+    pb.DTYPE_INT8: Dtype.INT8,
+    pb.DTYPE_BINARY: Dtype.BINARY,
+}
+_DTYPE_NUMBERS: Mapping[Dtype, pb.Dtype] = {
+    Dtype.FLOAT32: pb.DTYPE_FLOAT32,
+    Dtype.FLOAT16: pb.DTYPE_FLOAT16,
+    Dtype.INT8: pb.DTYPE_INT8,
+    Dtype.BINARY: pb.DTYPE_BINARY,
+}
+_METRICS: Mapping[int, Metric] = {
+    pb.METRIC_UNSPECIFIED: Metric.COSINE,
+    pb.METRIC_COSINE: Metric.COSINE,
+    pb.METRIC_DOT: Metric.DOT,
+    pb.METRIC_EUCLIDEAN: Metric.EUCLIDEAN,
+    pb.METRIC_MANHATTAN: Metric.MANHATTAN,
+}
+_POOLINGS: Mapping[str, pb.Pooling] = {"mean": pb.POOLING_MEAN, "cls": pb.POOLING_CLS}
+
+
+def read_options(options: pb.EncodeOptions, *, field: str = "options") -> EncodeOptions:
+    """EncodeOptions with the contract's defaults filled in.
+
+    Raises:
+        InvalidRequest: An enum has a value that this server does not know.
+    """
+    return EncodeOptions(
+        normalize=options.normalize if options.HasField("normalize") else True,
+        dimensions=options.dimensions,
+        prompt_name=options.prompt_name if options.HasField("prompt_name") else None,
+        truncation=_read_enum(_TRUNCATIONS, options.truncate, "Truncate", f"{field}.truncate"),
+    )
+
+
+def read_truncation(truncate: int) -> Truncation | None:
+    """Which side to cut; None for ERROR.
+
+    Raises:
+        InvalidRequest: Unknown value.
+    """
+    return _read_enum(_TRUNCATIONS, truncate, "Truncate", "truncate")
+
+
+def read_dtype(request: pb.EmbedRequest) -> Dtype:
+    """Number type of the reply.
+
+    Raises:
+        InvalidRequest: Unknown value, or one that `as_list` cannot carry.
+    """
+    dtype = _read_enum(_DTYPES, request.dtype, "Dtype", "dtype")
+    if request.as_list and dtype is not Dtype.FLOAT32:
+        raise InvalidRequest(
+            f"as_list replies with FLOAT32 values only, and dtype is {dtype.name}", field="as_list"
+        )
+    return dtype
+
+
+def read_metric(metric: int) -> Metric:
+    """How to compare.
+
+    Raises:
+        InvalidRequest: Unknown value.
+    """
+    return _read_enum(_METRICS, metric, "Metric", "metric")
+
+
+def read_matrix(matrix: pb.Matrix, *, field: str) -> Floats:
+    """Given vectors as (rows, dim) float32.
+
+    Raises:
+        InvalidRequest: They are malformed.
+    """
+    dtype = _read_enum(_DTYPES, matrix.dtype, "Dtype", f"{field}.dtype")
+    if not matrix.values:
+        rows, dim = matrix.rows, matrix.dim
+        return unpack(matrix.data, rows=rows, dim=dim, dtype=dtype, field=field)
+    if matrix.data or dtype is not Dtype.FLOAT32:
+        raise InvalidRequest("send either data or FLOAT32 values", field=field)
+    values = np.array(matrix.values, np.float32)
+    if matrix.rows < 1 or matrix.dim < 1 or len(values) != matrix.rows * matrix.dim:
+        raise InvalidRequest(
+            f"there are {len(values)} values, and rows * dim is {matrix.rows} * {matrix.dim}",
+            reason="WRONG_MATRIX_SIZE",
+            field=f"{field}.values",
+        )
+    return check_values(values.reshape(matrix.rows, matrix.dim), field=field)
+
+
+def write_matrix(
+    vectors: Floats, *, dtype: Dtype = Dtype.FLOAT32, as_list: bool = False
+) -> pb.Matrix:
+    """A matrix message of (n, D) float32."""
+    rows, dim = vectors.shape
+    if as_list:
+        matrix = pb.Matrix(rows=rows, dim=dim, dtype=pb.DTYPE_FLOAT32)
+        for part in _in_parts(vectors.ravel()):
+            matrix.values.extend(part)
+        return matrix
+    data, scales = pack(vectors, dtype)
+    return pb.Matrix(rows=rows, dim=dim, dtype=_DTYPE_NUMBERS[dtype], data=data, scales=scales)
+
+
+def write_usage(parts: Iterable[Embedded]) -> pb.Usage:
+    """Token counts of one or more lists of texts, one after the other."""
+    usage = pb.Usage()
+    for part in parts:
+        offset = len(usage.tokens)
+        usage.tokens.extend(part.tokens)
+        usage.truncated.extend(offset + index for index in part.truncated)
+        usage.total_tokens += sum(part.tokens)
+    return usage
+
+
+def write_timings(parts: Iterable[Embedded], *, total_ns: int) -> pb.Timings:
+    """Times of lists of texts that were embedded side by side: the longest of each counts."""
+    parts = list(parts)
+    return pb.Timings(
+        tokenize_ns=max((part.tokenize_ns for part in parts), default=0),
+        queue_ns=max((part.queue_ns for part in parts), default=0),
+        infer_ns=max((part.infer_ns for part in parts), default=0),
+        total_ns=total_ns,
+    )
+
+
+def write_rankings(rankings: Rankings) -> Iterator[pb.Ranking]:
+    """One message for each query."""
+    for indices, scores in zip(rankings.indices, rankings.scores, strict=True):
+        ranking = pb.Ranking()
+        for part in _in_parts(indices):
+            ranking.indices.extend(part)
+        for part in _in_parts(scores):
+            ranking.scores.extend(part)
+        yield ranking
+
+
+def _in_parts(values: npt.NDArray[Any]) -> Iterator[list[Any]]:
+    """Numbers of Python, so many at a time: filling a message holds the interpreter's lock."""
+    for start in range(0, len(values), _PART):
+        yield values[start : start + _PART].tolist()
+
+
+def write_tokenized(text: TokenizedText) -> pb.TokenizedText:
+    """One split text."""
+    return pb.TokenizedText(
+        ids=text.ids,
+        tokens=text.tokens,
+        starts=[start for start, _ in text.offsets],
+        ends=[end for _, end in text.offsets],
+        kept_tokens=text.kept_tokens,
+        kept_start=text.kept_span[0],
+        kept_end=text.kept_span[1],
+    )
+
+
+def write_model(model: Model, *, is_default: bool) -> pb.ModelInfo:
+    """What a model is."""
+    manifest = model.manifest
+    return pb.ModelInfo(
+        name=model.name,
+        model_id=manifest.model_id,
+        revision=manifest.revision,
+        dim=manifest.dim,
+        max_seq_length=manifest.max_seq_length,
+        pooling=_POOLINGS[manifest.pooling],
+        normalized=manifest.normalized,
+        prompts=manifest.prompts,
+        default_prompt_name=manifest.default_prompt_name or "",
+        precision=model.precision,
+        provider=model.provider,
+        is_default=is_default,
+        parity_cosine_min=manifest.graphs[model.precision].parity.cosine_min,
+    )
+
+
+def _read_enum(known: Mapping[int, _T], value: int, name: str, field: str) -> _T:
+    try:
+        return known[value]
+    except KeyError:
+        raise InvalidRequest(
+            f"{value} is not a {name} of this server", reason="UNKNOWN_ENUM_VALUE", field=field
+        ) from None

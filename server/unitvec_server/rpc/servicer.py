@@ -1,0 +1,276 @@
+"""The RPCs: protobuf <-> domain, and the flow control of streams."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from typing import Any, NamedTuple, TypeVar
+
+from unitvec_protos import __version__
+from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
+from unitvec_server.config import ServerConfig
+from unitvec_server.engine.engine import Caller, Engine
+from unitvec_server.errors import RequestError, Unavailable
+from unitvec_server.model.tokenizer import Truncation
+from unitvec_server.rpc import calls
+from unitvec_server.rpc.comparison import Bounds, Side, compare
+from unitvec_server.rpc.documents import Corpora, Corpus
+from unitvec_server.rpc.flow_control import Memory, Pipeline, Room
+from unitvec_server.rpc.gates import Context
+from unitvec_server.rpc.interceptor import describe
+from unitvec_server.rpc.messages import (
+    read_dtype,
+    read_options,
+    read_truncation,
+    write_matrix,
+    write_model,
+    write_timings,
+    write_tokenized,
+    write_usage,
+)
+
+_T = TypeVar("_T")
+
+_SIMILARITY_AHEAD = 4
+"""Messages of a StreamSimilarity in work: keeps the workers busy and the memory bounded."""
+
+_STREAM_MESSAGES = 16
+"""Longest messages, with their replies, that all streams hold together before they are no longer
+read ahead; each may hold one. 256 MiB by default."""
+
+_FLOAT_BYTES = 4
+
+
+class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
+    """Serves `unitvec.v1.EmbeddingService`.
+
+    Args:
+        config: For the limits.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._engine: Engine | None = None
+        self._bounds = Bounds(
+            max_documents=config.max_stream_documents,
+            max_document_bytes=config.max_stream_bytes,
+            max_scores=config.max_scores,
+            max_comparisons=config.max_comparisons,
+        )
+        self._memory = Memory(
+            max_bytes=_STREAM_MESSAGES * config.max_message_bytes,
+            max_stream_bytes=config.max_message_bytes,
+        )
+        self._corpora = Corpora(config.max_corpora_bytes)
+        self._max_idle_s = config.max_stream_idle_s or math.inf
+        self._draining = False
+        self._pipelines: set[Pipeline[Any, Any]] = set()
+
+    def open(self, engine: Engine) -> None:
+        """Starts answering; until then every call is UNAVAILABLE."""
+        self._engine = engine
+
+    @property
+    def stream_bytes(self) -> int:
+        """What all streams hold in messages."""
+        return self._memory.held_bytes
+
+    @property
+    def corpora_bytes(self) -> int:
+        """What all streams hold in vectors of documents."""
+        return self._corpora.held_bytes
+
+    def drain(self) -> None:
+        """Ends streams after the requests they have read; gRPC itself refuses new calls."""
+        self._draining = True
+        for pipeline in self._pipelines:
+            pipeline.stop_reading()
+
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        """One list of texts -> one matrix."""
+        return await _embed(self._ready(), request, _caller())
+
+    async def StreamEmbed(
+        self, request_iterator: AsyncIterator[pb.StreamEmbedRequest], context: Context
+    ) -> AsyncIterator[pb.StreamEmbedResponse]:
+        """Many requests, answered by id as they finish."""
+        engine = self._ready()
+        caller = _caller(waits=True)
+
+        async def answer(request: pb.StreamEmbedRequest) -> pb.StreamEmbedResponse:
+            try:
+                response = await _embed(engine, request.request, caller)
+            except Exception as exc:
+                return pb.StreamEmbedResponse(id=request.id, error=describe(exc))
+            return pb.StreamEmbedResponse(id=request.id, response=response)
+
+        row_bytes = _row_bytes(engine)
+
+        def weigh(request: pb.StreamEmbedRequest) -> int:
+            return request.ByteSize() + row_bytes * len(request.request.texts)
+
+        room = Room(self._config.max_stream_requests, self._memory, weigh)
+        pipeline = Pipeline(
+            request_iterator,
+            answer,
+            room=room,
+            in_order=False,
+            max_idle_s=self._max_idle_s,
+        )
+        async with contextlib.aclosing(self._replies(pipeline)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def Similarity(
+        self, request: pb.SimilarityRequest, context: Context
+    ) -> pb.SimilarityResponse:
+        """Pairs, or all with all."""
+        caller = _caller()
+        return await compare(self._ready(), request, caller=caller, bounds=self._bounds)
+
+    async def StreamSimilarity(
+        self, request_iterator: AsyncIterator[pb.StreamSimilarityRequest], context: Context
+    ) -> AsyncIterator[pb.StreamSimilarityResponse]:
+        """Documents, then queries over them; answered in order."""
+        engine = self._ready()
+        caller = _caller(waits=True)
+        corpus = Corpus(engine, caller, bounds=self._bounds, corpora=self._corpora)
+        begin = functools.partial(_begin, corpus)
+        weigh = functools.partial(_weigh_similarity, row_bytes=_row_bytes(engine))
+        room = Room(_SIMILARITY_AHEAD, self._memory, weigh)
+        pipeline = Pipeline(
+            request_iterator,
+            begin,
+            room=room,
+            in_order=True,
+            max_idle_s=self._max_idle_s,
+        )
+        with contextlib.closing(corpus):
+            async with contextlib.aclosing(self._replies(pipeline)) as steps:
+                async for step in steps:
+                    yield await _finish(corpus, step)
+
+    async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
+        """Token ids, tokens and offsets, and what Embed would cut."""
+        engine = self._ready()
+        model = engine.model(request.model)
+        texts = await engine.tokenize(
+            model,
+            request.texts,
+            prompt_name=request.prompt_name if request.HasField("prompt_name") else None,
+            side=read_truncation(request.truncate) or Truncation.END,
+        )
+        return pb.TokenizeResponse(
+            texts=map(write_tokenized, texts),
+            model=model.name,
+            max_seq_length=model.manifest.max_seq_length,
+        )
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """What is served, and the limits."""
+        models = self._ready().models.values()
+        limits = {
+            field.name: getattr(self._config, field.name) for field in pb.Limits.DESCRIPTOR.fields
+        }
+        return pb.ListModelsResponse(
+            models=[write_model(model, is_default=not index) for index, model in enumerate(models)],
+            limits=pb.Limits(**limits),
+            server_version=__version__,
+        )
+
+    def _ready(self) -> Engine:
+        if self._engine is None:
+            raise Unavailable("the server is starting; try again soon", reason="STARTING")
+        return self._engine
+
+    async def _replies(self, pipeline: Pipeline[Any, _T]) -> AsyncGenerator[_T]:
+        """Replies of a stream; when the server drains, all that was read and then UNAVAILABLE."""
+        if self._draining:
+            raise Unavailable("the server is shutting down; try another")
+        self._pipelines.add(pipeline)
+        try:
+            async with contextlib.aclosing(pipeline.replies()) as replies:
+                async for reply in replies:
+                    yield reply
+        finally:
+            self._pipelines.discard(pipeline)
+        if self._draining:
+            raise Unavailable("the server is shutting down; send what is unanswered to another")
+
+
+async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb.EmbedResponse:
+    started_ns = time.monotonic_ns()
+    model, dtype = engine.model(request.model), read_dtype(request)
+    options = read_options(request.options)
+    embedded = await engine.embed(model, request.texts, options, caller=caller)
+    return pb.EmbedResponse(
+        embeddings=write_matrix(embedded.vectors, dtype=dtype, as_list=request.as_list),
+        model=model.name,
+        usage=write_usage([embedded]),
+        timings=write_timings([embedded], total_ns=time.monotonic_ns() - started_ns),
+    )
+
+
+def _row_bytes(engine: Engine) -> int:
+    """Bytes of one vector, of the model with the longest."""
+    return _FLOAT_BYTES * max(model.manifest.dim for model in engine.models.values())
+
+
+def _weigh_similarity(request: pb.StreamSimilarityRequest, *, row_bytes: int) -> int:
+    """The message, and the vectors that are made of it before its turn."""
+    operand = request.documents if request.HasField("documents") else request.query.queries
+    return 2 * request.ByteSize() + row_bytes * len(operand.texts.texts)
+
+
+class _Step(NamedTuple):
+    """A message of a StreamSimilarity, its texts embedded, not yet applied."""
+
+    request: pb.StreamSimilarityRequest
+    outcome: Side | Exception | None
+    started_ns: int
+
+
+def _begin(corpus: Corpus, request: pb.StreamSimilarityRequest) -> Awaitable[_Step]:
+    """Starts on a message. A setup takes effect here, before the next message is read."""
+    started_ns = time.monotonic_ns()
+
+    async def read() -> _Step:
+        try:
+            outcome: Side | Exception | None = failure or await corpus.read(request)
+        except Exception as exc:
+            outcome = exc
+        return _Step(request, outcome, started_ns)
+
+    failure: Exception | None = None
+    try:
+        corpus.set_up(request)
+    except RequestError as exc:
+        failure = exc
+    return read()
+
+
+async def _finish(corpus: Corpus, step: _Step) -> pb.StreamSimilarityResponse:
+    """Applies a message, in its turn, and answers it."""
+    try:
+        if isinstance(step.outcome, Exception):
+            raise step.outcome
+        response = await corpus.apply(step.request, step.outcome)
+    except Exception as exc:
+        response = pb.StreamSimilarityResponse(id=step.request.id, error=describe(exc))
+    embedded = step.outcome.embedded if isinstance(step.outcome, Side) else []
+    total_ns = time.monotonic_ns() - step.started_ns
+    response.timings.CopyFrom(write_timings(embedded, total_ns=total_ns))
+    return response
+
+
+def _caller(*, waits: bool = False) -> Caller:
+    """The caller of the call that this task serves, in a flow of its own."""
+    call = calls.current.get()
+    assert call is not None
+    return Caller(object(), call.deadline_s, waits=waits, note=call.add)

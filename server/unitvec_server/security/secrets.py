@@ -1,0 +1,209 @@
+"""Who may call, over what, and from where: bearer tokens, TLS, and the address listened on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import logging
+import re
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import grpc
+
+from unitvec_server.config import ServerConfig, flag
+from unitvec_server.errors import ConfigError, Unauthenticated
+from unitvec_server.security.certificates import Certificates, TlsFiles, read_file
+
+logger = logging.getLogger(__name__)
+
+TokenCheck = Callable[[str | bytes | None], None]
+
+_LOOK_EVERY_S = 5.0
+"""How soon replaced files are noticed without SIGHUP; kubelet itself takes up to a minute."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # b64token of RFC 6750
+_SCHEME = b"bearer "
+
+
+class Tokens:
+    """The accepted bearer tokens, of which only digests are kept.
+
+    Args:
+        given: From the environment; they stay for good.
+        path: A file of more, one a line; empty lines and those that start with # do not count.
+
+    Raises:
+        ConfigError: The file cannot be read or holds no token, or a token is malformed.
+    """
+
+    def __init__(self, given: Iterable[str], path: Path | None) -> None:
+        self._given = [_digest_token(token, flag("tokens")) for token in given]
+        self._path = path
+        self._digests = self._given + self._read()
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def check(self, authorization: str | bytes | None) -> None:
+        """Lets a call pass whose `authorization` metadata carries a token, or any without tokens.
+
+        Raises:
+            Unauthenticated: It carries none or a wrong one.
+        """
+        accepted = self._digests
+        if accepted and not _matches(authorization, accepted):
+            raise Unauthenticated(
+                'no valid token; send it as metadata "authorization: Bearer TOKEN"',
+            )
+
+    def reload(self) -> bool:
+        """Reads the file again; calls made from now on are checked against it.
+
+        Returns:
+            Whether the tokens are others than before.
+
+        Raises:
+            ConfigError: The file cannot be used; the old tokens stay.
+        """
+        before, self._digests = self._digests, self._given + self._read()
+        return before != self._digests
+
+    def _read(self) -> list[bytes]:
+        if self._path is None:
+            return []
+        lines = read_file(self._path, "--token-file").decode("utf-8", "replace").splitlines()
+        tokens = [line.strip() for line in lines]
+        tokens = [token for token in tokens if token and not token.startswith("#")]
+        if not tokens:
+            raise ConfigError(f"--token-file: {self._path} holds no token")
+        return [_digest_token(token, "--token-file") for token in tokens]
+
+
+def _digest_token(token: str, origin: str) -> bytes:
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(
+            f"{origin}: a token may hold letters, digits and -._~+/ only; make one with "
+            "openssl rand -hex 32"
+        )
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _matches(authorization: str | bytes | None, accepted: list[bytes]) -> bool:
+    header = (
+        authorization.encode(errors="replace")
+        if isinstance(authorization, str)
+        else authorization or b""
+    )
+    scheme, token = header[: len(_SCHEME)], header[len(_SCHEME) :].strip()
+    digest = hashlib.sha256(token).digest()
+    # Every token is compared, whichever matches, over digests: neither time nor length tells.
+    matches = sum([hmac.compare_digest(digest, each) for each in accepted])
+    return scheme.lower() == _SCHEME and matches > 0
+
+
+class Secrets:
+    """Tokens and certificates, and their renewal while serving.
+
+    Args:
+        config: Names the files, which are read at once.
+
+    Raises:
+        ConfigError: One cannot be used.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._tokens = Tokens(config.tokens, config.token_file)
+        self._certificates: Certificates | None = None
+        if config.tls_cert and config.tls_key:
+            files = TlsFiles(config.tls_cert, config.tls_key, config.tls_client_ca)
+            self._certificates = Certificates(files)
+        self._reloads: dict[str, Callable[[], bool]] = {}
+        if config.token_file:
+            self._reloads["tokens"] = self._tokens.reload
+        if self._certificates:
+            self._reloads["certificate"] = self._certificates.reload
+        self._complaints: dict[str, str] = {}
+
+    @property
+    def check_token(self) -> TokenCheck:
+        """Refuses calls without a valid token; lets everyone pass if there are no tokens."""
+        return self._tokens.check
+
+    @property
+    def certificate_not_after_s(self) -> float | None:
+        """When the certificate in use expires, in seconds since 1970; None for plaintext."""
+        return self._certificates.not_after_s if self._certificates else None
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """TLS credentials, or None for plaintext."""
+        return self._certificates.credentials() if self._certificates else None
+
+    def reload(self, *, asked: bool) -> None:
+        """Takes over files that were replaced. One that cannot be used leaves the old in use.
+
+        Args:
+            asked: Someone waits for the outcome: it is logged even if nothing is new.
+        """
+        for what, reload in self._reloads.items():
+            try:
+                renewed = reload()
+            except ConfigError as exc:
+                self._complain(what, str(exc), again=asked)
+                continue
+            self._complaints.pop(what, None)
+            if renewed:
+                logger.info("%s reloaded", what)
+            elif asked:
+                logger.info("%s read again: nothing new", what)
+        if asked and not self._reloads:
+            logger.info("nothing to reload: neither --tls-cert nor --token-file is set")
+
+    async def keep_fresh(self, asked: asyncio.Event) -> None:
+        """Reloads when asked, and soon after files were replaced; until cancelled.
+
+        Args:
+            asked: Set to reload at once.
+        """
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), _LOOK_EVERY_S if self._reloads else None)
+            by_request = asked.is_set()
+            asked.clear()
+            # Off the loop: the files may lie on a file system that hangs.
+            await asyncio.to_thread(self.reload, asked=by_request)
+
+    def _complain(self, what: str, message: str, *, again: bool) -> None:
+        if again or self._complaints.get(what) != message:
+            logger.error("%s not reloaded, the old stays in use: %s", what, message)
+        self._complaints[what] = message
+
+
+def check_exposure(config: ServerConfig) -> None:
+    """Keeps a server that anyone may use or overhear off addresses that others can reach.
+
+    Raises:
+        ConfigError: The address is not of this machine alone, and there is no TLS, or neither
+            tokens nor authorities of clients, and `insecure` does not say that this is meant.
+        OSError: The address cannot be resolved.
+    """
+    lacking = []
+    if not config.tls_cert:
+        lacking.append("TLS (--tls-cert, --tls-key)")
+    if not (config.tokens or config.token_file or config.tls_client_ca):
+        lacking.append(f"tokens (--token-file or {flag('tokens')})")
+    if not lacking or _is_loopback(config.host):
+        return
+    reach = f"--host {config.host} is reachable from other machines, without {', '.join(lacking)}"
+    if not config.insecure:
+        raise ConfigError(f"{reach}: add what lacks, listen on 127.0.0.1, or say --insecure")
+    logger.warning("%s: --insecure allows it", reach)
+
+
+def _is_loopback(host: str) -> bool:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
