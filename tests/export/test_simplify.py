@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.models import TinyModel, build_tiny_model
-from unitvec_export import graph as graphs
+from unitvec_export.graph import tracing as graphs
 from unitvec_export.graph.attention import fold_attention
 from unitvec_export.graph.flatten import flatten
 from unitvec_export.graph.simplify import fold, simplify
