@@ -3,7 +3,7 @@
 #   docker build -t unitvec .
 # It refuses to serve the network in plaintext or to strangers. For this machine alone:
 #   docker run -p 127.0.0.1:50051:50051 -e UNITVEC_INSECURE=true unitvec
-# For others (docs/operations.md, Security):
+# For others (docs/operations/security.md):
 #   docker run -p 50051:50051 -v /etc/unitvec:/secrets:ro --stop-timeout 40 \
 #     -e UNITVEC_TLS_CERT=/secrets/tls.crt -e UNITVEC_TLS_KEY=/secrets/tls.key \
 #     -e UNITVEC_TOKEN_FILE=/secrets/tokens unitvec

@@ -36,8 +36,8 @@ class Metric:
 
 
 def exported() -> dict[str, Metric]:
-    """All series of the table of docs/operations.md, which a test below compares with a server."""
-    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    """All series of the table of metrics, which a test below compares with a server."""
+    text = (ROOT / "docs" / "operations" / "monitoring.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", text, re.MULTILINE)
     return {name: metric for row in rows for name, metric in series(*row)}
 
@@ -195,7 +195,7 @@ def test_panels_are_told_apart() -> None:
 
 
 def test_alerts_are_explained() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    text = (ROOT / "docs" / "operations" / "monitoring.md").read_text("utf-8")
     for alert in alerts():
         assert alert["labels"]["severity"] in ("warning", "critical")
         assert alert["annotations"]["summary"]

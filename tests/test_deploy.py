@@ -23,7 +23,9 @@ from unitvec_server.rpc.health import Health
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+OPERATIONS = "".join(
+    page.read_text("utf-8") for page in sorted((ROOT / "docs" / "operations").glob("*.md"))
+)
 
 CLUSTERS = ("1.30", "1.37")
 """The oldest with everything that is used (preStop sleep), and the newest that is known."""
@@ -32,7 +34,7 @@ OWN_KINDS = {"Kustomization", "Component"}
 OPERATOR_KINDS = {"PodMonitor"}
 MIB = 2**20
 PROCESS_BYTES = 256 * MIB
-"""Of a process that serves all-MiniLM-L6-v2 in fp32 under load, from docs/operations.md."""
+"""Of a process that serves all-MiniLM-L6-v2 in fp32 under load, from docs/operations."""
 CONNECTION_BYTES = 74 * 1024
 """Of a connection with TLS, from the same table."""
 
@@ -187,7 +189,7 @@ class TestDeployment:
             assert f"generic {volume['secretName']}" in OPERATIONS
 
     def test_the_worst_case_fits_the_memory(self) -> None:
-        """The table of docs/operations.md, Memory, with the values set here."""
+        """The table of docs/operations/memory.md, with the values set here."""
         config, limits = config_of(BASE), container_of(BASE)["resources"]["limits"]
         queued = config.max_queued_tokens // 8 * (2048 + 4 * 384)
         messages = 2 * 16 * config.max_message_bytes + config.max_calls * config.max_message_bytes

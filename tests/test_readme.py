@@ -1,4 +1,4 @@
-"""What the README says is true of the code."""
+"""What the README and the pages of flags and errors say is true of the code."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from unitvec_server.config import ServerConfig, flag
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 
 
 def test_every_flag_is_listed_with_its_default_and_help() -> None:
     for field in dataclasses.fields(ServerConfig):
         default = "" if field.default in (None, ()) else f"`{str(field.default).lower()}`"
-        assert f"| `{flag(field.name)}` | {default} | {field.metadata['help']} |" in README
+        assert f"| `{flag(field.name)}` | {default} | {field.metadata['help']} |" in CONFIGURATION
 
 
 def test_every_reason_is_listed() -> None:
@@ -26,7 +28,7 @@ def test_every_reason_is_listed() -> None:
         "".join(match) for path in sources for match in pattern.findall(path.read_text("utf-8"))
     }
     assert len(found) > 15
-    listed = set(re.findall(r"`([A-Z_]{6,})`", README))
+    listed = set(re.findall(r"`([A-Z_]{6,})`", ERRORS))
     assert found <= listed
 
 

@@ -191,7 +191,7 @@ def _build_server(
 
 
 def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
-    """Bounds on what a connection may cost, whoever opens it; `docs/operations.md` lists them."""
+    """Bounds on what a connection may cost; `docs/operations/security.md` lists them."""
     age_ms = min(int(config.max_connection_age_s * 1000), 2**31 - 1) or 2**31 - 1
     return [
         ("grpc.max_receive_message_length", config.max_message_bytes),

@@ -31,7 +31,7 @@ Start = Callable[..., Server]
 
 SECRET = "a text that nobody may log"
 SERVICE = "unitvec.v1.EmbeddingService"
-DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
+DOCS = Path(__file__).parents[2] / "docs" / "operations" / "monitoring.md"
 ROW = re.compile(r"^\| `((?:grpc|unitvec|process|python)_\w+)` \| (\w+) \| (.*?) \|", re.MULTILINE)
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

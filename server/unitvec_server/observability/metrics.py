@@ -1,6 +1,6 @@
 """Prometheus metrics, collected from the server's own counters when they are asked for.
 
-`docs/operations.md` has the table of them, and tests hold it against what is exported.
+`docs/operations/monitoring.md` has the table of them, and tests hold it against what is exported.
 """
 
 from __future__ import annotations

@@ -106,7 +106,9 @@ def _attributes(call: Call) -> dict[str, str | int]:
 
 
 def open_tracing(environ: Mapping[str, str] = os.environ) -> Tracing:
-    """Tracing as the variables ``OTEL_*`` say; `docs/operations.md` lists the most useful.
+    """Tracing as the variables ``OTEL_*`` say.
+
+    `docs/operations/monitoring.md` lists the most useful of them.
 
     Raises:
         ConfigError: They name an exporter that is not installed.
