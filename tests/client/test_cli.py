@@ -20,11 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_client.cli.formats import NpyRows, Row
+from unitvec_client.cli.formats import NpyRows
 from unitvec_client.cli.lines import Feed, Line, TextSource
 from unitvec_client.cli.main import main
 from unitvec_client.cli.output import clip
 from unitvec_client.cli.progress import Progress
+from unitvec_client.cli.rows import Row
 from unitvec_client.results import StreamItem
 from unitvec_protos.v1 import embedding_pb2 as pb
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unitvec_client.cli.formats import Row
 from unitvec_client.cli.lines import Line
 from unitvec_client.cli.main import main
 from unitvec_client.cli.parquet import ParquetRows
+from unitvec_client.cli.rows import Row
 from unitvec_client.results import StreamItem
 
 LINES = (

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
-from unitvec_client.cli.formats import Row, Rows, make_rows
+from unitvec_client.cli.formats import make_rows
 from unitvec_client.cli.lines import Feed, Line, TextSource
 from unitvec_client.cli.output import is_special, open_output
 from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.resume import Sink, StreamSink, open_part
+from unitvec_client.cli.rows import Row, Rows
 from unitvec_client.client import Client
 from unitvec_client.errors import RefusedError, UnitvecError
 from unitvec_client.options import StreamOptions

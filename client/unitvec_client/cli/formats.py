@@ -8,64 +8,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.cli.lines import Line
 from unitvec_client.cli.output import json_line, text_line
+from unitvec_client.cli.parquet import ParquetRows
+from unitvec_client.cli.rows import Row, Rows
 from unitvec_client.errors import InputError
-from unitvec_client.results import StreamItem
 
 # A fixed place for a version 1.0 header, so that the number of rows can be filled in last;
 # numpy itself pads headers to a multiple of 64.
 _NPY_HEADER_BYTES = 128
 _VALUES_SHOWN = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What became of one line.
-
-    Attributes:
-        index: Of the row, from 0.
-        line: The line.
-        item: The vector; None if there is none.
-        problem: Why there is none.
-    """
-
-    index: int
-    line: Line
-    item: StreamItem | None = None
-    problem: str = ""
-
-    @property
-    def vector(self) -> NDArray[Any] | None:
-        """The vector (D,), if there is one."""
-        return None if self.item is None else self.item.vector
-
-
-class Rows(Protocol):
-    """A format of rows."""
-
-    def head(self) -> bytes:
-        """Return what comes before all rows."""
-
-    def encode(self, row: Row) -> bytes:
-        """Return what to append for a row; it may be held back until `flush`."""
-
-    def flush(self) -> bytes:
-        """Return what was held back."""
-
-    def finish(self, path: Path) -> Path:
-        """Make a whole file, and return its path. Can be done again if that was cut short.
-
-        Args:
-            path: Of all that was appended, which stays as it is apart from its head.
-        """
 
 
 def make_rows(args: argparse.Namespace, like: NDArray[Any], about: Mapping[str, Any]) -> Rows:
@@ -88,8 +45,6 @@ def make_rows(args: argparse.Namespace, like: NDArray[Any], about: Mapping[str, 
         return TableRows()
     if args.format == "jsonl":
         return JsonRows(with_id=args.id_field is not None, with_text=args.with_text)
-    from unitvec_client.cli.parquet import ParquetRows
-
     return ParquetRows(like, about, with_id=args.id_field is not None, with_text=args.with_text)
 
 

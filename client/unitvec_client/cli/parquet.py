@@ -14,16 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.cli.formats import Row
+from unitvec_client.cli.rows import Row
 from unitvec_client.errors import InputError
-
-try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-except ImportError as exc:
-    raise InputError(
-        "--format parquet needs pyarrow, which is not installed: pip install 'unitvec[parquet]'"
-    ) from exc
 
 _GROUP_BYTES = 16 * 2**20
 _MAX_GROUP_ROWS = 16_384
@@ -42,6 +34,9 @@ class ParquetRows:
         about: How the vectors were made: the file's metadata under ``unitvec``, as JSON.
         with_id: Whether each row has the line's own id, as a string.
         with_text: Whether each row has its text.
+
+    Raises:
+        InputError: If pyarrow is not installed.
     """
 
     def __init__(
@@ -52,6 +47,7 @@ class ParquetRows:
         with_id: bool = False,
         with_text: bool = False,
     ) -> None:
+        self._pa, self._pq = _load_pyarrow()
         self._dtype = like.dtype
         self._width = like.shape[1]
         fitting = _GROUP_BYTES // (like.itemsize * self._width)
@@ -84,13 +80,13 @@ class ParquetRows:
             "error": [None if row.item is not None else _encodable(row.problem) for row in held],
         }
         chosen = {field.name: columns[field.name] for field in self._schema}
-        batch = pa.record_batch(chosen, schema=self._schema)
+        batch = self._pa.record_batch(chosen, schema=self._schema)
         return bytes(batch.serialize())
 
     def finish(self, path: Path) -> Path:
         """Write the record batches as Parquet beside them, group by group."""
         whole = path.with_suffix(".parquet")
-        with pq.ParquetWriter(
+        with self._pq.ParquetWriter(
             whole, self._schema, compression="zstd", use_dictionary=False
         ) as writer:
             for table in self._groups(path):
@@ -98,29 +94,29 @@ class ParquetRows:
         return whole
 
     def _make_schema(self, about: Mapping[str, Any], *, with_id: bool, with_text: bool) -> Any:
-        vector = pa.list_(pa.from_numpy_dtype(self._dtype), self._width)
-        fields = [("index", pa.int64()), ("line", pa.int64())]
-        fields += [("id", pa.string())] if with_id else []
-        fields += [("text", pa.large_string())] if with_text else []
-        fields += [("tokens", pa.int32()), ("truncated", pa.bool_())]
-        fields += [("vector", vector), ("error", pa.string())]
-        return pa.schema(fields, metadata={"unitvec": json.dumps(about, ensure_ascii=True)})
+        vector = self._pa.list_(self._pa.from_numpy_dtype(self._dtype), self._width)
+        fields = [("index", self._pa.int64()), ("line", self._pa.int64())]
+        fields += [("id", self._pa.string())] if with_id else []
+        fields += [("text", self._pa.large_string())] if with_text else []
+        fields += [("tokens", self._pa.int32()), ("truncated", self._pa.bool_())]
+        fields += [("vector", vector), ("error", self._pa.string())]
+        return self._pa.schema(fields, metadata={"unitvec": json.dumps(about, ensure_ascii=True)})
 
     def _vectors(self, rows: list[Row]) -> Any:
         values = np.zeros((len(rows), self._width), self._dtype)
         for place, row in zip(values, rows, strict=True):
             if row.vector is not None:
                 place[:] = row.vector
-        missing = pa.array([row.vector is None for row in rows])
-        flat = pa.array(values.reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, self._width, mask=missing)
+        missing = self._pa.array([row.vector is None for row in rows])
+        flat = self._pa.array(values.reshape(-1))
+        return self._pa.FixedSizeListArray.from_arrays(flat, self._width, mask=missing)
 
     def _groups(self, path: Path) -> Iterator[Any]:
         """Yield tables of one row group each: the same whatever the batches were."""
         held: list[Any] = []
         for batch in self._batches(path):
             held.append(batch)
-            table = pa.Table.from_batches(held)
+            table = self._pa.Table.from_batches(held)
             while table.num_rows >= self._group_rows:
                 yield table.slice(0, self._group_rows)
                 table = table.slice(self._group_rows)
@@ -129,13 +125,25 @@ class ParquetRows:
                 yield table
                 held = []
         if held:
-            yield pa.Table.from_batches(held)
+            yield self._pa.Table.from_batches(held)
 
     def _batches(self, path: Path) -> Iterator[Any]:
-        with pa.OSFile(str(path)) as file:
+        with self._pa.OSFile(str(path)) as file:
             while file.tell() < file.size():
-                message = pa.ipc.read_message(file)
-                yield pa.ipc.read_record_batch(message, self._schema)
+                message = self._pa.ipc.read_message(file)
+                yield self._pa.ipc.read_record_batch(message, self._schema)
+
+
+def _load_pyarrow() -> tuple[Any, Any]:
+    """Return pyarrow and its Parquet module, which only this format needs."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as exc:
+        raise InputError(
+            "--format parquet needs pyarrow, which is not installed: pip install 'unitvec[parquet]'"
+        ) from exc
+    return pa, pq
 
 
 def _encodable(value: str | int | None) -> str | None:

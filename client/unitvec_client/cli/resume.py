@@ -17,10 +17,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from unitvec_client.cli.formats import Row, Rows
 from unitvec_client.cli.journal import Journal, Progressed, journal_of
 from unitvec_client.cli.lines import Line
 from unitvec_client.cli.output import resolve_target
+from unitvec_client.cli.rows import Row, Rows
 from unitvec_client.core.backoff import Clock
 from unitvec_client.errors import InputError, UnitvecError
 
