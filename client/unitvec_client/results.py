@@ -114,7 +114,8 @@ class TokenizedText:
         offsets: (t, 2) uint32: start and end of each token in the text, prompt included, in
             code points; special tokens have (0, 0).
         kept_tokens: How many of them `embed` would encode.
-        kept_start: First code point that `embed` would encode.
+        kept_start: First code point that `embed` would encode; where the start of the text is
+            cut off, that of what is left after the prompt, which is kept.
         kept_end: End of what `embed` would encode, exclusive.
     """
 

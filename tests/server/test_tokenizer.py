@@ -112,14 +112,19 @@ class TestEncode:
         assert encoding.input_ids.tolist() == wanted(reference, text, side)
         assert encoding.full_length == len(whole(reference, text)["input_ids"])
 
-    def test_prompt_counts_and_is_cut_with_the_text(
+    def test_prompt_counts_and_is_kept(
         self, tokenizer: Tokenizer, reference: Any, side: Truncation
     ) -> None:
-        texts = ["", "cat", text_of(255), text_of(300)]
+        texts = ["", "cat", text_of(255), text_of(300), "dog " + text_of(300)]
+        prompt = whole(reference, "query: ")["input_ids"][1:-1]
         for text, encoding in zip(
             texts, tokenizer.encode(texts, prompt="query: ", side=side), strict=True
         ):
-            assert encoding.input_ids.tolist() == wanted(reference, "query: " + text, side)
+            first, *inner, last = whole(reference, "query: " + text)["input_ids"]
+            room = LENGTH - 2
+            if side is Truncation.START and len(inner) > room:
+                inner = [*prompt, *inner[len(inner) - (room - len(prompt)) :]]
+            assert encoding.input_ids.tolist() == [first, *inner[:room], last]
             assert encoding.full_length == len(whole(reference, "query: " + text)["input_ids"])
 
     def test_same_alone_as_in_a_list(self, tokenizer: Tokenizer, side: Truncation) -> None:
@@ -153,7 +158,10 @@ class TestTokenize:
         assert len(split.ids) == encoding.full_length
         inner = split.offsets[1:-1]
         count = split.kept_tokens - 2
-        kept = inner[:count] if side is Truncation.END else inner[len(inner) - count :]
+        kept = inner[:count]
+        if side is Truncation.START and len(split.ids) > LENGTH:
+            prompt_tokens = 2 if prompt else 0  # "query" and ":".
+            kept = inner[len(inner) - count + prompt_tokens :]
         spans = [span for span in kept if span[1] > span[0]]
         assert split.kept_span == ((spans[0][0], spans[-1][1]) if spans else (0, 0))
 
@@ -177,6 +185,58 @@ def test_many_threads_at_once(tokenizer: Tokenizer) -> None:
     alone = [work(index) for index in range(300)]
     with ThreadPoolExecutor(8) as executor:
         assert list(executor.map(work, range(300))) == alone
+
+
+@pytest.fixture(scope="module")
+def short() -> Tokenizer:
+    """Room for 6 tokens and the two special ones."""
+    return Tokenizer(FOLDER / "tokenizer.json", max_seq_length=8)
+
+
+class TestPromptAtTheStart:
+    """What is left of a prompt and its text where the start of the text is cut off."""
+
+    @pytest.mark.parametrize(
+        ("prompt", "text", "kept"),
+        [
+            ("find: ", "a b c d e f", "[CLS] find : c d e f [SEP]"),
+            ("find:", "a b c d e f", "[CLS] find : c d e f [SEP]"),
+            ("find: ", "a b c d", "[CLS] find : a b c d [SEP]"),
+            ("", "a b c d e f g", "[CLS] b c d e f g [SEP]"),
+            (" ", "a b c d e f g", "[CLS] b c d e f g [SEP]"),
+            ("a b c d e ", "x y z", "[CLS] a b c d e z [SEP]"),
+            ("a b c d e f ", "x y z", "[CLS] a b c d e f [SEP]"),
+            ("a b c d e f g h ", "x y z", "[CLS] a b c d e f [SEP]"),
+            ("a b c d e f g h ", "", "[CLS] a b c d e f [SEP]"),
+        ],
+    )
+    def test_the_prompt_is_kept(
+        self, short: Tokenizer, reference: Any, prompt: str, text: str, kept: str
+    ) -> None:
+        (encoding,) = short.encode([text], prompt=prompt, side=Truncation.START)
+        assert " ".join(reference.convert_ids_to_tokens(encoding.input_ids)) == kept
+
+    @settings(deadline=None, max_examples=100)
+    @given(
+        prompt=st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join),
+        words=st.lists(st.sampled_from(WORDS), max_size=12),
+    )
+    def test_any_text(self, short: Tokenizer, prompt: str, words: list[str]) -> None:
+        prompt, text = prompt + ": ", " ".join(words)
+        (encoding,) = short.encode([text], prompt=prompt, side=Truncation.START)
+        (split,) = short.tokenize([text], prompt=prompt, side=Truncation.START)
+        first, *inner, last = split.ids
+        of_prompt = short.tokenize([prompt])[0].ids[1:-1]
+        assert inner[: len(of_prompt)] == of_prompt
+        if len(inner) > 6:
+            rest = inner[len(of_prompt) :]
+            room = max(0, 6 - len(of_prompt))
+            inner = of_prompt[:6] + rest[len(rest) - room :]
+        assert encoding.input_ids.tolist() == [first, *inner, last]
+        assert split.kept_tokens == len(encoding.input_ids)
+        kept = len(inner) - len(of_prompt)
+        if encoding.truncated and kept > 0:
+            assert split.kept_span == (split.offsets[-1 - kept][0], split.offsets[-2][1])
 
 
 class TestFile:

@@ -1,7 +1,8 @@
-"""Texts -> encodings. No padding here; the prompt and the truncation side are applied here.
+"""Texts -> encodings. No padding here; the prompt and the truncation are applied here.
 
 A `tokenizers.Tokenizer` is never changed after construction: changing truncation on one that
-another thread uses panics ("Already borrowed"), so there is one for each truncation side.
+another thread uses panics ("Already borrowed"). Ours never truncates. Too long texts are cut
+here, because the library would cut the prompt first where the start of a text is cut off.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from unitvec_server.errors import ArtifactError
 
 
 class Truncation(enum.Enum):
-    """Which side of a too long text is cut off."""
+    """Which side of a too long text is cut off. The prompt before it is kept either way."""
 
     END = "right"
     START = "left"
@@ -50,7 +51,8 @@ class TokenizedText(NamedTuple):
         tokens: The tokens.
         offsets: (start, end) of each token in code points; (0, 0) for special tokens.
         kept_tokens: Number of tokens that `encode` would keep.
-        kept_span: (start, end) of the text that `encode` would keep, in code points.
+        kept_span: (start, end) of the text that `encode` would keep, in code points. Where the
+            start of the text is cut off, the prompt before it, which is kept, is left out.
     """
 
     ids: list[int]
@@ -80,9 +82,6 @@ class Tokenizer:
                 f"{path} adds {special_tokens} special tokens to each text, which leaves no room "
                 f"in a max_seq_length of {max_seq_length}; export the model again"
             )
-        self._cutting = {
-            side: _load(path, max_seq_length=max_seq_length, side=side) for side in Truncation
-        }
 
     def encode(
         self, texts: Sequence[str], *, prompt: str = "", side: Truncation = Truncation.END
@@ -91,54 +90,89 @@ class Tokenizer:
 
         Args:
             texts: n texts; an empty one is legal.
-            prompt: Put before each text.
+            prompt: Put before each text, and kept where the text is cut.
             side: Which side of a too long text is cut off.
 
         Returns:
             n encodings, in order.
         """
         prompted = [prompt + text for text in texts] if prompt else list(texts)
-        return [
-            Encoding(np.array(encoding.ids, np.int64), _full_length(encoding))
-            for encoding in self._cutting[side].encode_batch_fast(prompted)
-        ]
+        needs_offsets = bool(prompt) and side is Truncation.START
+        split = self._whole.encode_batch if needs_offsets else self._whole.encode_batch_fast
+        encodings = []
+        for encoding in split(prompted):
+            input_ids = np.array(encoding.ids, np.int64)
+            if len(input_ids) > self.max_seq_length:
+                kept = _cut(encoding, self.max_seq_length, side, prompt)
+                encodings.append(Encoding(input_ids[kept.indices], len(input_ids)))
+            else:
+                encodings.append(Encoding(input_ids, len(input_ids)))
+        return encodings
 
     def tokenize(
         self, texts: Sequence[str], *, prompt: str = "", side: Truncation = Truncation.END
     ) -> list[TokenizedText]:
         """Splits texts without cutting, and tells what `encode` would keep of each."""
-        prompted = [prompt + text for text in texts]
-        whole = self._whole.encode_batch(prompted)
-        cut = self._cutting[side].encode_batch(prompted)
-        return [
-            TokenizedText(full.ids, full.tokens, full.offsets, len(kept), _span(kept.offsets))
-            for full, kept in zip(whole, cut, strict=True)
-        ]
+        found = []
+        for whole in self._whole.encode_batch([prompt + text for text in texts]):
+            length, offsets = len(whole), whole.offsets
+            if length > self.max_seq_length:
+                kept = _cut(whole, self.max_seq_length, side, prompt)
+                length, offsets = len(kept.indices), [offsets[i] for i in kept.text_indices]
+            found.append(
+                TokenizedText(whole.ids, whole.tokens, whole.offsets, length, _span(offsets))
+            )
+        return found
 
 
-def _load(
-    path: Path, *, max_seq_length: int | None = None, side: Truncation = Truncation.END
-) -> tokenizers.Tokenizer:
+class _Kept(NamedTuple):
+    """What is kept of a too long text, as indices of its tokens, ascending.
+
+    Attributes:
+        indices: All tokens that are kept, special tokens included.
+        text_indices: Those of the text in one piece, without a prompt that is apart from it.
+    """
+
+    indices: npt.NDArray[np.intp]
+    text_indices: npt.NDArray[np.intp]
+
+
+def _cut(
+    encoding: tokenizers.Encoding, max_seq_length: int, side: Truncation, prompt: str
+) -> _Kept:
+    """Chooses the tokens of a too long text that are kept.
+
+    The special tokens are always kept. At the start, the prompt is kept as far as there is
+    room for it, and what is cut off lies between it and the text that is left.
+    """
+    special = np.array(encoding.special_tokens_mask, bool)
+    inner = np.flatnonzero(~special)
+    room = max_seq_length - (len(special) - len(inner))
+    head = room
+    if side is Truncation.START:
+        head = min(_count_prompt_tokens(encoding.offsets, prompt), room)
+    tail = inner[len(inner) - (room - head) :]
+    indices = np.sort(np.concatenate([np.flatnonzero(special), inner[:head], tail]))
+    return _Kept(indices, tail if len(tail) else inner[:head])
+
+
+def _count_prompt_tokens(offsets: Sequence[tuple[int, int]], prompt: str) -> int:
+    """Counts the tokens that start within the prompt.
+
+    Blanks at its end belong to the text: many tokenizers join them with the word that follows.
+    """
+    end_of_prompt = len(prompt.rstrip())
+    return sum(start < end_of_prompt and end > start for start, end in offsets)
+
+
+def _load(path: Path) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as exc:  # the library raises bare Exception for a bad file
         raise ArtifactError(f"{path} is not a tokenizer file: {exc}; export it again") from exc
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if max_seq_length is not None:
-        tokenizer.enable_truncation(max_seq_length, direction=side.value)
     return tokenizer
-
-
-def _full_length(encoding: tokenizers.Encoding) -> int:
-    """Length before truncation: each overflowing part repeats the special tokens."""
-    overflowing = encoding.overflowing
-    if not overflowing:
-        return len(encoding)
-    special = sum(encoding.special_tokens_mask)
-    parts = (encoding, *overflowing)
-    length: int = sum(len(part) - sum(part.special_tokens_mask) for part in parts) + special
-    return length
 
 
 def _span(offsets: Sequence[tuple[int, int]]) -> tuple[int, int]:
