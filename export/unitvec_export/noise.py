@@ -18,46 +18,29 @@ _NOISY_IMPORTS = (
 )
 
 
-class _Collector(logging.Handler):
-    """Keeps the messages it is given."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
 @contextlib.contextmanager
-def muted(*, verbose: bool = False) -> Iterator[list[str]]:
-    """Collects what the libraries log instead of showing it. Imports them all.
+def muted(*, verbose: bool = False) -> Iterator[None]:
+    """Hides what the libraries log. Imports them all.
 
     Args:
-        verbose: Show it as well.
-
-    Yields:
-        The messages logged so far, warnings and worse.
+        verbose: Show it all the same.
     """
     with warnings.catch_warnings():
         if not verbose:
             warnings.simplefilter("ignore")
         for name in _NOISY_IMPORTS:
             importlib.import_module(name)
-        collector = _Collector()
         with contextlib.ExitStack() as stack:
-            for name in ("", *_LOGGERS):
-                stack.enter_context(_collecting(logging.getLogger(name), collector, verbose))
-            yield collector.messages
+            for name in () if verbose else ("", *_LOGGERS):
+                stack.enter_context(_silent(logging.getLogger(name)))
+            yield
 
 
 @contextlib.contextmanager
-def _collecting(
-    logger: logging.Logger, collector: logging.Handler, verbose: bool
-) -> Iterator[None]:
+def _silent(logger: logging.Logger) -> Iterator[None]:
     handlers, propagate = logger.handlers[:], logger.propagate
-    logger.handlers[:] = [collector, *(handlers if verbose else ())]
-    logger.propagate = verbose and propagate
+    logger.handlers[:] = [logging.NullHandler()]
+    logger.propagate = False
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from unitvec_export.errors import InputError, first_line
+from unitvec_export.layout.checkpoint import WEIGHTS, find_weights
 from unitvec_server.model.artifact import sha256_file
 
 DEFAULT_MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -25,12 +26,6 @@ _NOT_NEEDED = (
     "*.msgpack",
     "*.ot",
     "*.gguf",
-)
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
 )
 
 
@@ -103,8 +98,8 @@ def check_files(folder: Path) -> None:
     for path in configs:
         if not (path / "config.json").is_file():
             raise InputError(f"{folder} is incomplete: it has no {_relative(path, folder)}")
-    if not any((root / name).is_file() for name in _WEIGHTS):
-        raise InputError(f"{folder} has no weights: none of {', '.join(_WEIGHTS)}")
+    if find_weights(root) is None:
+        raise InputError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}")
 
 
 def _has_config(module: dict[str, str]) -> bool:

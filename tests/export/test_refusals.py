@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -13,8 +16,14 @@ from tests.models import TinyModel, edit_json
 from unitvec_export.cli import main
 from unitvec_export.errors import InputError
 from unitvec_export.graph.tracing import trim
-from unitvec_export.prove.reference import check_module_types
-from unitvec_export.source import DEFAULT_MODEL_ID, Request, check_weights, resolve_source
+from unitvec_export.prove.reference import check_module_types, load_reference
+from unitvec_export.source import (
+    DEFAULT_MODEL_ID,
+    Request,
+    Source,
+    check_weights,
+    resolve_source,
+)
 
 ST = "sentence_transformers.models."
 
@@ -149,12 +158,72 @@ def test_an_unknown_architecture(terminal: Terminal, broken: Path) -> None:
     assert "nonsense" in terminal.fails(str(broken))
 
 
+def rewrite_weights(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Changes the tensors of a model's folder."""
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
 def test_incomplete_weights(terminal: Terminal, broken: Path) -> None:
-    weights = load_file(broken / "model.safetensors")
-    lost = next(name for name in weights if "layer.1.attention" in name)
-    weights.pop(lost)
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    assert lost in terminal.fails(str(broken))
+    lost = "encoder.layer.1.attention.self.query.weight"
+    rewrite_weights(broken, lambda weights: {k: v for k, v in weights.items() if k != lost})
+    line = terminal.fails(str(broken))
+    assert lost in line
+    assert "1 of 37 tensors" in line
+
+
+def test_names_that_do_not_fit_whatever_the_library_logs(terminal: Terminal, broken: Path) -> None:
+    # What the environment variable TRANSFORMERS_VERBOSITY=error does at import.
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        rewrite_weights(broken, lambda w: {f"auto_model.{k}": v for k, v in w.items()})
+        line = terminal.fails(str(broken))
+    finally:
+        transformers_logging.set_verbosity(before)
+    assert "37 of 37 tensors are missing, such as embeddings.word_embeddings.weight" in line
+    assert "the file has auto_model.embeddings." in line
+
+
+def test_shapes_that_a_library_was_told_to_ignore(terminal: Terminal, broken: Path) -> None:
+    name = "encoder.layer.0.output.dense.weight"
+    rewrite_weights(broken, lambda w: {**w, name: w[name][:, :8].contiguous()})
+    settings = {"model_args": {"ignore_mismatched_sizes": True}}
+    edit_json(broken / "sentence_bert_config.json", settings)
+    line = terminal.fails(str(broken))
+    assert f"{name} has shape (32, 8), but config.json asks for (32, 64)" in line
+
+
+@pytest.mark.parametrize("spelling", ["bert.", "torch", "shards", "gamma"])
+def test_names_that_fit_in_another_spelling(
+    spelling: str, tiny_model: Callable[[TinyModel], Path], broken: Path
+) -> None:
+    import torch
+
+    path = broken / "model.safetensors"
+    weights = load_file(path)
+    if spelling == "bert.":
+        rewrite_weights(broken, lambda w: {f"bert.{k}": v for k, v in w.items()})
+    elif spelling == "gamma":
+        rewrite_weights(broken, lambda w: {k.replace("Norm.weight", "Norm.gamma"): w[k] for k in w})
+    elif spelling == "torch":
+        path.unlink()
+        torch.save(weights, broken / "pytorch_model.bin")
+    else:
+        path.unlink()
+        parts = {name: f"model-{index % 2}.safetensors" for index, name in enumerate(weights)}
+        for part in set(parts.values()):
+            held = {name: tensor for name, tensor in weights.items() if parts[name] == part}
+            save_file(held, broken / part, metadata={"format": "pt"})
+        index = {"metadata": {}, "weight_map": parts}
+        (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    whole = tiny_model(TinyModel())
+    expected = load_reference(Source(whole, "whole")).encode(["a cat"])
+    np.testing.assert_array_equal(
+        load_reference(Source(broken, "broken")).encode(["a cat"]), expected
+    )
 
 
 def test_a_slow_tokenizer(terminal: Terminal, broken: Path) -> None:

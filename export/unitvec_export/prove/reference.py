@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_export.errors import InputError, first_line
+from unitvec_export.layout.checkpoint import check_complete
 from unitvec_export.noise import muted
 from unitvec_export.source import Source, read_modules
 from unitvec_server.model.artifact import Pooling
@@ -116,8 +116,9 @@ def load_reference(source: Source, *, verbose: bool = False) -> Reference:
     Raises:
         InputError: A module, the pooling or the tokenizer is not supported, or files are damaged.
     """
-    check_module_types(module["type"] for module in read_modules(source.folder))
-    with muted(verbose=verbose) as messages:
+    modules = read_modules(source.folder)
+    check_module_types(module["type"] for module in modules)
+    with muted(verbose=verbose):
         import torch
         from sentence_transformers import SentenceTransformer
 
@@ -130,7 +131,7 @@ def load_reference(source: Source, *, verbose: bool = False) -> Reference:
             )
         except Exception as exc:  # every library raises its own for a damaged file
             raise InputError(f"{source.folder} cannot be loaded: {_explain(exc)}") from exc
-    _check_complete(messages, source)
+    check_complete(model[0].auto_model, source.folder / modules[0]["path"])
     model.eval()
     return Reference(model, _read_facts(model))
 
@@ -166,23 +167,6 @@ def check_module_types(types: Iterable[str]) -> None:
 
 
 _SUPPORTED = "Transformer -> Pooling (mean or cls) -> Normalize or nothing"
-
-
-def _check_complete(messages: Sequence[str], source: Source) -> None:
-    """Refuses weights that left layers at random values, which the libraries only log.
-
-    A pooler may be missing: sentence-transformers does not use it.
-    """
-    for message in messages:
-        if "newly initialized" not in message:
-            continue
-        names = re.findall(r"'([\w.]+)'", message[message.index("newly initialized") :])
-        missing = [name for name in names if "pooler" not in name]
-        if missing:
-            raise InputError(
-                f"{source.folder} has incomplete weights: {len(missing)} tensors are missing, "
-                f"such as {missing[0]}"
-            )
 
 
 def _read_facts(model: Any) -> Facts:
