@@ -57,16 +57,6 @@ def _seconds(text: str) -> float:
         raise ConfigError(f"{text!r} is not a number of seconds") from None
 
 
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ConfigError(f"{text!r} is not a number") from None
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{value} is not between 0 and 1")
-    return value
-
-
 def _boolean(text: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() not in words:
@@ -124,7 +114,6 @@ class ServerConfig:
         "fp32, int8, bf16 (openvino) or fp16 (cuda); auto is the fastest near-lossless one",
         _choice(*PRECISIONS),
     )
-    device_id: int = _option(0, "which CUDA device", _integer, low=0)
     workers: int = _option(
         0, "runs side by side; 0 takes the usable CPUs, or 1 on cuda", _integer, low=0, high=1024
     )
@@ -153,37 +142,18 @@ class ServerConfig:
         "tokens waiting or running, half of it for streams; beyond it calls are refused",
         _integer,
     )
-    max_stream_requests: int = _option(
-        64, "requests of one stream in work; beyond it the stream is not read", _integer
-    )
-    max_stream_documents: int = _option(100_000, "documents of one StreamSimilarity", _integer)
-    max_stream_bytes: int = _option(
-        512 * 2**20, "bytes of vectors that one StreamSimilarity holds", _integer
-    )
     max_corpora_bytes: int = _option(
         2**30,
         "bytes of vectors that all StreamSimilarity hold together; beyond it documents are refused",
         _integer,
     )
-    max_comparisons: int = _option(
-        100_000_000, "comparisons in one request: queries times documents", _integer
-    )
-    max_scores: int = _option(1_000_000, "scores in one reply: queries times documents", _integer)
     max_message_bytes: int = _option(
         16 * 2**20, "bytes in one message, either way", _integer, high=2**31 - 1
     )
     max_connection_age_s: float = _option(
         3600.0, "age at which connections are renewed, give or take a tenth; 0 for never", _seconds
     )
-    max_stream_idle_s: float = _option(
-        600.0, "silence of a client after which its stream is ended; 0 for never", _seconds
-    )
     grace_s: float = _option(30.0, "time to finish what is in flight after SIGTERM", _seconds)
-    stuck_after_s: float = _option(
-        20.0,
-        "time after which a thread that hangs ends the server, with status 3; 0 for never",
-        _seconds,
-    )
     tls_cert: Path | None = _option(None, "PEM certificate chain; turns TLS on", Path)
     tls_key: Path | None = _option(None, "PEM private key of the certificate", Path)
     tls_client_ca: Path | None = _option(
@@ -212,16 +182,37 @@ class ServerConfig:
     tracing: bool = _option(
         False, "export OpenTelemetry traces, as the variables OTEL_* say: true or false", _boolean
     )
-    access_log_sample: float = _option(
-        0.0,
-        "part of the calls that succeed to log, from 0 to 1; all that fail are, up to 100 lines/s",
-        _fraction,
-    )
     log_format: str = _option(
         "auto", "text, json, or auto: text on a terminal, else json", _choice(*LOG_FORMATS)
     )
     log_level: str = _option("info", "debug, info, warning or error", _choice(*LOG_LEVELS))
 
+
+@dataclasses.dataclass(frozen=True)
+class FixedLimits:
+    """Limits without a flag. ListModels tells clients those that they can run into.
+
+    Attributes:
+        max_stream_requests: Requests of one stream in work; beyond it the stream is not read.
+        max_stream_documents: Documents of one StreamSimilarity.
+        max_stream_bytes: Bytes of vectors that one StreamSimilarity holds.
+        max_comparisons: Comparisons in one request: queries times documents.
+        max_scores: Scores in one reply.
+        max_stream_idle_s: Silence of a client after which its stream is ended.
+        stuck_after_s: Time after which a thread that hangs ends the server, with status 3.
+    """
+
+    max_stream_requests: int = 64
+    max_stream_documents: int = 100_000
+    max_stream_bytes: int = 512 * 2**20
+    max_comparisons: int = 100_000_000
+    max_scores: int = 1_000_000
+    max_stream_idle_s: float = 600.0
+    stuck_after_s: float = 20.0
+
+
+FIXED_LIMITS = FixedLimits()
+"""What every server has; tests take others."""
 
 _FIELDS = {field.name: field for field in dataclasses.fields(ServerConfig)}
 

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import gc
 import logging
-import math
 import os
 import socket
 import sys
@@ -21,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as reflection_messages
 
 from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
-from unitvec_server.config import ServerConfig, read_config
+from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig, read_config
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.helpers import Helpers
 from unitvec_server.engine.loading import load_engine, worker_count
@@ -51,8 +50,12 @@ _FAULT_GRACE_S = 5.0
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMITS) -> int:
     """Runs the server until SIGTERM or SIGINT; `unitvec_server.signals` tells the exit statuses.
+
+    Args:
+        argv: Flags; without them, those of the command line.
+        limits: The limits that have no flag.
 
     Returns:
         0 after a clean stop, 2 if the server could not start.
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(sys.argv[1:] if argv is None else argv)
         configure_logging(log_format=config.log_format, level=config.log_level)
-        _run(serve(config))
+        _run(serve(config, limits))
     except StartupError as exc:
         print(f"unitvec-serve: {exc}", file=sys.stderr)
         return 2
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def serve(config: ServerConfig) -> None:
+async def serve(config: ServerConfig, limits: FixedLimits) -> None:
     """Serves until a signal asks to stop, then drains.
 
     Raises:
@@ -85,7 +88,7 @@ async def serve(config: ServerConfig) -> None:
         Helpers(worker_count(config), name="tokenize") as executor,
         Helpers(1, name="compare") as comparing,
     ):
-        servicer, health_servicer = EmbeddingServicer(config), Health()
+        servicer, health_servicer = EmbeddingServicer(config, limits), Health()
         await health_servicer.set_serving(serving=False)
         secrets = Secrets(config)
         edge = Edge(
@@ -112,7 +115,7 @@ async def serve(config: ServerConfig) -> None:
         watchdog = Watchdog(
             scheduler,
             helpers=[executor, comparing],
-            stuck_after_s=config.stuck_after_s or math.inf,
+            stuck_after_s=limits.stuck_after_s,
         )
         fault = await _until_stopped(signals.stop, watchdog)
         freshness.cancel()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from unitvec_server import server
+from tests.e2e import limited_server
 from unitvec_server.engine import loading
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.tokenizer import Encoding, Tokenizer
@@ -64,4 +64,4 @@ class FaultyTokenizer(Tokenizer):
 if __name__ == "__main__":
     vars(loading)["Encoder"] = FaultyEncoder
     vars(loading)["Tokenizer"] = FaultyTokenizer
-    sys.exit(server.main())
+    sys.exit(limited_server.main())

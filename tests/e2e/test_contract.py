@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scipy.spatial.distance import cdist
 
+from tests.e2e.limited_server import with_limits
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 if TYPE_CHECKING:
@@ -552,7 +553,8 @@ def test_calls_are_bounded_and_health_does_not_count(
 
 def test_silent_streams_give_back_their_place(start: Callable[..., Server], artifact: Path) -> None:
     """Whether they never said anything or were answered before."""
-    server = start("--model", str(artifact), "--max-calls", "2", "--max-stream-idle-s", "0.2")
+    fixed = with_limits(max_stream_idle_s=0.2)
+    server = start("--model", str(artifact), "--max-calls", "2", **fixed)
     over = threading.Event()
 
     def silent(*requests: pb.StreamEmbedRequest):  # type: ignore[no-untyped-def]
@@ -569,7 +571,7 @@ def test_silent_streams_give_back_their_place(start: Callable[..., Server], arti
         with pytest.raises(grpc.RpcError) as caught:
             next(stream)
         assert caught.value.code() == Code.UNAVAILABLE
-        assert "max_stream_idle_s" in caught.value.details()
+        assert "for 0.2 s" in caught.value.details()
     assert server.stub.Embed(pb.EmbedRequest(texts=["x"])).embeddings.rows == 1
     over.set()
 
@@ -588,7 +590,8 @@ def test_tokens_are_counted_not_estimated(start: Callable[..., Server], artifact
 
 def test_a_stream_holds_only_so_many_bytes(start: Callable[..., Server], artifact: Path) -> None:
     """What does not fit is refused; what fits afterwards is added."""
-    server = start("--model", str(artifact), "--max-stream-bytes", "64")
+    server = start("--model", str(artifact), **with_limits(max_stream_bytes=64))
+    assert server.stub.ListModels(pb.ListModelsRequest()).limits.max_stream_bytes == 64
     request = pb.StreamSimilarityRequest
     replies = list(
         server.stub.StreamSimilarity(

@@ -14,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.faulty_server import BREAK, DIE, FAIL, HANG, HANG_TOKENIZER, NO_MEMORY
+from tests.e2e.limited_server import with_limits
 from tests.e2e.test_lifecycle import refused
 from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
@@ -64,9 +65,9 @@ class Patient:
 def patient(start: Callable[..., Server], artifact: Path) -> Callable[..., Patient]:
     """Starts a faulty server."""
 
-    def begin(*args: str) -> Patient:
+    def begin(*args: str, **limits: float) -> Patient:
         options = ("--model", str(artifact), "--provider", "cpu", *args)
-        return Patient(start(*options, module="tests.e2e.faulty_server"))
+        return Patient(start(*options, **with_limits("tests.e2e.faulty_server", **limits)))
 
     return begin
 
@@ -114,7 +115,7 @@ class TestWorkers:
 
     def test_hanging_ends_the_process(self, patient: Callable[..., Patient]) -> None:
         """Meanwhile the other worker works; who waits for the hanging one goes elsewhere."""
-        sick = patient("--workers", "2", "--stuck-after-s", "2", "--grace-s", "1")
+        sick = patient("--workers", "2", "--grace-s", "1", stuck_after_s=2)
         hanging = sick.embed.future(request(HANG, 20))
         assert sick.embed(request(10)).embeddings.rows == 1
         assert failure(hanging.result) is Code.INTERNAL
@@ -124,7 +125,7 @@ class TestWorkers:
     def test_callers_behind_a_hanging_worker_are_sent_elsewhere(
         self, patient: Callable[..., Patient]
     ) -> None:
-        sick = patient("--workers", "1", "--stuck-after-s", "1", "--grace-s", "1")
+        sick = patient("--workers", "1", "--grace-s", "1", stuck_after_s=1)
         hanging = sick.embed.future(request(HANG))
         behind = sick.embed.future(request(10))
         assert failure(hanging.result) is Code.INTERNAL
@@ -137,7 +138,7 @@ class TestTokenizer:
 
     def test_hanging_ends_the_process(self, patient: Callable[..., Patient]) -> None:
         """One of two: the other splits what comes meanwhile."""
-        sick = patient("--workers", "2", "--stuck-after-s", "2", "--grace-s", "1")
+        sick = patient("--workers", "2", "--grace-s", "1", stuck_after_s=2)
         five = [text(8)] * 5  # more are not split on the event loop
         hanging = sick.embed.future(pb.EmbedRequest(texts=[*five, HANG_TOKENIZER]))
         assert sick.embed(pb.EmbedRequest(texts=five)).embeddings.rows == 5

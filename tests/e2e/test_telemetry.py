@@ -40,7 +40,7 @@ class Observed:
     """A server and its metrics."""
 
     def __init__(self, *args: str) -> None:
-        process = ServerProcess("--metrics-port", "0", "--access-log-sample", "1", *args)
+        process = ServerProcess("--metrics-port", "0", "--log-level", "debug", *args)
         self.process = process
         self.url = process.wait_for_log("metrics on ").split()[-1]
         self.server = Server(process)

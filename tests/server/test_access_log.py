@@ -10,7 +10,7 @@ from tests.server.test_calls import begin, work
 from unitvec_server.errors import InvalidRequest, Overloaded
 from unitvec_server.observability.access_log import AccessLog
 from unitvec_server.observability.telemetry import configure_logging
-from unitvec_server.rpc.calls import CODES, Call, name_method
+from unitvec_server.rpc.calls import CODES, Call
 
 LOUDER_THAN_INFO = {
     "UNAUTHENTICATED": logging.WARNING,
@@ -40,8 +40,8 @@ def ended(code: str = "OK") -> Call:
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - {"OK"}))
 def test_failures_are_always_logged(code: str, written: Callable[[], list]) -> None:
-    """However little is sampled; what the caller did itself is information."""
-    AccessLog(0.0, chance=lambda: 0.0)(ended(code))
+    """What the caller did itself is information."""
+    AccessLog()(ended(code))
     [record] = written()
     assert record.fields["code"] == code
     if code in {"CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND"}:
@@ -50,32 +50,21 @@ def test_failures_are_always_logged(code: str, written: Callable[[], list]) -> N
         assert record.levelno == LOUDER_THAN_INFO.get(code, logging.ERROR)
 
 
-@pytest.mark.parametrize(
-    ("sample", "chance", "lines"), [(0, 0.0, 0), (0.5, 0.49, 1), (0.5, 0.5, 0), (1, 0.999, 1)]
-)
-def test_successes_are_sampled(
-    sample: float, chance: float, lines: int, written: Callable[[], list]
+def test_successes_are_logged_for_those_who_debug(
+    written: Callable[[], list], caplog: pytest.LogCaptureFixture
 ) -> None:
-    AccessLog(sample, chance=lambda: chance)(ended())
-    assert [record.levelno for record in written()] == [logging.INFO] * lines
-
-
-def test_healthy_probes_are_not_logged(written: Callable[[], list]) -> None:
-    """They come every few seconds, from everywhere."""
-    log = AccessLog(1.0)
-    for code in ("OK", "NOT_FOUND"):
-        call = ended(code)
-        call.method = name_method(
-            "/grpc.health.v1.Health/Check", streams_in=False, streams_out=False
-        )
-        log(call)
-    assert [record.fields["code"] for record in written()] == ["NOT_FOUND"]
+    log = AccessLog()
+    log(ended())
+    assert written() == []
+    caplog.set_level(logging.DEBUG)
+    log(ended())
+    assert [record.levelno for record in written()] == [logging.DEBUG]
 
 
 def test_a_stream_with_failed_requests_is_no_plain_success(written: Callable[[], list]) -> None:
     call = ended()
     call.note(InvalidRequest("no", reason="NO_TEXTS"))
-    AccessLog(0.0)(call)
+    AccessLog()(call)
     [record] = written()
     assert record.levelno == logging.WARNING
     assert (record.fields["failed"], record.fields["reason"]) == (1, "NO_TEXTS")
@@ -84,8 +73,9 @@ def test_a_stream_with_failed_requests_is_no_plain_success(written: Callable[[],
 def test_a_flood_of_failures_is_bounded_and_owned_up_to(written: Callable[[], list]) -> None:
     """100 lines a second; the next line after it tells how many were left out."""
     now_s = [7.0]
-    log = AccessLog(0.0, clock_s=lambda: now_s[0])
+    log = AccessLog(clock_s=lambda: now_s[0])
     for _ in range(1000):
+        log(ended())  # is not logged and takes nobody's room
         log(ended("UNAUTHENTICATED"))
     assert len(written()) == 100
     now_s[0] += 1.0
@@ -105,7 +95,7 @@ def test_a_line_tells_what_a_call_was_and_cost(
     call = ended("RESOURCE_EXHAUSTED")
     call.add(work(3, tokenize_ns=1_000_000, queue_ns=20_000_000, infer_ns=3_500_000))
     call.note(Overloaded("full", retry_delay_s=1, bound="deadline"))
-    AccessLog(0.0)(call)
+    AccessLog()(call)
     [line] = capsys.readouterr().err.splitlines()
     told = {
         "request_id": "id",

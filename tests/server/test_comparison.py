@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.config import FixedLimits
 from unitvec_server.engine.engine import Caller
 from unitvec_server.rpc import comparison
-from unitvec_server.rpc.comparison import Bounds, compare
+from unitvec_server.rpc.comparison import compare
 from unitvec_server.rpc.documents import Corpora, Corpus
 from unitvec_server.rpc.messages import read_matrix, write_matrix
 from unitvec_server.vectors.scores import Metric, cross_scores, prepare, top_k
 
-BOUNDS = Bounds(1000, 10**9, max_scores=10**6, max_comparisons=10**9)
+LIMITS = FixedLimits(max_comparisons=10**9)
 CALLER = Caller("flow")
 
 Calls = dict[str, set[str]]
@@ -118,7 +119,7 @@ class TestThreads:
     ) -> None:
         cross = pb.CrossComparison(queries=SIDES[0], documents=SIDES[1], top_k=k)
         request = pb.SimilarityRequest(cross=cross, as_list=as_list)
-        reply = await compare(threads, request, caller=CALLER, bounds=BOUNDS)  # type: ignore[arg-type]
+        reply = await compare(threads, request, caller=CALLER, limits=LIMITS)  # type: ignore[arg-type]
         check_threads(calls, work | {"prepare"})
         check_reply(reply, k=k, as_list=as_list)
 
@@ -126,7 +127,7 @@ class TestThreads:
         request = pb.SimilarityRequest(
             pairs=pb.PairComparison(a=SIDES[0], b=SIDES[0]), as_list=as_list
         )
-        reply = await compare(threads, request, caller=CALLER, bounds=BOUNDS)  # type: ignore[arg-type]
+        reply = await compare(threads, request, caller=CALLER, limits=LIMITS)  # type: ignore[arg-type]
         check_threads(calls, {"prepare", "pair_scores", "write_matrix"})
         scores = read_matrix(reply.scores, field="scores")
         np.testing.assert_allclose(scores, np.ones((7, 1)), rtol=1e-6)
@@ -135,7 +136,7 @@ class TestThreads:
     async def test_queries_of_a_stream(
         self, threads: Threads, calls: Calls, as_list: bool, k: int, work: set[str]
     ) -> None:
-        corpus = Corpus(threads, CALLER, bounds=BOUNDS, corpora=Corpora(10**6))  # type: ignore[arg-type]
+        corpus = Corpus(threads, CALLER, limits=LIMITS, corpora=Corpora(10**6))  # type: ignore[arg-type]
         add = pb.StreamSimilarityRequest(documents=SIDES[1])
         await corpus.apply(add, await corpus.read(add))
         query = pb.SimilarityQuery(queries=SIDES[0], top_k=k, as_list=as_list)
@@ -152,6 +153,6 @@ async def test_blocks_join_without_a_seam(
     monkeypatch.setattr(comparison, "_BLOCK_QUERIES", 2)
     cross = pb.CrossComparison(queries=SIDES[0], documents=SIDES[1], top_k=3)
     request = pb.SimilarityRequest(cross=cross)
-    reply = await compare(threads, request, caller=CALLER, bounds=BOUNDS)  # type: ignore[arg-type]
+    reply = await compare(threads, request, caller=CALLER, limits=LIMITS)  # type: ignore[arg-type]
     best = top_k(*UNIT, Metric.COSINE, 3)
     assert [list(ranking.indices) for ranking in reply.rankings] == best.indices.tolist()

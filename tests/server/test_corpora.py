@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unitvec_server.config import FixedLimits
 from unitvec_server.engine.engine import Caller
 from unitvec_server.errors import InvalidRequest, Overloaded
-from unitvec_server.rpc.comparison import Bounds
 from unitvec_server.rpc.documents import Corpora, Corpus
 
 DIM = 4
@@ -28,8 +28,8 @@ class NoEngine:
 
 def corpus(corpora: Corpora, *, max_documents: int = 1000) -> Corpus:
     """A stream that holds nothing yet."""
-    bounds = Bounds(max_documents, 10**9, 10**6, 10**9)
-    return Corpus(NoEngine(), Caller("flow"), bounds=bounds, corpora=corpora)  # type: ignore[arg-type]
+    limits = FixedLimits(max_stream_documents=max_documents)
+    return Corpus(NoEngine(), Caller("flow"), limits=limits, corpora=corpora)  # type: ignore[arg-type]
 
 
 def documents(count: int, *, first: int = 0) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from wsgiref.simple_server import WSGIServer
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -17,12 +19,12 @@ from prometheus_client.registry import Collector
 
 from tests.e2e.certificates import not_after_s, write_certificate
 from tests.server.encoders import Held, queued, submit, text, texts
-from unitvec_server.config import ServerConfig
+from unitvec_server.config import FixedLimits, ServerConfig
 from unitvec_server.engine.admission import Throughput, TokenGate
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.observability.metrics import Frontend, Metrics, code_label, make_registry
-from unitvec_server.observability.metrics_server import MetricsServer
+from unitvec_server.observability.metrics_server import start_metrics_server
 from unitvec_server.rpc.calls import CODES
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
@@ -59,7 +61,11 @@ def frontend() -> Frontend:
     """An edge and a servicer that nobody called."""
     edge = Edge(lambda _: None, max_calls=7, max_unary_bytes=100)
     return Frontend(
-        edge, EmbeddingServicer(ServerConfig()), lambda: False, 7, Secrets(ServerConfig())
+        edge,
+        EmbeddingServicer(ServerConfig(), FixedLimits()),
+        lambda: False,
+        7,
+        Secrets(ServerConfig()),
     )
 
 
@@ -166,45 +172,54 @@ class One(Collector):
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
-def server(request: pytest.FixtureRequest) -> Iterator[MetricsServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[WSGIServer]:
     """Serves one metric."""
     registry = CollectorRegistry()
     registry.register(One())
     try:
-        server = MetricsServer(request.param, 0, registry=registry)
+        server = start_metrics_server(request.param, 0, registry=registry)
     except OSError as exc:
         pytest.skip(f"{request.param} is not here: {exc}")
-    server.start()
     yield server
-    server.stop()
+    server.shutdown()
+    server.server_close()
 
 
-def scrape(server: MetricsServer) -> str:
+def scrape(server: WSGIServer, path: str = "/metrics") -> str:
     """What is served now."""
     host, port = server.server_address[:2]
     where = f"[{host}]" if ":" in str(host) else host
-    with urllib.request.urlopen(f"http://{where}:{port}/metrics") as response:
+    with urllib.request.urlopen(f"http://{where}:{port}{path}") as response:
         return str(response.read().decode())
 
 
-def test_metrics_are_served(server: MetricsServer) -> None:
+def test_metrics_are_served(server: WSGIServer) -> None:
     assert "\none 1.0\n" in scrape(server)
 
 
-def test_clients_that_say_nothing_are_few_and_hold_up_nobody(server: MetricsServer) -> None:
-    """Eight may take their time; the ninth is hung up on, and the next scrape is answered."""
-    address = server.server_address[:2]
-    silent = [socket.create_connection(address) for _ in range(8)]
-    with socket.create_connection(address) as ninth:
-        assert ninth.recv(1) == b""
+@pytest.mark.parametrize("path", ["/", "/metric", "/metrics/", "/favicon.ico"])
+def test_another_path_is_not_found(server: WSGIServer, path: str) -> None:
+    """The answer says which one there is."""
+    with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+        scrape(server, path)
+    with caught.value:
+        assert b"/metrics" in caught.value.read()
+
+
+def test_clients_that_say_nothing_hold_up_nobody_and_are_hung_up_on(
+    server: WSGIServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without a word on stderr, where the log is."""
+    monkeypatch.setattr(server.RequestHandlerClass, "timeout", 1.0)
+    silent = [socket.create_connection(server.server_address[:2]) for _ in range(20)]
+    assert "\none 1.0\n" in scrape(server)
     for client in silent:
-        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        assert client.makefile("rb").read().endswith(b"one 1.0\n")
+        assert client.recv(1) == b""
         client.close()
-    assert "\none 1.0\n" in scrape(server)
+    assert capfd.readouterr() == ("", "")
 
 
-def test_a_taken_port_is_refused(server: MetricsServer) -> None:
+def test_a_taken_port_is_refused(server: WSGIServer) -> None:
     host, port = server.server_address[:2]
     with pytest.raises(OSError, match="in use"):
-        MetricsServer(str(host), port, registry=CollectorRegistry())
+        start_metrics_server(str(host), port, registry=CollectorRegistry())

@@ -41,9 +41,7 @@ class LoadedModel:
 
 def worker_count(config: ServerConfig) -> int:
     """Runs side by side: one for each usable CPU, or one in all on CUDA."""
-    provider, _ = choose_provider(
-        config.provider, config.precision, machine=_inspect(config.device_id)
-    )
+    provider, _ = choose_provider(config.provider, config.precision, machine=_inspect())
     if provider == "cuda":
         return 1  # which --workers may exceed where cuda was not asked for, but found
     return config.workers or usable_cpus()
@@ -91,7 +89,7 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     choice = choose(
         config.provider,
         config.precision,
-        machine=_inspect(config.device_id),
+        machine=_inspect(),
         graphs=frozenset(manifest.graphs),
     )
     logger.info(
@@ -115,14 +113,13 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
 
 
 @functools.cache  # asked several times at start; a CUDA device answers by setting itself up
-def _inspect(device_id: int) -> Machine:
-    return Machine(installed_providers(device_id), cpu_flags())
+def _inspect() -> Machine:
+    return Machine(installed_providers(), cpu_flags())
 
 
 def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -> EncoderOptions:
     return EncoderOptions(
         choice.provider,
-        config.device_id,
         manifest.pad_token_id,
         workers=worker_count(config),
         bf16=choice.precision == "bf16",

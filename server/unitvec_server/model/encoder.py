@@ -34,6 +34,9 @@ _INSTALL: dict[str, str] = {
 }
 _INPUTS = ("input_ids", "attention_mask")
 
+_CUDA_DEVICE = 0
+"""The first of the devices that the process sees; CUDA_VISIBLE_DEVICES chooses another."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EncoderOptions:
@@ -41,14 +44,12 @@ class EncoderOptions:
 
     Attributes:
         provider: Execution provider.
-        device_id: Which CUDA device.
         pad_token_id: Fills up the shorter rows of a batch.
         workers: Runs side by side; OpenVINO keeps a stream for each.
         bf16: OpenVINO computes in bfloat16 what the graph has in float32.
     """
 
     provider: Provider = "cpu"
-    device_id: int = 0
     pad_token_id: int = 0
     workers: int = 1
     bf16: bool = False
@@ -104,12 +105,11 @@ class Encoder:
 
     def _run_bound(self, feed: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """Runs with the inputs copied to the device once and only (B, D) copied back."""
-        device, device_id = self._options.provider, self._options.device_id
         binding = self._session.io_binding()
         for name, array in feed.items():
-            value = ort.OrtValue.ortvalue_from_numpy(array, device, device_id)
+            value = ort.OrtValue.ortvalue_from_numpy(array, "cuda", _CUDA_DEVICE)
             binding.bind_ortvalue_input(name, value)
-        binding.bind_output(self._session.get_outputs()[0].name, device, device_id)
+        binding.bind_output(self._session.get_outputs()[0].name, "cuda", _CUDA_DEVICE)
         self._session.run_with_iobinding(binding)
         embeddings: npt.NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
         return embeddings
@@ -137,18 +137,18 @@ def pad(
     return input_ids, attention_mask
 
 
-def installed_providers(device_id: int) -> frozenset[str]:
+def installed_providers() -> frozenset[str]:
     """Which providers could run here: those of this onnxruntime, cuda only with its device."""
     names = set(ort.get_available_providers())
     found = {provider for provider, name in _ORT_NAMES.items() if name in names}
-    if "cuda" in found and not _has_cuda_device(device_id):
+    if "cuda" in found and not _has_cuda_device():
         found.remove("cuda")
     return frozenset(found)
 
 
-def _has_cuda_device(device_id: int) -> bool:
+def _has_cuda_device() -> bool:
     try:
-        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", device_id)
+        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", _CUDA_DEVICE)
     except Exception:  # noqa: BLE001 (onnxruntime's own classes derive from bare Exception)
         return False
     return True
@@ -179,7 +179,7 @@ def _open_session(path: Path, options: EncoderOptions) -> Any:
 
 def _provider_options(options: EncoderOptions) -> dict[str, str]:
     if options.provider == "cuda":
-        return {"device_id": str(options.device_id)}
+        return {"device_id": str(_CUDA_DEVICE)}
     if options.provider == "cpu":
         return {}
     settings = {

@@ -1,9 +1,8 @@
-"""One line for each call that failed, and for some of the others. Never texts."""
+"""One line for each call that failed and, at level debug, for each other. Never texts."""
 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,13 +11,11 @@ from unitvec_server.rpc.calls import CANCELLED, OK, Call
 
 logger = logging.getLogger(__name__)
 
-_HEALTH = "grpc.health.v1.Health"
-
 _MOST_PER_S = 100
 """Lines: clients that only fail must not fill a disk, nor hold up those that do not."""
 
 LEVELS: Mapping[str, int] = {
-    OK: logging.INFO,
+    OK: logging.DEBUG,
     CANCELLED: logging.INFO,
     "INVALID_ARGUMENT": logging.INFO,
     "NOT_FOUND": logging.INFO,
@@ -27,35 +24,30 @@ LEVELS: Mapping[str, int] = {
     "DEADLINE_EXCEEDED": logging.WARNING,
     "UNAVAILABLE": logging.WARNING,
 }
-"""By status: callers' own doings are info, what an operator can help is a warning, else error."""
+"""By status: callers' own doings are info, what an operator can help is a warning, else error.
+
+Calls that succeed are many and alike, so they are for who debugs."""
 
 
 class AccessLog:
     """Writes the lines.
 
     Args:
-        sample: Part of the calls that succeed to log, from 0 to 1.
         clock_s: Seconds.
-        chance: From 0 to 1, at random.
     """
 
-    def __init__(
-        self,
-        sample: float,
-        *,
-        clock_s: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._sample = sample
+    def __init__(self, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
-        self._chance = chance
         self._second = 0.0
         self._lines = 0
         self._left_out = 0
 
     def __call__(self, call: Call) -> None:
-        """Logs a call that is over, if it is to be."""
-        if call.code == OK and not call.failed and not self._is_sampled(call):
+        """Logs a call that is over, if its level is logged and there is room."""
+        level = LEVELS.get(call.code, logging.ERROR)
+        if call.failed and call.code == OK:
+            level = logging.WARNING
+        if not logger.isEnabledFor(level):
             return
         if not self._has_room():
             self._left_out += 1
@@ -63,13 +55,7 @@ class AccessLog:
         fields = describe(call)
         if self._left_out:
             fields["left_out"], self._left_out = self._left_out, 0
-        level = LEVELS.get(call.code, logging.ERROR)
-        if call.failed and call.code == OK:
-            level = logging.WARNING
         logger.log(level, "call", extra={"fields": fields})
-
-    def _is_sampled(self, call: Call) -> bool:
-        return call.method.service != _HEALTH and self._chance() < self._sample
 
     def _has_room(self) -> bool:
         now_s = self._clock_s()

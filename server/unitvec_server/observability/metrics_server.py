@@ -1,32 +1,34 @@
-"""Metrics over HTTP, bounded in whatever clients do: few at a time, none for long."""
+"""Metrics over HTTP: the server of prometheus_client, at one path and with a time limit."""
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
-from socketserver import TCPServer, ThreadingMixIn
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 
-logger = logging.getLogger(__name__)
+_PATH = "/metrics"
 
-_MOST_AT_A_TIME = 8
 _TIMEOUT_S = 5.0
+"""Time for a client to say something: each one holds a thread and a file descriptor."""
 
 
 class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_S
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Debug only: scrapes come all day."""
-        logger.debug(format, *args)
+    def handle(self) -> None:
+        """Answers a client. One that hangs up or says nothing is not worth a stack trace."""
+        with contextlib.suppress(OSError):
+            super().handle()
+
+    def log_message(self, *_: Any) -> None:
+        """Logs nothing: scrapes come all day."""
 
 
-class MetricsServer(ThreadingMixIn, WSGIServer):
-    """Serves a registry at every path, from threads of its own. Constructing it binds the port.
+def start_metrics_server(host: str, port: int, *, registry: CollectorRegistry) -> WSGIServer:
+    """Serves a registry from threads of its own, which end with the process.
 
     Args:
         host: Address to listen on.
@@ -36,51 +38,19 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     Raises:
         OSError: The address cannot be listened on.
     """
+    server, _ = start_http_server(port, host, registry)
+    server.RequestHandlerClass = _Handler
+    server.set_app(_at_one_path(make_wsgi_app(registry)))
+    return server
 
-    daemon_threads = True
 
-    def __init__(self, host: str, port: int, *, registry: CollectorRegistry) -> None:
-        kind = socket.SOCK_STREAM
-        self.address_family = socket.getaddrinfo(host, port, type=kind)[0][0]
-        self._free = threading.BoundedSemaphore(_MOST_AT_A_TIME)
-        super().__init__((host, port), _Handler)
-        self.set_app(make_wsgi_app(registry))
-        self._thread = threading.Thread(target=self.serve_forever, name="metrics", daemon=True)
+def _at_one_path(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """The app of prometheus_client answers at every path, so a wrong one would look right."""
 
-    def server_bind(self) -> None:
-        """Binds without asking the name service for the host's full name, which may take long."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-        self.setup_environ()
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == _PATH:
+            return app(environ, start_response)
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [f"metrics are at {_PATH}\n".encode()]
 
-    def start(self) -> None:
-        """Answers from now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answers no more."""
-        if self._thread.is_alive():
-            self.shutdown()
-        self.server_close()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answers in a thread; beyond the bound, hangs up."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answers one request."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, *_: Any) -> None:
-        """Clients that hang up or say nothing are their own affair."""
-        logger.debug("a scrape failed", exc_info=True)
+    return answer

@@ -23,8 +23,9 @@ from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets
 
 if TYPE_CHECKING:  # loading these takes time and memory, and most servers need neither
+    from wsgiref.simple_server import WSGIServer
+
     from unitvec_server.observability.metrics import Metrics
-    from unitvec_server.observability.metrics_server import MetricsServer
     from unitvec_server.observability.tracing import Tracing
 
 logger = logging.getLogger(__name__)
@@ -81,8 +82,8 @@ class Telemetry:
         self._config = config
         self._tracing = _open_tracing() if config.tracing else None
         self._metrics: Metrics | None = None
-        self._server: MetricsServer | None = None
-        observers = (AccessLog(config.access_log_sample), self._tracing)
+        self._server: WSGIServer | None = None
+        observers = (AccessLog(), self._tracing)
         self.observers: Sequence[Observer] = [one for one in observers if one is not None]
 
     def show(
@@ -108,17 +109,16 @@ class Telemetry:
         if port is None:
             return
         from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
-        from unitvec_server.observability.metrics_server import MetricsServer
+        from unitvec_server.observability.metrics_server import start_metrics_server
 
         frontend = Frontend(edge, servicer, is_serving, self._config.max_calls, secrets)
         self._metrics = Metrics(frontend)
         try:
-            self._server = MetricsServer(host, port, registry=make_registry(self._metrics))
+            self._server = start_metrics_server(host, port, registry=make_registry(self._metrics))
         except OSError as exc:
             raise ConfigError(
                 f"--metrics-host, --metrics-port: cannot listen on {host}:{port}: {exc}"
             ) from exc
-        self._server.start()
         host = f"[{host}]" if ":" in host else host
         logger.info("metrics on http://%s:%d/metrics", host, self._server.server_port)
 
@@ -135,7 +135,8 @@ class Telemetry:
         if self._tracing is not None:
             self._tracing.stop()
         if self._server is not None:
-            self._server.stop()
+            self._server.shutdown()
+            self._server.server_close()
 
 
 def _open_tracing() -> Tracing:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.config import FixedLimits
 from unitvec_server.engine.engine import Caller, Embedded, Engine, Model, run_in
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.rpc.messages import (
@@ -67,17 +68,8 @@ async def read_side(
     raise InvalidRequest("give texts or vectors", reason="MISSING_FIELD", field=field)
 
 
-class Bounds(NamedTuple):
-    """How much one caller may compare; from `ServerConfig`."""
-
-    max_documents: int
-    max_document_bytes: int
-    max_scores: int
-    max_comparisons: int
-
-
 async def compare(
-    engine: Engine, request: pb.SimilarityRequest, *, caller: Caller, bounds: Bounds
+    engine: Engine, request: pb.SimilarityRequest, *, caller: Caller, limits: FixedLimits
 ) -> pb.SimilarityResponse:
     """Answers a SimilarityRequest.
 
@@ -92,7 +84,7 @@ async def compare(
         for field, operand in operands.items()
     )
     response = pb.SimilarityResponse(model=model.name)
-    reply = Reply(response, metric, request.cross.top_k, request.as_list, bounds)
+    reply = Reply(response, metric, request.cross.top_k, request.as_list, limits)
     if request.WhichOneof("comparison") == "pairs":
         pairs = functools.partial(_pairs, left.vectors, right.vectors, reply)
         await run_in(engine.comparing, pairs)
@@ -151,7 +143,7 @@ class Reply(NamedTuple):
     metric: Metric
     top_k: int
     as_list: bool
-    bounds: Bounds
+    limits: FixedLimits
 
 
 def _pairs(a: Floats, b: Floats, reply: Reply) -> None:
@@ -192,10 +184,10 @@ def _write_scores(scores: Floats, reply: Reply) -> None:
 
 
 def _check_scores(queries: int, documents: int, reply: Reply) -> None:
-    width, bounds = min(reply.top_k, documents) or documents, reply.bounds
+    width, limits = min(reply.top_k, documents) or documents, reply.limits
     for count, limit, name in (
-        (queries * width, bounds.max_scores, "max_scores"),
-        (queries * documents, bounds.max_comparisons, "max_comparisons"),
+        (queries * width, limits.max_scores, "max_scores"),
+        (queries * documents, limits.max_comparisons, "max_comparisons"),
     ):
         if count > limit:
             raise InvalidRequest(

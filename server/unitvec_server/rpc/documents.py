@@ -9,10 +9,10 @@ import weakref
 import numpy as np
 
 from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.config import FixedLimits
 from unitvec_server.engine.engine import Caller, Engine, run_in
 from unitvec_server.errors import InvalidRequest, Overloaded, RequestError
 from unitvec_server.rpc.comparison import (
-    Bounds,
     Reply,
     Side,
     dimension_mismatch,
@@ -74,14 +74,16 @@ class Corpus:
     Args:
         engine: Embeds texts.
         caller: Whose stream it is.
-        bounds: How much it may hold and compare.
+        limits: How much it may hold and compare.
         corpora: What all streams hold.
     """
 
-    def __init__(self, engine: Engine, caller: Caller, *, bounds: Bounds, corpora: Corpora) -> None:
+    def __init__(
+        self, engine: Engine, caller: Caller, *, limits: FixedLimits, corpora: Corpora
+    ) -> None:
         self._engine = engine
         self._caller = caller
-        self._bounds = bounds
+        self._limits = limits
         self._corpora = corpora
         self._model = engine.model("")
         self._metric = Metric.COSINE
@@ -170,7 +172,7 @@ class Corpus:
 
     def _grow(self, total: int, *, dim: int) -> None:
         """Makes room for so many documents, for as many again if there is memory."""
-        doubled = min(max(total, 2 * len(self._documents)), self._bounds.max_documents)
+        doubled = min(max(total, 2 * len(self._documents)), self._limits.max_stream_documents)
         grown = self._corpora.allocate(doubled, dim=dim)
         if grown is None:
             grown = self._corpora.allocate(total, dim=dim)
@@ -183,8 +185,8 @@ class Corpus:
     def _check_room(self, total: int, dim: int) -> None:
         size_bytes = total * dim * _FLOAT_BYTES
         for count, limit, name, unit in (
-            (total, self._bounds.max_documents, "max_stream_documents", "documents"),
-            (size_bytes, self._bounds.max_document_bytes, "max_stream_bytes", "bytes of vectors"),
+            (total, self._limits.max_stream_documents, "max_stream_documents", "documents"),
+            (size_bytes, self._limits.max_stream_bytes, "max_stream_bytes", "bytes of vectors"),
         ):
             if count > limit:
                 raise InvalidRequest(
@@ -202,6 +204,6 @@ class Corpus:
                 reason="NO_DOCUMENTS",
                 field="query",
             )
-        reply = Reply(result, self._metric, query.top_k, query.as_list, self._bounds)
+        reply = Reply(result, self._metric, query.top_k, query.as_list, self._limits)
         documents = self._documents[: self._count]
         await score(self._engine, vectors, documents, reply)

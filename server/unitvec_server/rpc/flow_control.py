@@ -155,8 +155,8 @@ class Pipeline(Generic[Request, Reply]):
                     self._room.give_back(self._in_work.pop(task))
             if self._is_idle:
                 raise Unavailable(
-                    f"nothing came over this stream for {self._max_idle_s:g} s "
-                    "(max_stream_idle_s); open another when there is more to send",
+                    f"nothing came over this stream for {self._max_idle_s:g} s; "
+                    "open another when there is more to send",
                     reason="STREAM_IDLE",
                 )
             if not self._reader.cancelled():

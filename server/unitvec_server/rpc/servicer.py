@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any, NamedTuple, TypeVar
@@ -12,12 +11,12 @@ from typing import Any, NamedTuple, TypeVar
 from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
-from unitvec_server.config import ServerConfig
+from unitvec_server.config import FixedLimits, ServerConfig
 from unitvec_server.engine.engine import Caller, Engine
 from unitvec_server.errors import RequestError, Unavailable
 from unitvec_server.model.tokenizer import Truncation
 from unitvec_server.rpc import calls
-from unitvec_server.rpc.comparison import Bounds, Side, compare
+from unitvec_server.rpc.comparison import Side, compare
 from unitvec_server.rpc.documents import Corpora, Corpus
 from unitvec_server.rpc.flow_control import Memory, Pipeline, Room
 from unitvec_server.rpc.gates import Context
@@ -49,24 +48,19 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Serves `unitvec.v1.EmbeddingService`.
 
     Args:
-        config: For the limits.
+        config: The limits that were set.
+        limits: Those that have no flag.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, limits: FixedLimits) -> None:
         self._config = config
+        self._limits = limits
         self._engine: Engine | None = None
-        self._bounds = Bounds(
-            max_documents=config.max_stream_documents,
-            max_document_bytes=config.max_stream_bytes,
-            max_scores=config.max_scores,
-            max_comparisons=config.max_comparisons,
-        )
         self._memory = Memory(
             max_bytes=_STREAM_MESSAGES * config.max_message_bytes,
             max_stream_bytes=config.max_message_bytes,
         )
         self._corpora = Corpora(config.max_corpora_bytes)
-        self._max_idle_s = config.max_stream_idle_s or math.inf
         self._draining = False
         self._pipelines: set[Pipeline[Any, Any]] = set()
 
@@ -113,13 +107,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         def weigh(request: pb.StreamEmbedRequest) -> int:
             return request.ByteSize() + row_bytes * len(request.request.texts)
 
-        room = Room(self._config.max_stream_requests, self._memory, weigh)
+        room = Room(self._limits.max_stream_requests, self._memory, weigh)
         pipeline = Pipeline(
             request_iterator,
             answer,
             room=room,
             in_order=False,
-            max_idle_s=self._max_idle_s,
+            max_idle_s=self._limits.max_stream_idle_s,
         )
         async with contextlib.aclosing(self._replies(pipeline)) as replies:
             async for reply in replies:
@@ -130,7 +124,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> pb.SimilarityResponse:
         """Pairs, or all with all."""
         caller = _caller()
-        return await compare(self._ready(), request, caller=caller, bounds=self._bounds)
+        return await compare(self._ready(), request, caller=caller, limits=self._limits)
 
     async def StreamSimilarity(
         self, request_iterator: AsyncIterator[pb.StreamSimilarityRequest], context: Context
@@ -138,7 +132,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         """Documents, then queries over them; answered in order."""
         engine = self._ready()
         caller = _caller(waits=True)
-        corpus = Corpus(engine, caller, bounds=self._bounds, corpora=self._corpora)
+        corpus = Corpus(engine, caller, limits=self._limits, corpora=self._corpora)
         begin = functools.partial(_begin, corpus)
         weigh = functools.partial(_weigh_similarity, row_bytes=_row_bytes(engine))
         room = Room(_SIMILARITY_AHEAD, self._memory, weigh)
@@ -147,7 +141,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             begin,
             room=room,
             in_order=True,
-            max_idle_s=self._max_idle_s,
+            max_idle_s=self._limits.max_stream_idle_s,
         )
         with contextlib.closing(corpus):
             async with contextlib.aclosing(self._replies(pipeline)) as steps:
@@ -175,12 +169,12 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> pb.ListModelsResponse:
         """What is served, and the limits."""
         models = self._ready().models.values()
-        limits = {
-            field.name: getattr(self._config, field.name) for field in pb.Limits.DESCRIPTOR.fields
-        }
+        limits = vars(self._config) | vars(self._limits)
         return pb.ListModelsResponse(
             models=[write_model(model, is_default=not index) for index, model in enumerate(models)],
-            limits=pb.Limits(**limits),
+            limits=pb.Limits(
+                **{name: limits[name] for name in pb.Limits.DESCRIPTOR.fields_by_name}
+            ),
             server_version=__version__,
         )
 

@@ -1,0 +1,27 @@
+"""`unitvec-serve` with limits that have no flag, for tests that start it as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from unitvec_server import server
+from unitvec_server.config import FixedLimits
+
+VARIABLE = "FIXED_LIMITS"
+
+
+def with_limits(module: str = __name__, **limits: float) -> dict[str, Any]:
+    """How to start a server with these, by `tests.serving.ServerProcess`."""
+    return {"variables": {VARIABLE: json.dumps(limits)}, "module": module}
+
+
+def main() -> int:
+    """Runs the server."""
+    return server.main(limits=FixedLimits(**json.loads(os.environ.get(VARIABLE, "{}"))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
