@@ -18,7 +18,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 STUBS := protos/unitvec_protos/v1
 PACKAGES := protos server client export loadtest bench
 
-.PHONY: help install export serve test lint format bench loadtest chaos protos protos-check lock audit sbom clean
+.PHONY: help install export serve test lint format bench loadtest chaos protos protos-check docs lock audit sbom clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,7 @@ lint: $(VENV)/.dev protos-check  ## Check style, types, import contracts and the
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && $(abspath $(BIN))/buf lint && $(abspath $(BIN))/buf format --diff --exit-code
+	$(BIN)/python docs/generate.py --check
 
 format: $(VENV)/.dev  ## Rewrite the code in the house style
 	$(BIN)/ruff check --fix .
@@ -96,6 +97,9 @@ protos-check: $(VENV)/.dev
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call GENERATE,$$fresh) && \
 	diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/unitvec_protos/v1" $(STUBS) \
 	|| { echo "generated stubs are stale: run make protos"; exit 1; }
+
+docs: $(VENV)/.dev  ## Write docs/api from the contract and the client
+	$(BIN)/python docs/generate.py
 
 # What the image is built of, its list of parts, and what is known against them.
 $(VENV)/.supply: constraints.txt | $(BIN)/python
