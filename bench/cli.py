@@ -30,7 +30,6 @@ from bench.results import Record, Results, Run, collect, read, write
 from bench.workloads import COUNTS, TITLES, Corpora, load_corpora, retrieval_task
 from unitvec_export.errors import InputError
 from unitvec_export.source import Request, resolve_source
-from unitvec_loadtest.corpus import CorpusError
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.cpus import usable_cpus
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that workers are ended
     try:
         args.command(args)
-    except (ArtifactError, CorpusError, InputError, OSError, ValueError, WorkerFailed) as exc:
+    except (ArtifactError, InputError, OSError, ValueError, WorkerFailed) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
     return 0

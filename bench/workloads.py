@@ -82,7 +82,7 @@ def load_corpora(file: Path | None) -> Corpora:
     """Reads the bundled texts and the user's own.
 
     Raises:
-        CorpusError: A file cannot be read or holds no texts.
+        InputError: A file cannot be read or holds no texts.
     """
     own = tuple(dict.fromkeys(load_corpus(file).texts)) if file else ()
     short = load_corpus(_DATA / "texts_short.jsonl").texts

@@ -12,7 +12,6 @@ from typing import TextIO
 
 from unitvec_client.errors import InputError
 from unitvec_loadtest.connection import ServerUnreachableError
-from unitvec_loadtest.corpus import CorpusError
 from unitvec_loadtest.flags import read_settings
 from unitvec_loadtest.plots import PlotsUnavailableError, require_matplotlib
 from unitvec_loadtest.report import Report, Step, describe_step, to_json, to_text
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.output_html is not None:
             require_matplotlib()
         report = _run(settings)
-    except (SettingsError, CorpusError, InputError, PlotsUnavailableError) as exc:
+    except (SettingsError, InputError, PlotsUnavailableError) as exc:
         return _complain(exc, ExitCode.USAGE)
     except ServerUnreachableError as exc:
         return _complain(exc, ExitCode.UNREACHABLE)

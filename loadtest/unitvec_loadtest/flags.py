@@ -7,6 +7,8 @@ from enum import Enum
 from pathlib import Path
 
 from unitvec_client.connection import DEFAULT_TARGET
+from unitvec_client.console.arguments import StoreOnce
+from unitvec_client.console.texts import INPUT_FORMATS
 from unitvec_loadtest.settings import (
     DEFAULT_DURATION_S,
     DEFAULT_START_RATE_PER_S,
@@ -106,10 +108,15 @@ def _add_requests(group: _Group) -> None:
         "--texts",
         type=Path,
         metavar="FILE",
-        help="texts: .jsonl, or plain text with one a line (200 glosses that come with unitvec)",
+        action=StoreOnce,
+        help="texts: plain lines, JSON, CSV or TSV, packed by gzip or not; - for standard input "
+        "(200 glosses that come with unitvec)",
     )
     group.add_argument(
-        "--field", default=Settings.field, help="key of the text in a .jsonl file (%(default)s)"
+        "--field", metavar="KEY", help="key of the text in JSON, or its column (text)"
+    )
+    group.add_argument(
+        "--input-format", choices=INPUT_FORMATS, help="of --texts (by its suffix and its beginning)"
     )
     group.add_argument(
         "--texts-per-request",

@@ -66,7 +66,8 @@ class Settings:
     count: int | None = None
     warmup_s: float = 2.0
     texts: Path | None = None
-    field: str = "text"
+    field: str | None = None
+    input_format: str | None = None
     texts_per_request: int = 1
     channels: int = 1
     timeout_s: float = 30.0

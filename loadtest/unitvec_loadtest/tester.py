@@ -61,10 +61,15 @@ class LoadTest:
             progress: Where to keep a line that says how it is going; None for nowhere.
 
         Raises:
-            CorpusError: The texts cannot be read.
+            InputError: The texts cannot be read.
         """
         self._settings = settings
-        self._corpus = load_corpus(settings.texts, field=settings.field, seed=settings.seed)
+        self._corpus = load_corpus(
+            settings.texts,
+            field=settings.field,
+            input_format=settings.input_format,
+            seed=settings.seed,
+        )
         self._on_step = on_step
         self._progress = progress
         self._stopping = False

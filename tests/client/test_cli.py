@@ -20,12 +20,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unitvec_client.cli.feed import Feed
 from unitvec_client.cli.formats import NpyRows
-from unitvec_client.cli.lines import Feed, Line, TextSource
 from unitvec_client.cli.main import main
 from unitvec_client.cli.output import clip
 from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.rows import Row
+from unitvec_client.console.records import Line
+from unitvec_client.console.texts import TextSource
 from unitvec_client.results import StreamItem
 from unitvec_protos.v1 import embedding_pb2 as pb
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unitvec_client.cli.lines import Line
 from unitvec_client.cli.main import main
 from unitvec_client.cli.parquet import ParquetRows
 from unitvec_client.cli.rows import Row
+from unitvec_client.console.records import Line
 from unitvec_client.results import StreamItem
 
 LINES = (
@@ -63,7 +63,7 @@ def test_parquet_has_a_row_for_each_line(
     found = table.to_pydict()
     assert found["index"] == [0, 1, 2, 3, 4, 5]
     assert found["line"] == [1, 2, 3, 4, 5, 6]
-    assert found["id"] == ["a", "7", None, "bad", None, "?"]
+    assert found["id"] == ["a", "7", None, "bad", "true", "?"]
     assert found["text"] == [*(line.get("text") for line in LINES[:5]), "half ?"]
     assert found["tokens"] == [3, 6, 4, None, None, None]
     assert found["truncated"] == [False, True, False, None, None, None]
@@ -128,7 +128,7 @@ def test_json_lines_have_id_and_text_on_request(run: Any, capsys: Any, source: P
     arguments = ("embed", "-i", source, "-f", "jsonl", "--id-field", "id", "--with-text")
     assert run(*arguments) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["id"] for record in found] == ["a", 7, None, "bad", None, "\ud800"]
+    assert [record["id"] for record in found] == ["a", 7, None, "bad", True, "\ud800"]
     assert [record["text"] for record in found] == [line.get("text") for line in LINES]
 
 

@@ -70,7 +70,7 @@ async def test_failed_requests_decide_the_code(small_server, flags, code: int) -
     ("arguments", "message"),
     [
         (("--rate", "0"), "--rate must be greater than 0"),
-        (("--texts", "/no/such/file"), "cannot read texts"),
+        (("--texts", "/no/such/file"), "cannot read /no/such/file: No such file"),
         (("--tls", "--root-certificates", "/no/such/file"), "/no/such/file"),
         (("--token-file", "/no/such/file"), "cannot read /no/such/file"),
         (("--token", "s3cret"), "unrecognized arguments"),

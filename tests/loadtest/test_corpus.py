@@ -1,5 +1,6 @@
 """Reading and drawing texts."""
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitvec_loadtest.corpus import Corpus, CorpusError, load_corpus
+from unitvec_client.errors import InputError
+from unitvec_loadtest.corpus import Corpus, load_corpus
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -32,13 +34,16 @@ def test_the_bundled_texts() -> None:
         pytest.param("a.txt", "one\ntwo\n", ["one", "two"], id="plain"),
         pytest.param("a.txt", "\n one \n\n\t\ntwo", [" one ", "two"], id="blank lines left out"),
         pytest.param("a.txt", "one\r\ntwo\r\n", ["one", "two"], id="lines as Windows ends them"),
-        pytest.param("a", '{"text": 1}', ['{"text": 1}'], id="JSON in a file not called so"),
-        pytest.param("a.jsonl", '{"text": "x"}\n\n{"text": ""}', ["x", ""], id="an empty text"),
+        pytest.param("a", '{"text": "x"}', ["x"], id="JSON in a file not called so"),
+        pytest.param("A.JSONL", '\ufeff{"text": "x"}\n\n{"text": ""}', ["x"], id="a mark, blanks"),
+        pytest.param("a.json", '["x", {"text": "y"}]', ["x", "y"], id="an array"),
+        pytest.param("a.csv", 'id,text\n1,"x, y"\n', ["x, y"], id="a table"),
+        pytest.param("a.gz", gzip.compress(b"one\ntwo"), ["one", "two"], id="packed"),
         pytest.param("a.ndjson", '{"text": "é\u2028z"}\n', ["é\u2028z"], id="a line separator"),
         pytest.param("a.txt", "same\nsame", ["same", "same"], id="repeated texts stay"),
     ],
 )
-def test_files(tmp_path: Path, name: str, content: str, texts: list[str]) -> None:
+def test_files(tmp_path: Path, name: str, content: str | bytes, texts: list[str]) -> None:
     """All texts of a file are taken, in a shuffled order."""
     assert Counter(load_corpus(write(tmp_path, name, content)).texts) == Counter(texts)
 
@@ -48,24 +53,24 @@ def test_files(tmp_path: Path, name: str, content: str, texts: list[str]) -> Non
     [
         ("a.txt", "", "has no texts"),
         ("a.txt", "\n \n", "has no texts"),
-        ("a.txt", b"\xff\xfe", "cannot read texts"),
-        ("a.jsonl", '{"text": "x"}\n{', "line 2 is not JSON"),
-        ("a.jsonl", '{"body": "x"}', "line 1 has no text under 'text'"),
-        ("a.jsonl", '\n{"text": 5}', "line 2 has no text"),
-        ("a.jsonl", '["text"]', "line 1 has no text"),
+        ("a.txt", b"\xff\xfe", "is UTF-16"),
+        ("a.jsonl", '{"text": "x"}\n{', "line 2: not JSON"),
+        ("a.jsonl", '{"body": "x"}', "line 1: no string under 'text' .keys: 'body'"),
+        ("a.jsonl", '\n{"text": 5}', "line 2: no string"),
+        ("a.jsonl", "[5]", "line 1: neither a JSON object nor a string"),
     ],
 )
 def test_refused(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     """The message names the file, the line and what is wrong."""
     path = write(tmp_path, name, content)
-    with pytest.raises(CorpusError, match=message) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         load_corpus(path)
     assert str(path) in str(refused.value)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     """The system's reason is in the message."""
-    with pytest.raises(CorpusError, match="No such file"):
+    with pytest.raises(InputError, match="No such file"):
         load_corpus(tmp_path / "missing.txt")
 
 

@@ -76,7 +76,8 @@ def test_every_flag_reaches_the_settings(tmp_path: Path) -> None:
     line = (
         "--target host:1 --rpc stream --rate 12.5 --arrivals poisson --count 7 --warmup-s 0.5 "
         "--texts t.txt "
-        "--field body --texts-per-request 3 --channels 4 --timeout-s 9 --max-in-flight 11 "
+        "--field body --input-format csv "
+        "--texts-per-request 3 --channels 4 --timeout-s 9 --max-in-flight 11 "
         "--model m --dtype int8 --seed 5 --tls --root-certificates ca --client-key k "
         f"--client-chain c --token-file {tmp_path}/token --output-json {tmp_path}/a.json "
         f"--output-html {tmp_path}/a.html --allow-errors --max-rate 77 --step-s 3"
@@ -92,6 +93,7 @@ def test_every_flag_reaches_the_settings(tmp_path: Path) -> None:
         warmup_s=0.5,
         texts=Path("t.txt"),
         field="body",
+        input_format="csv",
         texts_per_request=3,
         channels=4,
         timeout_s=9,

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
-from unitvec_client.cli.lines import TextSource
 from unitvec_client.cli.output import (
     clip,
     format_table,
@@ -18,6 +17,8 @@ from unitvec_client.cli.output import (
     write_text,
 )
 from unitvec_client.client import Client
+from unitvec_client.console.records import Line
+from unitvec_client.console.texts import TextSource
 from unitvec_client.errors import InputError
 from unitvec_client.results import Hit, Rankings
 
@@ -55,8 +56,11 @@ def _sides(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         raise InputError("give texts, or both --a FILE and --b FILE")
     if args.a == args.b == "-":
         raise InputError("only one of --a and --b can be standard input")
-    a, b = (TextSource(path=path, field=args.field).texts() for path in (args.a, args.b))
-    return a, b
+    return _file_source(args, args.a).texts(), _file_source(args, args.b).texts()
+
+
+def _file_source(args: argparse.Namespace, path: str | None) -> TextSource:
+    return TextSource(path=path, field=args.field, input_format=args.input_format)
 
 
 def _write_scores_json(file: IO[bytes], sides: tuple[list[str], list[str]], result: Any) -> None:
@@ -102,10 +106,10 @@ def search(client: Client, args: argparse.Namespace) -> int:
     """`unitvec search`: the best documents of a file for each query."""
     if args.queries == "-" and args.documents == "-":
         raise InputError("only one of --queries and --documents can be standard input")
-    queries = TextSource(tuple(args.texts), args.queries, args.field).texts()
+    queries = [*args.texts, *_file_source(args, args.queries).texts()]
     if not queries:
         raise InputError("give a query, or --queries FILE")
-    documents = _Documents(TextSource(path=args.documents, field=args.field))
+    documents = _Documents(_file_source(args, args.documents).lines())
     names = ("model", "metric", "truncate", "dimensions", "top_k", "timeout_s")
     prompts = ("query_prompt_name", "document_prompt_name")
     found = client.search(queries, documents, **keywords_of(args, *names, *prompts))
@@ -115,15 +119,15 @@ def search(client: Client, args: argparse.Namespace) -> int:
 
 
 class _Documents:
-    """The readable texts of a source; remembers their line numbers, reports the others."""
+    """The texts that can be read; remembers their line numbers, reports the others."""
 
-    def __init__(self, source: TextSource) -> None:
-        self._source = source
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
         self.numbers: list[int] = []
         self.failed = 0
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._source.lines():
+        for line in self._lines:
             if line.text is None:
                 print(f"unitvec: line {line.number}: {line.problem}", file=sys.stderr)
                 self.failed += 1

@@ -6,17 +6,19 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeGuard
 
+from unitvec_client.cli.feed import Feed
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
 from unitvec_client.cli.formats import make_rows
-from unitvec_client.cli.lines import Feed, Line, TextSource
 from unitvec_client.cli.output import is_special, open_output
 from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.resume import Sink, StreamSink, open_part
 from unitvec_client.cli.rows import Row, Rows
 from unitvec_client.client import Client
+from unitvec_client.console.files import STANDARD_INPUT
+from unitvec_client.console.records import Line
+from unitvec_client.console.texts import TextSource
 from unitvec_client.errors import RefusedError, UnitvecError
 from unitvec_client.options import StreamOptions
 from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
@@ -25,15 +27,16 @@ from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
 def embed(client: Client, args: argparse.Namespace) -> int:
     """`unitvec embed`: one vector for each line."""
     source = text_source(args)
+    lines = source.lines()
+    total = source.count() if sys.stderr.isatty() else None
     keywords = keywords_of(args, "model", "prompt_name", "truncate", "dtype", "dimensions")
     keywords["normalize"] = not args.no_normalize
     info = client.models()
     like = client.embed([], **keywords)
     about = _describe(args, _find(info, args.model), StreamOptions(**keywords))
     rows = make_rows(args, like, about)
-    lines = source.lines()
     with _open_sink(args, rows, about=about, lines=lines) as sink:
-        with Progress(sys.stderr, _count_texts(source), done=sink.progressed.rows) as progress:
+        with Progress(sys.stderr, total, done=sink.progressed.rows) as progress:
             feed = Feed(lines)
             writer = _EmbedWriter(sink, feed, progress)
             for item in client.embed_stream(feed.texts(), timeout_s=args.timeout_s, **keywords):
@@ -128,16 +131,6 @@ def text_source(args: argparse.Namespace) -> TextSource:
     """Return where the texts of a command come from; standard input if nothing is named."""
     path = args.input
     if path is None and not args.texts:
-        path = "-"
-    return TextSource(tuple(args.texts), path, args.field, getattr(args, "id_field", None))
-
-
-def _count_texts(source: TextSource) -> int | None:
-    """Return the number of lines where that can be known before; None where it cannot."""
-    if source.path is None:
-        return len(source.arguments)
-    path = Path(source.path)
-    if source.path == "-" or not path.is_file() or not sys.stderr.isatty():
-        return None
-    with path.open("rb") as file:
-        return len(source.arguments) + sum(1 for _ in file)
+        path = STANDARD_INPUT
+    id_field = getattr(args, "id_field", None)
+    return TextSource(tuple(args.texts), path, args.field, id_field, args.input_format)

@@ -7,6 +7,8 @@ from typing import Any
 
 from unitvec_client.cli.output import TEXT_FORMATS
 from unitvec_client.connection import DEFAULT_TARGET
+from unitvec_client.console.arguments import StoreOnce
+from unitvec_client.console.texts import INPUT_FORMATS
 from unitvec_client.options import DTYPES, METRICS, TRUNCATES
 
 EXIT_OK = 0
@@ -89,9 +91,7 @@ def _add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentPar
     formats = TEXT_FORMATS + _FURTHER_FORMATS.get(name, ())
     output.add_argument("-f", "--format", choices=formats, help="default: by the file's suffix")
     parser.set_defaults(formats=formats)
-    output.add_argument(
-        "-o", "--output", metavar="FILE", help="write here, whole or not at all (default: stdout)"
-    )
+    _add_file(output, "-o", "--output", help="write here, whole or not at all (default: stdout)")
     return parser
 
 
@@ -120,15 +120,27 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
 
 def _add_texts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts (default: stdin)")
-    parser.add_argument("-i", "--input", metavar="FILE", help="one text a line; - for stdin")
-    _add_field(parser)
+    _add_file(parser, "-i", "--input", help="texts; - for stdin")
+    parser.set_defaults(file_flag="-i")
+    _add_reading(parser)
 
 
-def _add_field(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_file(parser: Any, *names: str, **options: Any) -> None:
+    parser.add_argument(*names, metavar="FILE", action=StoreOnce, **options)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("input", "Files are UTF-8, and may be packed by gzip.")
+    group.add_argument(
         "--field",
         metavar="KEY",
-        help="lines are JSON with the text under KEY (default for .jsonl and .ndjson: text)",
+        help="key of the text in JSON, or its column in a table (default text)",
+    )
+    group.add_argument(
+        "--input-format",
+        choices=INPUT_FORMATS,
+        help="lines: a text a line; json: an array, or a value a line; csv and tsv: with a head "
+        "(default: by suffix; json where --field is given or the file begins like it; else lines)",
     )
 
 
@@ -148,7 +160,7 @@ def _add_embed(commands: Any) -> None:
 
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("rows")
-    group.add_argument("--id-field", metavar="KEY", help="write also what JSON has under KEY")
+    group.add_argument("--id-field", metavar="KEY", help="write also what the input has under KEY")
     group.add_argument("--with-text", action="store_true", help="write also the texts")
     group.add_argument(
         "--restart", action="store_true", help="forget what an earlier run into this file did"
@@ -158,12 +170,13 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
 def _add_similarity(commands: Any) -> None:
     parser = _add_command(commands, "similarity", "scores of the first text against the others")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="at least two")
-    parser.add_argument("--a", metavar="FILE", help="left sides, one a line")
-    parser.add_argument("--b", metavar="FILE", help="right sides, one a line")
+    _add_file(parser, "--a", help="left sides")
+    _add_file(parser, "--b", help="right sides")
+    parser.set_defaults(file_flag="--b")
     parser.add_argument("--pairs", action="store_true", help="compare line by line")
     parser.add_argument("--top-k", type=int, metavar="K", help="only the best K of b")
     parser.add_argument("--metric", choices=list(METRICS), help="default cosine")
-    _add_field(parser)
+    _add_reading(parser)
     _add_encoding(parser)
     _add_prompt(parser)
 
@@ -171,13 +184,14 @@ def _add_similarity(commands: Any) -> None:
 def _add_search(commands: Any) -> None:
     parser = _add_command(commands, "search", "the best documents for each query")
     parser.add_argument("texts", nargs="*", metavar="QUERY", help="queries")
-    parser.add_argument("--queries", metavar="FILE", help="queries, one a line")
-    parser.add_argument("--documents", metavar="FILE", required=True, help="one a line")
+    _add_file(parser, "--queries", help="queries")
+    _add_file(parser, "--documents", required=True, help="what is searched")
+    parser.set_defaults(file_flag="--queries")
     parser.add_argument("--top-k", type=int, metavar="K", help="hits for each query (default 10)")
     parser.add_argument("--metric", choices=list(METRICS), help="default cosine")
     parser.add_argument("--query-prompt-name", help="prompt put before each query")
     parser.add_argument("--document-prompt-name", help="prompt put before each document")
-    _add_field(parser)
+    _add_reading(parser)
     _add_encoding(parser)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unitvec_client.cli.lines import Line
+from unitvec_client.console.records import Line
 from unitvec_client.errors import InputError
 
 _VERSION = 1

@@ -24,6 +24,7 @@ from unitvec_client.cli.info import health, models, tokenize
 from unitvec_client.cli.output import choose_format
 from unitvec_client.client import Client
 from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.console.texts import check_no_file
 from unitvec_client.errors import (
     InputError,
     RefusedError,
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(arguments)
     try:
+        check_no_file(getattr(args, "texts", ()), flag=getattr(args, "file_flag", ""))
         args.format = choose_format(args.format, args.output, args.formats)
         with _connect(args, os.environ) as client:
             return _COMMANDS[args.command](client, args)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.cli.rows import Row
+from unitvec_client.cli.rows import Row, id_text
 from unitvec_client.errors import InputError
 
 _GROUP_BYTES = 16 * 2**20
@@ -32,7 +32,7 @@ class ParquetRows:
     Args:
         like: (0, D): shape and type of a row.
         about: How the vectors were made: the file's metadata under ``unitvec``, as JSON.
-        with_id: Whether each row has the line's own id, as a string.
+        with_id: Whether each row has the line's own id, as a string: JSON, if it is no string.
         with_text: Whether each row has its text.
 
     Raises:
@@ -72,7 +72,7 @@ class ParquetRows:
         columns = {
             "index": [row.index for row in held],
             "line": [row.line.number for row in held],
-            "id": [_encodable(row.line.id) for row in held],
+            "id": [_encodable(id_text(row.line.id)) for row in held],
             "text": [_encodable(row.line.text) for row in held],
             "tokens": [None if row.item is None else row.item.tokens for row in held],
             "truncated": [None if row.item is None else row.item.truncated for row in held],
@@ -146,6 +146,6 @@ def _load_pyarrow() -> tuple[Any, Any]:
     return pa, pq
 
 
-def _encodable(value: str | int | None) -> str | None:
+def _encodable(value: str | None) -> str | None:
     """Return a string that has a UTF-8; lone surrogates have none."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode()
+    return None if value is None else value.encode("utf-8", "replace").decode()

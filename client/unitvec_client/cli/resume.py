@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from unitvec_client.cli.journal import Journal, Progressed, journal_of
-from unitvec_client.cli.lines import Line
 from unitvec_client.cli.output import resolve_target
 from unitvec_client.cli.rows import Row, Rows
+from unitvec_client.console.records import Line
 from unitvec_client.core.backoff import Clock
 from unitvec_client.errors import InputError, UnitvecError
 

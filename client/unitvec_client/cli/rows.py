@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from unitvec_client.cli.lines import Line
+from unitvec_client.console.records import Line
 from unitvec_client.results import StreamItem
 
 
@@ -52,3 +53,10 @@ class Rows(Protocol):
         Args:
             path: Of all that was appended, which stays as it is apart from its head.
         """
+
+
+def id_text(value: Any) -> str | None:
+    """Return an id for a column of strings: a string as it is, any other JSON value as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
