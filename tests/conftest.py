@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.models import TinyModel, build_tiny_model
+from tests.artifacts import REPOSITORY, keep_artifact, keep_minilm, keep_model
+from tests.models import TinyModel
 
 # Time is measured by benchmarks: a busy machine must not fail a property.
 settings.register_profile("unitvec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,41 +20,15 @@ PROMPTS = (("query", "query: "), ("passage", "passage: "))
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TinyModel], Path]:
-    """Folder of the tiny model that is like `spec`, built once."""
-    root = tmp_path_factory.mktemp("models")
-    built: dict[TinyModel, Path] = {}
-
-    def build(spec: TinyModel) -> Path:
-        if spec not in built:
-            built[spec] = build_tiny_model(root / f"tiny-{spec.architecture}-{len(built)}", spec)
-        return built[spec]
-
-    return build
+def tiny_model() -> Callable[[TinyModel], Path]:
+    """Folder of the tiny model that is like `spec`, built once; not to be written to."""
+    return keep_model
 
 
 @pytest.fixture(scope="session")
-def tiny_artifact(
-    tiny_model: Callable[[TinyModel], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[TinyModel], Path]:
-    """Artifact with fp32 and int8 graphs of the tiny model that is like `spec`, exported once."""
-    from unitvec_export.export import STEPS, ExportOptions, export
-    from unitvec_export.progress import Progress
-    from unitvec_export.source import Request
-
-    root = tmp_path_factory.mktemp("artifacts")
-    exported: dict[TinyModel, Path] = {}
-
-    def build(spec: TinyModel) -> Path:
-        if spec not in exported:
-            folder = tiny_model(spec)
-            out = root / folder.name
-            options = ExportOptions(Request(str(folder)), out, ("fp32", "int8"))
-            export(options, Progress(io.StringIO(), steps=STEPS))
-            exported[spec] = out
-        return exported[spec]
-
-    return build
+def tiny_artifact() -> Callable[[TinyModel], Path]:
+    """Artifact of the tiny model that is like `spec`, exported once; not to be written to."""
+    return keep_artifact
 
 
 @pytest.fixture(scope="session")
@@ -71,19 +45,10 @@ def prompted_artifact(tiny_artifact: Callable[[TinyModel], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def minilm_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def minilm_artifact() -> Path:
     """all-MiniLM-L6-v2: what `make test` has exported with today's code, else a new one."""
-    made = Path(__file__).parents[1] / "artifacts" / "all-MiniLM-L6-v2"
-    if made.exists():
-        return made
-    from unitvec_export.export import STEPS, ExportOptions, export
-    from unitvec_export.progress import Progress
-    from unitvec_export.source import Request
-
-    out = tmp_path_factory.mktemp("artifacts") / "all-MiniLM-L6-v2"
-    options = ExportOptions(Request(), out, ("fp32",))
-    export(options, Progress(io.StringIO(), steps=STEPS))
-    return out
+    made = REPOSITORY / "artifacts" / "all-MiniLM-L6-v2"
+    return made if made.exists() else keep_minilm()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -43,12 +42,19 @@ def log_line(text: str) -> None:
 
 @asynccontextmanager
 async def prepare_stage(artifact: Path | None, *, scale: Scale, seed: int) -> AsyncIterator[Stage]:
-    """A stage over this artifact, or over a tiny model made for the occasion."""
-    with tempfile.TemporaryDirectory() as name:
-        launch = Launch(artifact or build_tiny_artifact(Path(name)))
-        async with replicas(launch.with_args("--max-batch-tokens", "256")) as (server,):
-            known = await learn(server.target)
-        yield Stage(launch, known, scale, seed, log_line)
+    """A stage over this artifact, or over that of a tiny model."""
+    launch = Launch(artifact) if artifact else launch_tiny()
+    async with replicas(launch.with_args("--max-batch-tokens", "256")) as (server,):
+        known = await learn(server.target)
+    yield Stage(launch, known, scale, seed, log_line)
+
+
+def launch_tiny() -> Launch:
+    """A server of the tiny model: 32 dimensions, 64 tokens."""
+    from tests.artifacts import keep_artifact
+    from tests.models import TinyModel
+
+    return Launch(keep_artifact(TinyModel()), ("--precision", "fp32"))
 
 
 async def play(names: Sequence[str], stage: Stage) -> list[Outcome]:
@@ -65,18 +71,3 @@ async def play(names: Sequence[str], stage: Stage) -> list[Outcome]:
         kept = outcome.sound and not outcome.missed
         stage.note(f"{name}: {'as promised' if kept else 'NOT as promised'}")
     return outcomes
-
-
-def build_tiny_artifact(folder: Path) -> Path:
-    """Exports a tiny model: 32 dimensions, 64 tokens."""
-    import io
-
-    from tests.models import TinyModel, build_tiny_model
-    from unitvec_export.export import STEPS, ExportOptions, export
-    from unitvec_export.progress import Progress
-    from unitvec_export.source import Request
-
-    model = build_tiny_model(folder / "model", TinyModel())
-    options = ExportOptions(Request(str(model)), folder / "tiny", ("fp32",))
-    export(options, Progress(io.StringIO(), steps=STEPS))
-    return folder / "tiny"

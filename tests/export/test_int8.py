@@ -20,12 +20,8 @@ WIDTH = 64
 
 
 @pytest.fixture(scope="module")
-def minilm() -> Artifact:
-    """What `make test` has exported."""
-    folder = Path(__file__).parents[2] / "artifacts" / "all-MiniLM-L6-v2"
-    if not folder.exists():
-        pytest.skip("needs the artifact that make test exports")
-    return load_artifact(folder)
+def minilm(minilm_artifact: Path) -> Artifact:
+    return load_artifact(minilm_artifact)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.models import TinyModel, build_tiny_model
+from tests.models import TinyModel
 from unitvec_export.graph import tracing as graphs
 from unitvec_export.graph.attention import fold_attention
 from unitvec_export.graph.flatten import flatten
@@ -24,11 +26,10 @@ ARCHITECTURES = ("bert", "distilbert", "mpnet", "roberta")
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def body(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def body(request: pytest.FixtureRequest, tiny_model: Callable[[TinyModel], Path]) -> Any:
     """A traced body as optimum left it."""
-    folder = tmp_path_factory.mktemp(request.param)
-    spec = TinyModel(architecture=request.param, max_seq_length=16)
-    source = resolve_source(Request(str(build_tiny_model(folder, spec))))
+    folder = tiny_model(TinyModel(architecture=request.param, max_seq_length=16))
+    source = resolve_source(Request(str(folder)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "simplify", lambda model: model)
         return graphs.export_body(load_reference(source), opset=graphs.DEFAULT_OPSET)

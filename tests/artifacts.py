@@ -1,0 +1,93 @@
+"""Tiny models and their artifacts: built once and kept on disk until what builds them changes."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.models import TinyModel, build_tiny_model
+from unitvec_export.source import Request
+
+REPOSITORY = Path(__file__).parents[1]
+KEPT = REPOSITORY / "artifacts" / "tests"
+CODE = ("export/unitvec_export", "server/unitvec_server/model", "tests/models.py")
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "optimum",
+    "optimum-onnx",
+    "sentence-transformers",
+    "sympy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def keep_model(spec: TinyModel) -> Path:
+    """Folder of the tiny model that is like `spec`; not to be written to."""
+    return keep(name_of(spec), lambda folder: build_tiny_model(folder, spec))
+
+
+def keep_artifact(spec: TinyModel) -> Path:
+    """Artifact with fp32 and int8 graphs of that model; not to be written to."""
+
+    def build(folder: Path) -> None:
+        export_artifact(Request(str(keep_model(spec))), folder, ("fp32", "int8"))
+
+    return keep(f"{name_of(spec)}-artifact", build)
+
+
+def keep_minilm() -> Path:
+    """all-MiniLM-L6-v2 with an fp32 graph; not to be written to."""
+    return keep("all-MiniLM-L6-v2", lambda folder: export_artifact(Request(), folder, ("fp32",)))
+
+
+def export_artifact(request: Request, folder: Path, precisions: tuple[str, ...]) -> None:
+    """Exports without a word."""
+    from unitvec_export.export import STEPS, ExportOptions, export
+    from unitvec_export.progress import Progress
+
+    export(ExportOptions(request, folder, precisions), Progress(io.StringIO(), steps=STEPS))
+
+
+def name_of(spec: TinyModel) -> str:
+    """Tells specs apart, and says what the model is."""
+    return f"tiny-{spec.architecture}-{hashlib.sha256(repr(spec).encode()).hexdigest()[:8]}"
+
+
+def keep(name: str, build: Callable[[Path], object]) -> Path:
+    """The folder `name`, which `build` makes if no test has, of any process or earlier run.
+
+    A folder appears whole: a build that fails or is killed leaves nothing under the name.
+    """
+    root = KEPT / fingerprint()
+    root.mkdir(parents=True, exist_ok=True)
+    kept = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=root) as workshop:
+                built = Path(workshop) / name
+                build(built)
+                built.rename(kept)
+    return kept
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Changes with the code that exports and builds models, and with the libraries it calls."""
+    digest = hashlib.sha256(repr([(name, version(name)) for name in LIBRARIES]).encode())
+    for part in CODE:
+        path = REPOSITORY / part
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(REPOSITORY)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
