@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,16 @@ from hypothesis import HealthCheck, settings
 
 from tests.artifacts import REPOSITORY, keep_artifact, keep_minilm, keep_model
 from tests.models import TinyModel
+
+# Read when these libraries are imported, by the tests or by what they start: nothing is sent.
+os.environ |= {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HAYSTACK_TELEMETRY_ENABLED": "False",
+    "ANONYMIZED_TELEMETRY": "False",  # Chroma
+    "LANGSMITH_TRACING": "false",
+    "DO_NOT_TRACK": "1",
+}
 
 # Time is measured by benchmarks: a busy machine must not fail a property.
 settings.register_profile("unitvec", deadline=None, suppress_health_check=[HealthCheck.too_slow])

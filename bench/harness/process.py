@@ -157,4 +157,5 @@ def environment_variables(threads: int) -> dict[str, str]:
         "VECLIB_MAXIMUM_THREADS",
     )
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    offline["ORT_DISABLE_TELEMETRY"] = "1"
     return kept | offline | dict.fromkeys(counts, str(threads)) | {"PYTHONUNBUFFERED": "1"}

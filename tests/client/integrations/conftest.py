@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,6 @@ from tests.conftest import PROMPTS
 from tests.models import TinyModel
 from tests.serving import Server, serving
 from unitvec_client import Client
-
-# Read when the frameworks are imported.
-os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
-os.environ["ANONYMIZED_TELEMETRY"] = "False"
 
 CACHE_BYTES = 64 * 2**20
 TOKEN = "a-token-of-the-tests"
