@@ -82,11 +82,12 @@ chaos: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Inject faults, soak and fuzz f
 	$(BIN)/python -m tests.chaos fuzz --cases 100000 --json fuzz.json
 	$(BIN)/python -m tests.chaos.decoding_target -max_total_time=60
 
-# The virtual path makes the generated imports absolute.
+# The virtual path makes the generated imports absolute. The descriptors hold the comments, for reflection.
 define GENERATE
 $(BIN)/python -m grpc_tools.protoc -Iunitvec_protos/v1=protos/unitvec/v1 \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
+	--include_source_info --descriptor_set_out=$(1)/unitvec_protos/v1/embedding.binpb \
 	protos/unitvec/v1/embedding.proto
 endef
 

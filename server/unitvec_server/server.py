@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from grpc_reflection.v1alpha import reflection_pb2 as reflection_messages
 
 from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
@@ -29,7 +27,8 @@ from unitvec_server.engine.watchdog import Watchdog
 from unitvec_server.errors import ConfigError, StartupError
 from unitvec_server.observability.telemetry import Telemetry, configure_logging
 from unitvec_server.rpc.health import Health
-from unitvec_server.rpc.interceptor import SERVICE, Edge
+from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.reflection import add_reflection
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets, check_exposure
 from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
@@ -46,8 +45,6 @@ _UNARY_MESSAGES = 16
 
 _FAULT_GRACE_S = 5.0
 """After a fault: workers that still work finish what they can, and callers should go elsewhere."""
-
-_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
 def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMITS) -> int:
@@ -189,7 +186,7 @@ def _build_server(
     pb_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if config.reflection:
-        _add_reflection(server)
+        add_reflection(server)
     return server, _bind(server, config, secrets.credentials())
 
 
@@ -245,21 +242,6 @@ def _try_address(config: ServerConfig) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
         probe.listen()
-
-
-def _add_reflection(server: grpc.aio.Server) -> None:
-    """Reflection v1alpha, and v1, whose messages are the same on the wire."""
-    # v1 is answered but not listed: Python has no descriptors of it to show.
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    servicer = reflection.aio.ReflectionServicer(names)
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_messages.ServerReflectionRequest.FromString,
-        response_serializer=reflection_messages.ServerReflectionResponse.SerializeToString,
-    )
-    for service in (reflection.SERVICE_NAME, _REFLECTION_V1):
-        methods = grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})
-        server.add_generic_rpc_handlers((methods,))
 
 
 def _announce(config: ServerConfig, engine: Engine, port: int) -> None:

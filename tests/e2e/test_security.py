@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from tests.serving import Server
 
 Start = Callable[..., "Server"]
+Ask = Callable[..., reflection_pb2.ServerReflectionResponse]
+
+PROTO = Path(__file__).parents[2] / "protos" / "unitvec" / "v1" / "embedding.proto"
 
 
 def embed(server: Server, **options: object) -> int:
@@ -124,32 +129,59 @@ class TestReflection:
     """On by default; who would not show the contract turns it off."""
 
     @pytest.fixture(params=["v1", "v1alpha"])
-    def ask(self, request: pytest.FixtureRequest) -> Callable[[Server], list[str]]:
-        """The services that reflection lists."""
-        question = reflection_pb2.ServerReflectionRequest(list_services="")
+    def ask(self, request: pytest.FixtureRequest) -> Ask:
+        """Asks a server one question."""
 
-        def ask(server: Server) -> list[str]:
+        def ask(server: Server, **question: str) -> reflection_pb2.ServerReflectionResponse:
             call = server.channel.stream_stream(
                 f"/grpc.reflection.{request.param}.ServerReflection/ServerReflectionInfo",
                 request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
                 response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
             )
-            reply = next(call(iter([question]), timeout=60))
-            return [service.name for service in reply.list_services_response.service]
+            asked = reflection_pb2.ServerReflectionRequest(**question)
+            return next(call(iter([asked]), timeout=60))
 
         return ask
 
-    def test_by_default(
-        self, start: Start, artifact: Path, ask: Callable[[Server], list[str]]
-    ) -> None:
-        assert "unitvec.v1.EmbeddingService" in ask(start("--model", str(artifact)))
+    def test_by_default(self, minilm_server: Server, ask: Ask) -> None:
+        listed = ask(minilm_server, list_services="").list_services_response.service
+        assert "unitvec.v1.EmbeddingService" in [service.name for service in listed]
 
-    def test_turned_off(
-        self, start: Start, artifact: Path, ask: Callable[[Server], list[str]]
+    @pytest.mark.parametrize("symbol", ["", ".Embed", ".StreamSimilarity"])
+    def test_services_and_methods_are_described_as_they_are_written(
+        self, minilm_server: Server, ask: Ask, symbol: str
     ) -> None:
+        """With the comments of the .proto, and but for them as the stubs are."""
+        symbol = f"unitvec.v1.EmbeddingService{symbol}"
+        reply = ask(minilm_server, file_containing_symbol=symbol)
+        [data] = reply.file_descriptor_response.file_descriptor_proto
+        file = FileDescriptorProto.FromString(data)
+        places = file.source_code_info.location
+        comments = {tuple(place.path): place.leading_comments for place in places}
+        written = " ".join(PROTO.read_text("utf-8").replace("//", " ").split())
+        for index, method in enumerate(file.service[0].method):
+            comment = comments[6, 0, 2, index]  # the service, its methods, which one
+            assert f"{' '.join(comment.split())} rpc {method.name}(" in written
+        served, stub = FileDescriptorProto(), FileDescriptorProto()
+        DescriptorPool().AddSerializedFile(data).CopyToProto(served)
+        pb.DESCRIPTOR.CopyToProto(stub)
+        assert served == stub
+
+    def test_other_files_are_described_too(self, minilm_server: Server, ask: Ask) -> None:
+        reply = ask(minilm_server, file_containing_symbol="grpc.health.v1.Health.Check")
+        [data] = reply.file_descriptor_response.file_descriptor_proto
+        assert FileDescriptorProto.FromString(data).package == "grpc.health.v1"
+        for wrong in (
+            {"file_by_filename": "none.proto"},
+            {"file_containing_symbol": "unitvec.v1.EmbeddingService.None"},
+        ):
+            reply = ask(minilm_server, **wrong)
+            assert reply.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+    def test_turned_off(self, start: Start, artifact: Path, ask: Ask) -> None:
         server = start("--model", str(artifact), "--reflection", "false")
         with pytest.raises(grpc.RpcError) as caught:
-            ask(server)
+            ask(server, list_services="")
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
         assert embed(server) == 1
 
