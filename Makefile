@@ -10,15 +10,18 @@ PRECISION ?= fp32
 HOST ?= 127.0.0.1
 PORT ?= 50051
 ARGS ?=
+WORKERS ?= 2
 TARGET ?= localhost:$(PORT)
 
 BIN := $(VENV)/bin
 ARTIFACT := artifacts/$(NAME)
+# A worker that is done takes over tests of another; neighbours, which share fixtures, stay together.
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/unitvec_protos/v1
 PACKAGES := protos server client export loadtest bench
 
-.PHONY: help install export serve test lint format bench loadtest chaos protos protos-check docs lock audit sbom clean
+.PHONY: help install export serve test test-deep lint format bench loadtest chaos protos protos-check docs lock audit sbom clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,8 +55,11 @@ export: $(VENV)/.serve  ## Export MODEL (default: the packaged MiniLM) to artifa
 serve: $(VENV)/.serve $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
 	exec $(BIN)/unitvec-serve --model $(ARTIFACT) --host $(HOST) --port $(PORT) $(ARGS)
 
-test: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Run all tests
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Run the fast tests, in WORKERS processes; options in ARGS
+	$(PYTEST) -m 'not deep' $(ARGS)
+
+test-deep: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Run the deep ones: examples, browser, faults, packaging
+	$(PYTEST) -m deep $(ARGS)
 
 lint: $(VENV)/.dev protos-check  ## Check style, types, import contracts and the contract's proto
 	$(BIN)/ruff check .

@@ -40,12 +40,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.deep
 def test_the_wheel_exposes_only_our_names(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
     assert set(names) >= DATA
 
 
+@pytest.mark.deep
 def test_the_client_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """The base install brings the client and nothing heavy."""
     venv.create(tmp_path / "env", with_pip=True)

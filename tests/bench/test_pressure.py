@@ -211,6 +211,7 @@ FAIRNESS_FLAGS = "--seconds 0.5 --rate 20 --in-flight 2 --call-texts 32"
 BESIDE = [STREAM, BULK + STREAM, CALLS, BULK + CALLS]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("command", "flags", "kinds"),
     [

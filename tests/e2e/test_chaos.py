@@ -16,6 +16,8 @@ from tests.chaos.report import format_failures
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.stage import SHORT, Stage
 
+pytestmark = pytest.mark.deep
+
 # Overload is a matter of rates, which a busy machine does not keep: the long form plays it.
 PLAYED = [name for name in SCENARIOS if not name.startswith("overload")]
 

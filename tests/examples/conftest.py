@@ -10,8 +10,17 @@ import pytest
 from tests.serving import Server, serving
 from unitvec_client import Client
 
+WHOLE = {"minilm_artifact", "reference_model", "example"}
+"""What only tests that run an example from end to end ask for."""
 CACHE_BYTES = 128 * 2**20
 """Room for the vectors of all texts of `examples/data`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that run an example from end to end are of the deep tier."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and WHOLE & set(item.fixturenames):  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.deep)
 
 
 @pytest.fixture(scope="session")
