@@ -82,7 +82,8 @@ def test_bad_lines_are_named_and_rows_stay_in_step(
     found = np.load(tmp_path / "out.npy")
     assert np.isnan(found).all(axis=1).tolist() == [False, True, True, True, False, True]
     np.testing.assert_array_equal(found[[0, 4]], vectors(["a", "b"]))
-    said = capsys.readouterr().err.splitlines()
+    *said, done = capsys.readouterr().err.splitlines()
+    assert "6 rows of 8 float32 values, 4 of them failed" in done
     assert [line.split(":")[1] for line in said] == [f" line {n}" for n in (2, 3, 5, 7)]
     assert run(*arguments, "-f", "jsonl") == 1
     out = records(capsys.readouterr().out)

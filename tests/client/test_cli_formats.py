@@ -136,8 +136,11 @@ def test_json_lines_have_id_and_text_on_request(run: Any, capsys: Any, source: P
     ("arguments", "said"),
     [
         (("embed", "a", "-f", "parquet"), "--format parquet needs --output FILE"),
-        (("embed", "a", "-o", "out.npy", "--with-text"), "need --format jsonl or parquet"),
-        (("embed", "a", "--id-field", "id"), "need --format jsonl or parquet"),
+        (
+            ("embed", "a", "-o", "out.npy", "--with-text"),
+            "need --format jsonl, json, csv or parquet",
+        ),
+        (("embed", "a", "--id-field", "id"), "texts of the command line have no ids"),
         (("similarity", "a", "b", "-o", "out.parquet"), "writes no parquet"),
         (("models", "-o", "out.npy"), "writes no npy"),
     ],

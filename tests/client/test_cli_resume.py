@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from tests.client.embed_runs import WAIT_S, counted, part_of, start, wait
-from unitvec_client.cli.formats import NpyRows
+from unitvec_client.cli.formats import JsonRows, NpyRows
 from unitvec_client.cli.main import main
 
-FORMATS = ("npy", "jsonl", "parquet")
+FORMATS = ("npy", "jsonl", "json", "csv", "parquet")
 TEXTS = [f"text number {i}" for i in range(400)]
 
 
@@ -206,6 +206,8 @@ def test_killed_while_it_finishes(
     rows = part_of(output) / "rows"
     if kind == "npy":
         NpyRows(np.empty((0, 8), np.float32)).finish(rows)
+    if kind == "json":
+        JsonRows(array=True).finish(rows)
     (part_of(output) / "rows.parquet").write_bytes(b"PAR1 and no more")
     (part_of(output) / "journal.new").write_bytes(b"{")
     assert run("-i", source, "-o", output) == 0
@@ -246,3 +248,19 @@ def test_a_failure_before_the_end_still_counts_after_it(
     assert "line 1: texts[0] is bad" in capsys.readouterr().err
     assert run("-i", source, "-o", output) == 1
     assert np.isnan(np.load(output)).all(axis=1).nonzero()[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
+def test_errors_count_from_the_start_of_the_input(
+    run: Any, cut_short: Any, capsys: Any, source: Path, tmp_path: Path, kind: str
+) -> None:
+    """Also where lines before could not be read, and so were never sent."""
+    lines = [text.encode() for text in TEXTS]
+    lines[3], lines[380] = b"\xff", b"a <bad> text"
+    source.write_bytes(b"\n".join(lines))
+    output = cut_short(tmp_path / f"out.{kind}")
+    capsys.readouterr()
+    assert run("-i", source, "-o", output) == 1
+    assert "line 381: texts[380] is bad" in capsys.readouterr().err
+    assert run("-i", source, "-o", tmp_path / f"whole.{kind}") == 1
+    assert output.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
@@ -13,7 +13,8 @@ from unitvec_client.cli.output import (
     format_table,
     open_output,
     save_npy,
-    write_json,
+    write_csv,
+    write_records,
     write_text,
 )
 from unitvec_client.client import Client
@@ -39,10 +40,12 @@ def similarity(client: Client, args: argparse.Namespace) -> int:
     with open_output(args.output) as file:
         if args.format == "npy":
             save_npy(file, result)
-        elif args.format == "jsonl":
-            _write_scores_json(file, (a, b), result)
+        elif args.format == "table":
+            write_text(file, _scores_table(_triples((a, b), result)))
+        elif args.format == "csv":
+            write_csv(file, ("score", "a", "b"), _triples((a, b), result))
         else:
-            write_text(file, _scores_table((a, b), result))
+            write_records(file, args.format, _score_records((a, b), result))
     return EXIT_OK
 
 
@@ -63,37 +66,40 @@ def _file_source(args: argparse.Namespace, path: str | None) -> TextSource:
     return TextSource(path=path, field=args.field, input_format=args.input_format)
 
 
-def _write_scores_json(file: IO[bytes], sides: tuple[list[str], list[str]], result: Any) -> None:
+_Sides = tuple[list[str], list[str]]
+_Triple = tuple[float, str, str]
+
+
+def _score_records(sides: _Sides, result: Any) -> Iterator[dict[str, Any]]:
     a, b = sides
     if isinstance(result, Rankings):
         for text, indices, scores in zip(a, *result, strict=True):
-            hits = _hits(indices.tolist(), scores.tolist(), b)
-            write_json(file, {"a": text, "hits": hits})
+            yield {"a": text, "hits": _hits(indices.tolist(), scores.tolist(), b)}
     elif result.ndim == 1:
         for left, right, score in zip(a, b, result.tolist(), strict=True):
-            write_json(file, {"a": left, "b": right, "score": score})
+            yield {"a": left, "b": right, "score": score}
     else:
         for text, scores in zip(a, result.tolist(), strict=True):
-            write_json(file, {"a": text, "scores": scores})
+            yield {"a": text, "scores": scores}
 
 
-def _scores_table(sides: tuple[list[str], list[str]], result: Any) -> str:
+def _triples(sides: _Sides, result: Any) -> Iterator[_Triple]:
+    """Yield (score, a, b) for each pair that was compared."""
     a, b = sides
     if isinstance(result, Rankings):
-        triples = [
-            (left, b[i], score)
-            for left, indices, scores in zip(a, *result, strict=True)
-            for i, score in zip(indices.tolist(), scores.tolist(), strict=True)
-        ]
+        for left, indices, scores in zip(a, *result, strict=True):
+            for i, score in zip(indices.tolist(), scores.tolist(), strict=True):
+                yield score, left, b[i]
     elif result.ndim == 1:
-        triples = list(zip(a, b, result.tolist(), strict=True))
+        yield from zip(result.tolist(), a, b, strict=True)
     else:
-        triples = [
-            (left, right, score)
-            for left, scores in zip(a, result.tolist(), strict=True)
-            for right, score in zip(b, scores, strict=True)
-        ]
-    rows = [(f"{score:.4f}", clip(left), clip(right, 60)) for left, right, score in triples]
+        for left, scores in zip(a, result.tolist(), strict=True):
+            for right, score in zip(b, scores, strict=True):
+                yield score, left, right
+
+
+def _scores_table(triples: Iterable[_Triple]) -> str:
+    rows = [(f"{score:.4f}", clip(left), clip(right, 60)) for score, left, right in triples]
     return format_table(("score", "a", "b"), rows)
 
 
@@ -136,20 +142,32 @@ class _Documents:
                 yield line.text
 
 
-def _write_found(
-    file: IO[bytes], kind: str, found: Iterator[tuple[str, list[Hit]]], numbers: list[int]
-) -> None:
-    if kind == "jsonl":
-        for query, hits in found:
-            records = [_hit_record(hit, numbers) for hit in hits]
-            write_json(file, {"query": query, "hits": records})
+_Found = Iterable[tuple[str, list[Hit]]]
+
+
+def _write_found(file: IO[bytes], kind: str, found: _Found, numbers: list[int]) -> None:
+    if kind in ("jsonl", "json"):
+        write_records(file, kind, _hit_records(found, numbers))
         return
+    head = ("score", "query", "line", "document")
     rows = [
-        (f"{hit.score:.4f}", clip(query), str(numbers[hit.index]), clip(hit.text or "", 60))
+        (hit.score, query, numbers[hit.index], hit.text or "")
         for query, hits in found
         for hit in hits
     ]
-    write_text(file, format_table(("score", "query", "line", "document"), rows))
+    if kind == "csv":
+        write_csv(file, head, rows)
+        return
+    cells = [
+        (f"{score:.4f}", clip(query), str(line), clip(text, 60))
+        for score, query, line, text in rows
+    ]
+    write_text(file, format_table(head, cells))
+
+
+def _hit_records(found: _Found, numbers: list[int]) -> Iterator[dict[str, Any]]:
+    for query, hits in found:
+        yield {"query": query, "hits": [_hit_record(hit, numbers) for hit in hits]}
 
 
 def _hit_record(hit: Hit, numbers: list[int]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
+from numpy.typing import NDArray
+
 from unitvec_client.cli.feed import Feed
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
 from unitvec_client.cli.formats import make_rows
-from unitvec_client.cli.output import is_special, open_output
+from unitvec_client.cli.output import is_special, open_output, say_written
 from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.resume import Sink, StreamSink, open_part
 from unitvec_client.cli.rows import Row, Rows
@@ -19,7 +21,7 @@ from unitvec_client.client import Client
 from unitvec_client.console.files import STANDARD_INPUT
 from unitvec_client.console.records import Line
 from unitvec_client.console.texts import TextSource
-from unitvec_client.errors import RefusedError, UnitvecError
+from unitvec_client.errors import RefusedError, UnitvecError, at_field
 from unitvec_client.options import StreamOptions
 from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
 
@@ -43,7 +45,19 @@ def embed(client: Client, args: argparse.Namespace) -> int:
                 writer.write(item)
             writer.write_bad()
         sink.finish()
+    _say_done(args.output, sink, like)
     return EXIT_SOME_FAILED if sink.progressed.failed else EXIT_OK
+
+
+def _say_done(output: str | None, sink: Sink, like: NDArray[Any]) -> None:
+    progressed = sink.progressed
+    if progressed.all_failed:
+        where = "" if output is None else f"; {output} is not written"
+        print(f"unitvec: all {progressed.rows:,} texts failed{where}", file=sys.stderr)
+    elif output is not None and not is_special(output):
+        failed = f", {progressed.failed:,} of them failed" if progressed.failed else ""
+        rows = f"{progressed.rows:,} rows of {like.shape[1]} {like.dtype} values{failed}, "
+        say_written(output, rows)
 
 
 def _find(info: ServerInfo, name: str | None) -> ModelInfo:
@@ -102,20 +116,21 @@ class _EmbedWriter:
         line = self._feed.take_good()
         if _refuses_all(item.error):
             raise item.error
-        if item.error is not None or item.vector is None:
-            self._fail(line, str(item.error))
-        else:
+        if item.error is None:
             self._add(line, item)
+        else:
+            # The stream counts the texts of this run, the rows those of all runs.
+            self._fail(line, at_field(item.error, f"texts[{self._sink.progressed.rows}]"))
 
     def write_bad(self) -> None:
         """Write the lines before the next one that could be read."""
         for line in self._feed.take_bad():
-            self._fail(line, line.problem)
+            self._fail(line, UnitvecError(line.problem))
 
-    def _fail(self, line: Line, problem: str) -> None:
+    def _fail(self, line: Line, error: UnitvecError) -> None:
         self._progress.clear()
-        print(f"unitvec: line {line.number}: {problem}", file=sys.stderr)
-        self._add(line, None, problem)
+        print(f"unitvec: line {line.number}: {error}", file=sys.stderr)
+        self._add(line, None, error.message)
 
     def _add(self, line: Line, item: StreamItem | None, problem: str = "") -> None:
         self._sink.add(Row(self._sink.progressed.rows, line, item, problem))

@@ -17,6 +17,7 @@ EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
 EXIT_REFUSED = 4
 EXIT_OVERLOADED = 5
+EXIT_OUTPUT = 6
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it.
 EXIT_INTERRUPTED = 130  # 128 + SIGINT.
 
@@ -32,6 +33,7 @@ exit codes:
   3    the server cannot be reached, or is starting or draining
   4    refused: invalid request, unknown model, no valid token
   5    overloaded, or out of time
+  6    the output cannot be written to its end: a full disk, a quota
   130  interrupted
   141  the reader of the output went away
 """
@@ -47,7 +49,16 @@ same command goes on from there.""",
     "similarity": "  unitvec similarity cat feline 'bank loan'",
     "search": "  unitvec search 'how to cook rice' --documents recipes.txt --top-k 3",
 }
-_FURTHER_FORMATS = {"embed": ("npy", "parquet"), "similarity": ("npy",)}
+_FURTHER_FORMATS = {
+    "embed": ("csv", "npy", "parquet"),
+    "similarity": ("csv", "npy"),
+    "search": ("csv",),
+}
+_BY_SUFFIX = "default: by the file's suffix, else table"
+_FORMAT_HELP = {
+    "embed": "default: by the file's suffix, else table (for people: the first values alone) on a "
+    "terminal and jsonl elsewhere"
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,7 +100,7 @@ def _add_command(commands: Any, name: str, summary: str) -> argparse.ArgumentPar
     _add_connection(parser.add_argument_group("connection"))
     output = parser.add_argument_group("output")
     formats = TEXT_FORMATS + _FURTHER_FORMATS.get(name, ())
-    output.add_argument("-f", "--format", choices=formats, help="default: by the file's suffix")
+    output.add_argument("-f", "--format", choices=formats, help=_FORMAT_HELP.get(name, _BY_SUFFIX))
     parser.set_defaults(formats=formats)
     _add_file(output, "-o", "--output", help="write here, whole or not at all (default: stdout)")
     return parser

@@ -1,4 +1,4 @@
-"""What `unitvec embed` writes: rows as a table, JSON lines or .npy.
+"""What `unitvec embed` writes: rows as a table, JSON, CSV or .npy.
 
 A format turns rows into bytes to be appended, so that a file that was cut short can go on, and
 may have something to do to the file once it is complete.
@@ -14,9 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.cli.output import json_line, text_line
+from unitvec_client.cli.output import (
+    ARRAY_HEAD,
+    ARRAY_TAIL,
+    array_item,
+    csv_line,
+    json_line,
+    text_line,
+)
 from unitvec_client.cli.parquet import ParquetRows
-from unitvec_client.cli.rows import Row, Rows
+from unitvec_client.cli.rows import Row, Rows, id_text
 from unitvec_client.errors import InputError
 
 # A fixed place for a version 1.0 header, so that the number of rows can be filled in last;
@@ -36,20 +43,20 @@ def make_rows(args: argparse.Namespace, like: NDArray[Any], about: Mapping[str, 
     Raises:
         InputError: If a flag does not fit the format, or a package is missing.
     """
-    extras = args.id_field is not None or args.with_text
-    if args.format in ("npy", "table") and extras:
-        raise InputError("--id-field and --with-text need --format jsonl or parquet")
-    if args.format == "npy":
-        return NpyRows(like)
-    if args.format == "table":
-        return TableRows()
-    if args.format == "jsonl":
-        return JsonRows(with_id=args.id_field is not None, with_text=args.with_text)
-    return ParquetRows(like, about, with_id=args.id_field is not None, with_text=args.with_text)
+    extras = {"with_id": args.id_field is not None, "with_text": args.with_text}
+    if args.format in ("npy", "table"):
+        if any(extras.values()):
+            raise InputError("--id-field and --with-text need --format jsonl, json, csv or parquet")
+        return NpyRows(like) if args.format == "npy" else TableRows()
+    if args.format == "csv":
+        return CsvRows(like.shape[1], **extras)
+    if args.format == "parquet":
+        return ParquetRows(like, about, **extras)
+    return JsonRows(**extras, array=args.format == "json")
 
 
 class _PlainRows:
-    """A format that writes every row at once and ends as it is."""
+    """A format that writes every row at once."""
 
     def head(self) -> bytes:
         return b""
@@ -57,8 +64,13 @@ class _PlainRows:
     def flush(self) -> bytes:
         return b""
 
+    def tail(self) -> bytes:
+        return b""
+
     def finish(self, path: Path) -> Path:
-        """Return the path: the file is whole."""
+        """Append what comes after all rows."""
+        with path.open("ab") as file:
+            file.write(self.tail())
         return path
 
 
@@ -79,19 +91,35 @@ class TableRows(_PlainRows):
 
 
 class JsonRows(_PlainRows):
-    """JSON lines.
+    """JSON lines, or one JSON array of the same objects.
 
     Args:
         with_id: Whether each has the line's own id.
         with_text: Whether each has its text.
+        array: Whether they are items of an array.
     """
 
-    def __init__(self, *, with_id: bool = False, with_text: bool = False) -> None:
+    def __init__(
+        self, *, with_id: bool = False, with_text: bool = False, array: bool = False
+    ) -> None:
         self._with_id = with_id
         self._with_text = with_text
+        self._array = array
+
+    def head(self) -> bytes:
+        """Return what opens the array, if it is one."""
+        return ARRAY_HEAD if self._array else b""
+
+    def tail(self) -> bytes:
+        """Return what closes the array, if it is one."""
+        return ARRAY_TAIL if self._array else b""
 
     def encode(self, row: Row) -> bytes:
-        """Return the row as a line."""
+        """Return the row as an object."""
+        record = self._record(row)
+        return array_item(record, row.index) if self._array else json_line(record)
+
+    def _record(self, row: Row) -> dict[str, Any]:
         record: dict[str, Any] = {"index": row.index, "line": row.line.number}
         if self._with_id:
             record["id"] = row.line.id
@@ -103,7 +131,39 @@ class JsonRows(_PlainRows):
             record["tokens"] = row.item.tokens
             record["truncated"] = row.item.truncated
             record["vector"] = row.item.vector.tolist()
-        return json_line(record)
+        return record
+
+
+class CsvRows(_PlainRows):
+    """A table with a head: a column for each value of the vector, ``v0`` and on.
+
+    A row that failed has no values but an error.
+
+    Args:
+        width: Values in a vector.
+        with_id: Whether each has the line's own id: JSON, if it is no string.
+        with_text: Whether each has its text.
+    """
+
+    def __init__(self, width: int, *, with_id: bool = False, with_text: bool = False) -> None:
+        self._width = width
+        self._with_id = with_id
+        self._with_text = with_text
+
+    def head(self) -> bytes:
+        """Return the names of the columns."""
+        given = ["id"] * self._with_id + ["text"] * self._with_text
+        values = [f"v{place}" for place in range(self._width)]
+        return csv_line(["index", "line", *given, "tokens", "truncated", "error", *values])
+
+    def encode(self, row: Row) -> bytes:
+        """Return the row as a line of the table."""
+        given = [id_text(row.line.id)] * self._with_id + [row.line.text] * self._with_text
+        cells = [row.index, row.line.number, *given]
+        if row.item is None or row.item.vector is None:
+            return csv_line([*cells, None, None, row.problem, *[None] * self._width])
+        truncated = "true" if row.item.truncated else "false"
+        return csv_line([*cells, row.item.tokens, truncated, None, *row.item.vector.tolist()])
 
 
 class NpyRows(_PlainRows):

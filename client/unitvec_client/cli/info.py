@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import IO
+from typing import Any
 
 from unitvec_client.cli.embed import text_source
 from unitvec_client.cli.flags import EXIT_OK, EXIT_UNAVAILABLE, keywords_of
-from unitvec_client.cli.output import format_table, open_output, write_json, write_text
+from unitvec_client.cli.output import format_table, open_output, write_records, write_text
 from unitvec_client.client import Client
 from unitvec_client.results import ServerInfo, TokenizedText
 
@@ -20,18 +20,19 @@ def tokenize(client: Client, args: argparse.Namespace) -> int:
     names = ("model", "prompt_name", "truncate", "timeout_s")
     found = client.tokenize(texts, **keywords_of(args, *names))
     with open_output(args.output) as file:
-        for text, tokenized in zip(texts, found, strict=True):
-            if args.format == "jsonl":
-                _write_tokens_json(file, text, tokenized)
-            else:
+        if args.format == "table":
+            for tokenized in found:
                 cut = f" of {len(tokenized.ids)}" if tokenized.truncated else ""
                 tokens = " ".join(tokenized.tokens)
                 write_text(file, f"{tokenized.kept_tokens}{cut} tokens  {tokens}")
+        else:
+            pairs = zip(texts, found, strict=True)
+            write_records(file, args.format, (_token_record(*pair) for pair in pairs))
     return EXIT_OK
 
 
-def _write_tokens_json(file: IO[bytes], text: str, tokenized: TokenizedText) -> None:
-    record = {
+def _token_record(text: str, tokenized: TokenizedText) -> dict[str, Any]:
+    return {
         "text": text,
         "ids": tokenized.ids.tolist(),
         "tokens": list(tokenized.tokens),
@@ -40,19 +41,17 @@ def _write_tokens_json(file: IO[bytes], text: str, tokenized: TokenizedText) -> 
         "kept_start": tokenized.kept_start,
         "kept_end": tokenized.kept_end,
     }
-    write_json(file, record)
 
 
 def models(client: Client, args: argparse.Namespace) -> int:
     """`unitvec models`: what is served."""
     info = client.models(timeout_s=args.timeout_s)
     with open_output(args.output) as file:
-        if args.format == "jsonl":
-            for model in info.models:
-                write_json(file, asdict(model))
-        else:
+        if args.format == "table":
             for line in _describe(info):
                 write_text(file, line)
+        else:
+            write_records(file, args.format, (asdict(model) for model in info.models))
     return EXIT_OK
 
 
@@ -83,8 +82,8 @@ def health(client: Client, args: argparse.Namespace) -> int:
     """`unitvec health`: exit code 0 if the server is ready."""
     status = client.health(args.service, timeout_s=args.timeout_s)
     with open_output(args.output) as file:
-        if args.format == "jsonl":
-            write_json(file, {"service": args.service, "status": status})
-        else:
+        if args.format == "table":
             write_text(file, status)
+        else:
+            write_records(file, args.format, [{"service": args.service, "status": status}])
     return EXIT_OK if status == "SERVING" else EXIT_UNAVAILABLE

@@ -43,6 +43,11 @@ class Progressed:
         self._digest.update(json.dumps([line.number, line.text, line.problem, line.id]).encode())
 
     @property
+    def all_failed(self) -> bool:
+        """Whether there were lines and none of them has a vector."""
+        return 0 < self.rows == self.failed
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the lines done, in hexadecimal."""
         return str(self._digest.hexdigest())

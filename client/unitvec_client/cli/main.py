@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from unitvec_client.cli.compare import search, similarity
@@ -13,6 +14,7 @@ from unitvec_client.cli.embed import embed
 from unitvec_client.cli.flags import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
+    EXIT_OUTPUT,
     EXIT_OVERLOADED,
     EXIT_REFUSED,
     EXIT_SOME_FAILED,
@@ -21,11 +23,14 @@ from unitvec_client.cli.flags import (
     build_parser,
 )
 from unitvec_client.cli.info import health, models, tokenize
-from unitvec_client.cli.output import choose_format
+from unitvec_client.cli.output import choose_format, is_same_file
 from unitvec_client.client import Client
 from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.console.files import STANDARD_INPUT
 from unitvec_client.console.texts import check_no_file
+from unitvec_client.console.writing import OutputError
 from unitvec_client.errors import (
+    DeadlineExceededError,
     InputError,
     RefusedError,
     TransientError,
@@ -63,15 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         check_no_file(getattr(args, "texts", ()), flag=getattr(args, "file_flag", ""))
-        args.format = choose_format(args.format, args.output, args.formats)
+        _prepare_output(args)
         with _connect(args, os.environ) as client:
             return _COMMANDS[args.command](client, args)
+    except OutputError as exc:
+        print(f"unitvec: {exc}", file=sys.stderr)
+        _drop_output()
+        return EXIT_OUTPUT
+    except DeadlineExceededError as exc:
+        print(f"unitvec: {exc}; --timeout-s gives it more time", file=sys.stderr)
+        return EXIT_OVERLOADED
     except UnitvecError as exc:
         print(f"unitvec: {exc}", file=sys.stderr)
         return exit_code_of(exc)
     except BrokenPipeError:
-        # Python flushes standard output once more at exit, and would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -83,6 +94,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def exit_code_of(error: UnitvecError) -> int:
     """Return the exit code that says what kind of error this is."""
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def _prepare_output(args: argparse.Namespace) -> None:
+    if args.output == STANDARD_INPUT:
+        args.output = None
+    # A table shows a part of each vector; who reads a pipe or a file wants all of it.
+    people = args.command != "embed" or (args.output is None and sys.stdout.isatty())
+    usual = "table" if people else "jsonl"
+    args.format = choose_format(args.format, args.output, args.formats, usual=usual)
+    for name in ("input", "documents", "queries", "a", "b"):
+        path = getattr(args, name, None)
+        if path and args.output and is_same_file(path, args.output):
+            raise InputError(f"{args.output} is read and would be written: give another --output")
+
+
+def _drop_output() -> None:
+    """Python flushes standard output once more at exit, and would complain again."""
+    with suppress(OSError, ValueError):  # It has no number where a test holds it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _connect(args: argparse.Namespace, environ: Mapping[str, str]) -> Client:

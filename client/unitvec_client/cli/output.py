@@ -1,12 +1,14 @@
-"""Where the command writes, and how: tables and JSON lines; standard output or a whole file."""
+"""Where the command writes, and how: tables, JSON and CSV; standard output or a whole file."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -14,34 +16,56 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unitvec_client.console.writing import STANDARD_OUTPUT, size_text, writing
 from unitvec_client.errors import InputError
 
-TEXT_FORMATS = ("table", "jsonl")
+TEXT_FORMATS = ("table", "jsonl", "json")
 _FILE_FORMATS = ("npy", "parquet")
-_SUFFIXES = {".npy": "npy", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_SUFFIXES = {
+    ".npy": "npy",
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+}
 _CELL_WIDTH = 32
 
 
 def choose_format(
-    name: str | None, output: str | None, formats: Sequence[str] = TEXT_FORMATS
+    name: str | None, output: str | None, formats: Sequence[str] = TEXT_FORMATS, *, usual: str
 ) -> str:
-    """Return the output format: as named, else by the file's suffix, else a table.
+    """Return the output format: as named, else by the file's suffix.
 
     Args:
         name: The format asked for, if any.
         output: The file asked for, if any.
         formats: Those that the command can write.
+        usual: The format where neither a name nor a suffix tells.
 
     Raises:
-        InputError: If the command cannot write what the suffix says; or if .npy or Parquet has
-            no regular file to go to, for a part of them is written last.
+        InputError: If the suffix of a file tells no format that the command can write; or if .npy
+            or Parquet has no regular file to go to, for a part of them is written last.
     """
-    chosen = name or _SUFFIXES.get(Path(output or "").suffix, "table")
+    chosen = name or _format_of_file(output, usual)
     if chosen not in formats:
         raise InputError(f"this command writes no {chosen}; --format is {' or '.join(formats)}")
     if chosen in _FILE_FORMATS and (output is None or is_special(output)):
         raise InputError(f"--format {chosen} needs --output FILE, and a regular file")
     return chosen
+
+
+def _format_of_file(output: str | None, usual: str) -> str:
+    suffix = Path(output or "").suffix.lower()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    if output is None or is_special(output):
+        return usual
+    called = f"the suffix {suffix!r}" if suffix else "no suffix"
+    raise InputError(
+        f"{output} has {called}, which tells no format: end it in {', '.join(_SUFFIXES)}, "
+        "or give --format"
+    )
 
 
 @contextmanager
@@ -55,20 +79,38 @@ def open_output(path: str | None) -> Iterator[IO[bytes]]:
         path: The file; None for standard output.
 
     Raises:
-        InputError: If the file cannot be written.
+        InputError: If the file cannot be opened.
+        OutputError: If it cannot be written to its end.
     """
     if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with writing(STANDARD_OUTPUT):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
-    with _open_special(path) if is_special(path) else _replace_file(path) as file:
+    special = is_special(path)
+    with writing(path), _open_special(path) if special else _replace_file(path) as file:
         yield file
+    if not special:
+        say_written(path)
+
+
+def say_written(path: str, what: str = "") -> None:
+    """Say on standard error that a file is there, and what is in it."""
+    size = size_text(Path(path).stat().st_size)
+    print(f"unitvec: wrote {path}: {what}{size}", file=sys.stderr)
 
 
 def is_special(path: str) -> bool:
     """Return whether a pipe, a device or a folder is there."""
     found = Path(path)
     return found.exists() and not found.is_file()
+
+
+def is_same_file(first: str, second: str) -> bool:
+    """Return whether two paths lead to the same regular file."""
+    with suppress(OSError, ValueError):
+        return Path(second).is_file() and Path(first).samefile(second)
+    return False
 
 
 def resolve_target(path: str) -> Path:
@@ -118,17 +160,49 @@ def _umask() -> int:
     return mask
 
 
-def write_json(file: IO[bytes], record: dict[str, Any]) -> None:
-    """Write one JSON line."""
-    file.write(json_line(record))
-
-
 def write_text(file: IO[bytes], text: str) -> None:
     """Write one line of text."""
     file.write(text_line(text))
 
 
-def json_line(record: dict[str, Any]) -> bytes:
+def write_records(file: IO[bytes], kind: str, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as JSON lines, or as one JSON array.
+
+    Args:
+        file: Where to.
+        kind: ``jsonl`` or ``json``.
+        records: Each becomes an object.
+    """
+    if kind == "jsonl":
+        file.writelines(json_line(record) for record in records)
+        return
+    file.write(ARRAY_HEAD)
+    file.writelines(array_item(record, index) for index, record in enumerate(records))
+    file.write(ARRAY_TAIL)
+
+
+def write_csv(file: IO[bytes], head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with a head."""
+    file.write(csv_line(head))
+    file.writelines(csv_line(row) for row in rows)
+
+
+ARRAY_HEAD, ARRAY_TAIL = b"[\n", b"\n]\n"
+
+
+def array_item(record: Mapping[str, Any], index: int) -> bytes:
+    """Return an item of a JSON array, and what parts it from the one before."""
+    return (b",\n" if index else b"") + json_line(record).removesuffix(b"\n")
+
+
+def csv_line(cells: Sequence[Any]) -> bytes:
+    """Return one row of a table; None is an empty cell."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().encode("utf-8", "replace")
+
+
+def json_line(record: Mapping[str, Any]) -> bytes:
     """Return one JSON line."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # A lone surrogate from the input has no UTF-8; as an escape it is still JSON.

@@ -83,6 +83,10 @@ class ParquetRows:
         batch = self._pa.record_batch(chosen, schema=self._schema)
         return bytes(batch.serialize())
 
+    def tail(self) -> bytes:
+        """Return nothing: Parquet goes to no stream."""
+        return b""
+
     def finish(self, path: Path) -> Path:
         """Write the record batches as Parquet beside them, group by group."""
         whole = path.with_suffix(".parquet")

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -21,6 +21,7 @@ from unitvec_client.cli.journal import Journal, Progressed, journal_of
 from unitvec_client.cli.output import resolve_target
 from unitvec_client.cli.rows import Row, Rows
 from unitvec_client.console.records import Line
+from unitvec_client.console.writing import OutputError, writing
 from unitvec_client.core.backoff import Clock
 from unitvec_client.errors import InputError, UnitvecError
 
@@ -62,14 +63,19 @@ class StreamSink:
 
     def add(self, row: Row) -> None:
         """Write the row."""
-        if self.progressed.rows == 0:
-            self._file.write(self._rows.head())
+        self._begin()
         self._file.write(self._rows.encode(row))
         self.progressed.count(row.line, failed=row.item is None)
 
     def finish(self) -> None:
-        """Write what the format held back."""
-        self._file.write(self._rows.flush())
+        """Write what comes after all rows."""
+        self._begin()
+        self._file.write(self._rows.flush() + self._rows.tail())
+
+    def _begin(self) -> None:
+        """Write what comes before all rows: only now, since nothing may come of the run."""
+        if self.progressed.rows == 0:
+            self._file.write(self._rows.head())
 
 
 class PartSink:
@@ -151,7 +157,10 @@ class PartSink:
         self._due_s = self._clock() + CHECKPOINT_S
 
     def finish(self) -> None:
-        """Make FILE of the rows; the folder is left without them."""
+        """Make FILE of the rows, unless all have failed; the folder is left without them."""
+        if self.progressed.all_failed:
+            self.forget()
+            return
         self.checkpoint()
         self.close()
         whole = self._rows.finish(self._rows_path)
@@ -162,14 +171,15 @@ class PartSink:
 
     def forget(self) -> None:
         """Take away what an earlier run left."""
+        self.close()
         for path in (self._journal_path, self._rows_path):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file of rows."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _write(self, data: bytes) -> None:
         if self._file is not None:
@@ -205,6 +215,7 @@ def open_part(
     Raises:
         InputError: If the file cannot be written, another process writes it, or an earlier run
             into it was not like this one.
+        OutputError: If it cannot be written to its end. What the journal counts is kept.
     """
     target = resolve_target(path)
     folder = target.with_name(target.name + _SUFFIX)
@@ -217,13 +228,18 @@ def open_part(
         stack.callback(_leave, sink, folder)
         if restart:
             sink.forget()
-        sink.open(lines)
+        with writing(path):
+            sink.open(lines)
         try:
-            yield sink
+            with writing(path):
+                yield sink
+        except OutputError:
+            raise
         except UnitvecError:
             # It came between two rows, so all of them count. Ctrl-C can come within one.
             if sink.progressed.rows:
-                sink.checkpoint()
+                with writing(path):
+                    sink.checkpoint()
             raise
         finally:
             if sink.kept:
@@ -233,7 +249,8 @@ def open_part(
 
 def _leave(sink: PartSink, folder: Path) -> None:
     """Close what is open; leave nothing behind that is of no use to a later run."""
-    sink.close()
+    with suppress(OSError):  # What a full disk did not take is not counted, either.
+        sink.close()
     if not sink.kept:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -47,6 +47,9 @@ class Rows(Protocol):
     def flush(self) -> bytes:
         """Return what was held back."""
 
+    def tail(self) -> bytes:
+        """Return what comes after all rows, where they go to a stream."""
+
     def finish(self, path: Path) -> Path:
         """Make a whole file, and return its path. Can be done again if that was cut short.
 

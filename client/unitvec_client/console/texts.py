@@ -51,6 +51,8 @@ class TextSource:
         Raises:
             InputError: If the file cannot be read, or none of its first lines can.
         """
+        if self.arguments and self.id_field is not None:
+            raise InputError("--id-field is for files: texts of the command line have no ids")
         given = [Line(number, text) for number, text in enumerate(self.arguments, start=1)]
         return chain(given, _begin(self._file_lines()))
 
