@@ -80,17 +80,31 @@ def _tokens(text: str) -> tuple[str, ...]:
     return tokens
 
 
-def _models(text: str) -> tuple[ModelSpec, ...]:
-    return tuple(_model(part) for part in text.split(",") if part)
-
-
 def _model(text: str) -> ModelSpec:
-    name, equals, folder = text.partition("=")
-    if not equals:
-        name, folder = "", text
-    if not folder:
+    """Reads [NAME=]DIR; a folder that exists is one, whatever characters its name has."""
+    if text and Path(text).is_dir():
+        return ModelSpec(Path(text).resolve().name, Path(text))
+    name, equals, folder = (part.strip() for part in text.partition("="))
+    if not equals or name.startswith(("/", ".")):
+        name, folder = "", text.strip()
+    if not folder.strip(","):
         raise ConfigError(f"{text!r} names no folder")
     return ModelSpec(name or Path(folder).resolve().name, Path(folder))
+
+
+def _split_models(text: str) -> tuple[str, ...]:
+    """Splits a list at its commas, but not within the name of a folder that exists."""
+    parts, items = text.split(","), []
+    while parts:
+        joined = [",".join(parts[:count]) for count in range(len(parts), 1, -1)]
+        whole = next((item for item in joined if _is_model_folder(item)), parts[0])
+        items.append(whole)
+        parts = parts[whole.count(",") + 1 :]
+    return tuple(item for item in items if item.strip())
+
+
+def _is_model_folder(text: str) -> bool:
+    return Path(text.strip()).is_dir() or Path(text.partition("=")[2].strip() or "-").is_dir()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +112,7 @@ class ServerConfig:
     """Everything that can be set. `parse_config` makes a validated one."""
 
     model: tuple[ModelSpec, ...] = _option(
-        (), "[NAME=]DIR of an exported model; again for more, the first is the default", _models
+        (), "[NAME=]DIR of an exported model; again for more, the first is the default", _model
     )
     host: str = _option(
         "127.0.0.1", "address to listen on; other than loopback it needs TLS and tokens"
@@ -230,9 +244,11 @@ def parse_config(argv: Sequence[str], environ: Mapping[str, str]) -> ServerConfi
     flags = {name: text for name, text in vars(known).items() if text}
     values: dict[str, Any] = {}
     for name, field in _FIELDS.items():
-        text, origin = _lookup(name, flags, environ)
-        if text is not None:
-            values[name] = _parse(field, text, origin)
+        texts, origin = _lookup(name, flags, environ)
+        if texts and name == "model":
+            values[name] = tuple(_parse(field, text, origin) for text in texts)
+        elif texts:
+            values[name] = _parse(field, texts[-1], origin)
     config = ServerConfig(**values)
     _check_relations(config)
     return config
@@ -247,11 +263,15 @@ def flag(name: str) -> str:
 
 def _lookup(
     name: str, flags: Mapping[str, list[str]], environ: Mapping[str, str]
-) -> tuple[str | None, str]:
+) -> tuple[Sequence[str], str]:
+    """The values given for a field, and where: each flag is one, a variable can list models."""
     variable = ENV_PREFIX + name.upper()
     if name in flags:
-        return (",".join(flags[name]) if name == "model" else flags[name][-1]), flag(name)
-    return environ.get(variable) or None, variable
+        return flags[name], flag(name)
+    text = environ.get(variable, "")
+    if name == "model":
+        return _split_models(text), variable
+    return ((text,) if text else ()), variable
 
 
 def _parse(field: dataclasses.Field[Any], text: str, origin: str) -> Any:

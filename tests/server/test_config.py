@@ -144,13 +144,41 @@ def test_models_in_order_named_or_by_folder(
     """The first is the default; a folder gives its name, however it is written."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    argv = ["--model=b=/x", "--model=/y/a/", "--model", ".", "--model=c=/z,/w/d"]
+    argv = ["--model=b=/x", "--model=/y/a/", "--model", ".", "--model= c = /z "]
     names = [spec.name for spec in parse_config(argv, {}).model]
-    assert names == ["b", "a", "here", "c", "d"]
+    assert names == ["b", "a", "here", "c"]
     assert parse_config([], {"UNITVEC_MODEL": "b=/x,/y/a"}).model == (
         ModelSpec("b", Path("/x")),
         ModelSpec("a", Path("/y/a")),
     )
+
+
+@pytest.mark.parametrize("name", ["run=3", "a,b", "a, b=c", "x=1,y=2", " blank ", "a,b,c=d"])
+def test_a_folder_that_exists_is_one_model(tmp_path: Path, name: str) -> None:
+    """Whatever its name has in it, on the command line and within a list."""
+    folder = tmp_path / name / "m"
+    folder.mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    alone = (ModelSpec("m", folder),)
+    assert parse_config([f"--model={folder}"], {}).model == alone
+    assert parse_config(["--model", f"n={folder}"], {}).model == (ModelSpec("n", folder),)
+    assert parse_config([], {"UNITVEC_MODEL": str(folder)}).model == alone
+    listed = f"o={tmp_path}/other , {folder},/gone"
+    models = (ModelSpec("o", tmp_path / "other"), *alone, ModelSpec("gone", Path("/gone")))
+    assert parse_config([], {"UNITVEC_MODEL": listed}).model == models
+    assert parse_config(["--model", str(tmp_path / name)], {}).model[0].folder == tmp_path / name
+
+
+@pytest.mark.parametrize("folder", ["/data/run=3/m", "./run=3/m", "/data/a,b/m"])
+def test_each_flag_is_one_model(folder: str) -> None:
+    """A folder that is not there is named whole, not by what follows a sign in it."""
+    assert parse_config(["--model", folder], {}).model == (ModelSpec("m", Path(folder)),)
+
+
+def test_blanks_and_commas_around_models_are_nothing() -> None:
+    """Lists are written by people."""
+    found = parse_config([], {"UNITVEC_MODEL": " b = /x , ,/y/a ,"}).model
+    assert found == (ModelSpec("b", Path("/x")), ModelSpec("a", Path("/y/a")))
 
 
 def test_last_flag_wins() -> None:
