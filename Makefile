@@ -19,7 +19,7 @@ ARTIFACT := artifacts/$(NAME)
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/unitvec_protos/v1
-PACKAGES := protos server client export loadtest bench
+PACKAGES := protos server client export loadtest bench kernels
 
 .PHONY: help install export serve test test-deep lint format bench loadtest chaos protos protos-check docs lock audit sbom clean
 
@@ -40,25 +40,37 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-install: $(VENV)/.dev  ## Install everything into $(VENV)
+# The fused operator, where there is a compiler. Without it the plain graph serves.
+KERNELS_CODE := $(shell find kernels -name "*.py" -o -name "*.cpp" -o -name "*.h") kernels/CMakeLists.txt kernels/pyproject.toml
+$(VENV)/.kernels: $(KERNELS_CODE) | $(VENV)/.serve
+	@if ! command -v $${CXX:-c++} >/dev/null; then \
+		echo "there is no C++ compiler: the plain graph serves, at half the speed"; \
+	elif $(PIP) ./kernels >$(VENV)/kernels.log 2>&1; then \
+		echo "built the fused operator (once)"; \
+	else \
+		echo "the fused operator cannot be built ($(VENV)/kernels.log says why): the plain graph serves"; \
+	fi
+	@touch $@
+
+install: $(VENV)/.dev $(VENV)/.kernels  ## Install everything into $(VENV)
 
 # The default model is made again when the code that makes it has changed.
 EXPORT_CODE := $(shell find export/unitvec_export -name "*.py") server/unitvec_server/model/artifact.py
-$(ARTIFACT)/manifest.json: $(if $(filter all-MiniLM-L6-v2,$(NAME)),$(EXPORT_CODE)) | $(VENV)/.serve
+$(ARTIFACT)/manifest.json: $(if $(filter all-MiniLM-L6-v2,$(NAME)),$(EXPORT_CODE)) | $(VENV)/.serve $(VENV)/.kernels
 	@test -n "$(MODEL)" -o "$(NAME)" = all-MiniLM-L6-v2 || \
 		{ echo "there is no $(ARTIFACT); name its source with MODEL=..."; exit 2; }
 	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
 
-export: $(VENV)/.serve  ## Export MODEL (default: the packaged MiniLM) to artifacts/NAME
+export: $(VENV)/.serve $(VENV)/.kernels  ## Export MODEL (default: the packaged MiniLM) to artifacts/NAME
 	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
 
-serve: $(VENV)/.serve $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
+serve: $(VENV)/.serve $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
 	exec $(BIN)/unitvec-serve --model $(ARTIFACT) --host $(HOST) --port $(PORT) $(ARGS)
 
-test: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Run the fast tests, in WORKERS processes; options in ARGS
+test: $(VENV)/.dev $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Run the fast tests, in WORKERS processes; options in ARGS
 	$(PYTEST) -m 'not deep' $(ARGS)
 
-test-deep: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Run the deep ones: examples, browser, faults, packaging
+test-deep: $(VENV)/.dev $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Run the deep ones: examples, browser, faults, packaging
 	$(PYTEST) -m deep $(ARGS)
 
 lint: $(VENV)/.dev protos-check  ## Check style, types, import contracts and the contract's proto
@@ -77,11 +89,11 @@ format: $(VENV)/.dev  ## Rewrite the code in the house style
 loadtest: $(VENV)/.dev  ## Load-test the server at TARGET; options in ARGS
 	$(BIN)/unitvec-loadtest --target $(TARGET) $(ARGS)
 
-bench: $(VENV)/.dev  ## Measure speed and quality beside peers; options in ARGS
+bench: $(VENV)/.dev $(VENV)/.kernels  ## Measure speed and quality beside peers; options in ARGS
 	$(BIN)/unitvec-export $(MODEL) --out artifacts/bench --precision fp32,int8
 	$(BIN)/python -m bench run --artifact artifacts/bench $(ARGS)
 
-chaos: $(VENV)/.dev $(ARTIFACT)/manifest.json  ## Inject faults, soak and fuzz for about 40 minutes; options in ARGS
+chaos: $(VENV)/.dev $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Inject faults, soak and fuzz for about 40 minutes; options in ARGS
 	$(PIP) --editable '.[chaos]'
 	$(BIN)/python -m tests.chaos run --artifact $(ARTIFACT) --json chaos.json $(ARGS)
 	$(BIN)/python -m tests.chaos soak --artifact $(ARTIFACT) --minutes 20 --json soak.json

@@ -1,0 +1,99 @@
+"""The library itself: what it shows, what it needs, and what the compiler made of its loops."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from unitvec_server.model.cpus import cpu_flags
+
+needs_objdump = pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump")
+
+# Multiply-adds of all kinds that products are made of.
+_PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vpmaddwd|vpmaddubsw|vfmadd231ps|sdot|smlal|fmla")
+_BACKWARD = re.compile(r"^j\w+\s+([0-9a-f]+)")
+_SPILL = re.compile(r"%[xyz]mm\d+.*\(%r[sb]p|\(%r[sb]p.*%[xyz]mm")
+_LEAST_PRODUCTS, _LEAST_SHARE = 8, 0.2
+"""Of a loop that is a tile's, and of its instructions: what polynomials are made of is sparser."""
+
+
+def objdump(*arguments: object) -> str:
+    """What objdump prints."""
+    command = ["objdump", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@needs_objdump
+def test_only_the_entry_points_are_exported(library: Path) -> None:
+    """Anything else could be taken for a symbol of the same name in another library."""
+    symbols = [line.split() for line in objdump("-T", library).splitlines()]
+    shown = {words[-1] for words in symbols if len(words) > 5 and "*UND*" not in words}
+    assert shown == {"RegisterCustomOps", "unitvec_backends"}
+
+
+@needs_objdump
+def test_needs_nothing_beyond_the_c_library(library: Path) -> None:
+    needed = re.findall(r"NEEDED\s+(\S+)", objdump("-p", library))
+    assert all(re.match(r"(libc|libm|ld-linux[-\w]*)\.so", name) for name in needed)
+
+
+def test_lists_what_this_cpu_has(kernels: ModuleType) -> None:
+    backends = kernels.backends()
+    assert len({backend.name for backend in backends}) == len(backends) > 0
+    flags = cpu_flags()
+    for backend in backends:
+        assert backend.is_supported == (set(backend.needs) <= flags)
+
+
+def test_the_fastest_is_chosen_and_another_can_be_forced(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNITVEC_ISA", raising=False)
+    here = [backend for backend in kernels.backends() if backend.is_supported]
+    assert kernels.choose() == here[0]
+    monkeypatch.setenv("UNITVEC_ISA", here[-1].name)
+    assert kernels.choose() == here[-1]
+
+
+def test_what_cannot_run_is_refused(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNITVEC_ISA", "sse9")
+    with pytest.raises(kernels.Unsupported, match=r"UNITVEC_ISA is sse9; it can be \w+"):
+        kernels.choose()
+
+
+@needs_objdump
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads the assembly of x86-64")
+def test_product_loops_keep_their_sums_in_registers(library: Path) -> None:
+    """A sum that a compiler keeps in memory makes a product several times as slow."""
+    loops = list(product_loops(objdump("-d", "--no-show-raw-insn", library)))
+    assert len(loops) > 50
+    spilled = [line for loop in loops for line in loop if _SPILL.search(line)]
+    assert spilled == []
+
+
+def product_loops(assembly: str) -> Iterator[list[str]]:
+    """Instructions of each innermost loop that is a product's."""
+    lines = re.findall(r"^\s+([0-9a-f]+):\s+(\S.*)$", assembly, re.MULTILINE)
+    addresses = [int(address, 16) for address, _ in lines]
+    index = {address: number for number, address in enumerate(addresses)}
+    loops = []
+    for number, (_, text) in enumerate(lines):
+        jump = _BACKWARD.match(text)
+        if jump and (start := index.get(int(jump[1], 16), number + 1)) <= number:
+            loops.append((start, number))
+    starts = sorted(loops, key=lambda loop: loop[1] - loop[0])
+    inner: list[tuple[int, int]] = []
+    for start, end in starts:
+        if not any(start <= other and last <= end for other, last in inner):
+            inner.append((start, end))
+            body = [text for _, text in lines[start : end + 1]]
+            products = sum(bool(_PRODUCT.match(text)) for text in body)
+            if products >= max(_LEAST_PRODUCTS, _LEAST_SHARE * len(body)):
+                yield body
