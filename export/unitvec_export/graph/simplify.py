@@ -1,6 +1,7 @@
 """fp32 body -> the same function in fewer, cheaper nodes. Each step is exact but for rounding.
 
 fold       sizes that the trace asks for at run time and that never change become constants
+mask       masks stay (B, 1, 1, S), where the trace expands them to (B, 1, S, S)
 attention  scales and biases become part of weights
 flatten    token vectors (B, S, K) become rows (B * S, K)
 
@@ -15,6 +16,7 @@ import onnx
 
 from unitvec_export.graph.attention import fold_attention
 from unitvec_export.graph.flatten import flatten
+from unitvec_export.graph.long_context import keep_mask_small
 from unitvec_export.graph.wiring import Dims, Wiring, subgraphs
 
 
@@ -28,7 +30,7 @@ def simplify(body: onnx.ModelProto) -> onnx.ModelProto:
     model.CopyFrom(body)
     if any(True for node in body.graph.node for _ in subgraphs(node)):
         return model  # names that branches read from outside cannot be followed
-    for step in (fold, fold_attention, flatten):
+    for step in (fold, keep_mask_small, fold_attention, flatten):
         wiring = Wiring(model)
         step(wiring)
         wiring.write()

@@ -4,7 +4,8 @@ optimum's graph           input_ids, attention_mask[, token_type_ids] -> token v
 trim                      keeps the token vectors only; token_type_ids become zeros
 simplify                  the same function in fewer, cheaper nodes
 (quantization)            the body may change its precision here
-finish                    + pooling (+ L2 normalization), always float32 -> embeddings (B, D)
+finish                    attention in blocks, where contexts are long
+                          + pooling (+ L2 normalization), always float32 -> embeddings (B, D)
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from unitvec_export.errors import ExportError, InputError, first_line
+from unitvec_export.graph.long_context import LONG_TOKENS, block_attention
 from unitvec_export.graph.simplify import simplify
-from unitvec_export.graph.wiring import read_by
+from unitvec_export.graph.wiring import Wiring, read_by
 from unitvec_export.noise import muted
 from unitvec_export.prove.reference import Facts, Reference
 
@@ -86,6 +88,10 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
     """
     model = onnx.ModelProto()
     model.CopyFrom(body)
+    if facts.max_seq_length > LONG_TOKENS:
+        wiring = Wiring(model)
+        block_attention(wiring)
+        wiring.write()
     graph = model.graph
     nodes, constants = _tail(facts)
     graph.node.extend(nodes)
