@@ -156,7 +156,8 @@ class TestEnums:
             assert (caught.value.reason, caught.value.field) == ("UNKNOWN_ENUM_VALUE", field)
 
 
-def test_limits_of_the_contract_are_flags() -> None:
+def test_limits_of_the_contract_are_set_or_fixed() -> None:
     """ListModels reads them by name."""
     names = {field.name for field in pb.Limits.DESCRIPTOR.fields}
-    assert names <= set(config.ServerConfig.__dataclass_fields__)
+    fields = config.ServerConfig.__dataclass_fields__, config.FixedLimits.__dataclass_fields__
+    assert names <= set().union(*fields)

@@ -102,6 +102,8 @@ class Call:
         code: Name of its status, OK until it fails.
         reason: Why it, or the last request of a stream, failed.
         failed: Requests of a stream, or 1 for the call itself, that failed.
+        request_bytes: Size of the message that was read last.
+        reply_bytes: Size of the reply of a unary call, once it is written.
         works: The first lists of texts that were embedded.
         lists: How many there were in all.
         texts: Of all lists.
@@ -120,6 +122,8 @@ class Call:
     code: str = OK
     reason: str = ""
     failed: int = 0
+    request_bytes: int = 0
+    reply_bytes: int = 0
     works: list[Work] = dataclasses.field(default_factory=list)
     lists: int = 0
     texts: int = 0
@@ -151,8 +155,8 @@ class Call:
 Observer = Callable[[Call], None]
 """Is shown each call at its end."""
 
-current: ContextVar[Call | None] = ContextVar("call", default=None)
-"""The call that a task works for."""
+current: ContextVar[Call] = ContextVar("call")
+"""The call that a task works for. The edge sets it."""
 
 
 def end(call: Call, tally: MethodTally, observers: Sequence[Observer]) -> None:

@@ -1,92 +1,139 @@
-"""Where bytes become messages and messages bytes: what gRPC is given in place of the stubs' own."""
+"""What comes in: how many calls are in work, and their messages from the first byte to the last.
+
+gRPC gathers a message in memory from the moment it is asked for, up to the longest allowed. So a
+message is asked for only once its call has a place (`Gate`), it must be whole in time
+(`Arrivals`), and its bytes count until its call is over (`UnaryMessages`).
+
+`reading` and `writing` make the functions that gRPC is given in place of those of the stubs to turn
+bytes into messages and messages into bytes. gRPC runs them in the task of the call.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import math
 from collections.abc import AsyncIterator, Callable
-from contextvars import ContextVar
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from unitvec_server.errors import DeadlineExpired, InvalidRequest
-from unitvec_server.rpc.calls import MethodTally
+from unitvec_server.errors import DeadlineExpired, InvalidRequest, Overloaded
+from unitvec_server.rpc import calls
+from unitvec_server.rpc.calls import Call, MethodTally
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 _UNDECODABLE = object()
 
+_RETRY_S = 1.0
+
 _CANCEL_S = 0.05
-"""In which gRPC cancels the task of a call, once it has seen the call cancelled."""
-
-request_bytes: ContextVar[int] = ContextVar("request_bytes", default=0)
-"""Size of the message that the call of this task read last."""
+"""Time in which gRPC cancels the task of a call, once it has seen the call cancelled."""
 
 
-def safe_deserializer(
-    deserialize: Callable[[bytes], Any], tally: MethodTally
-) -> Callable[[bytes], Any]:
-    """Reads messages, and passes on those that it cannot read for `decoded` to refuse.
+class Gate:
+    """Counts the calls in work and refuses those beyond a limit. A context manager for one call.
 
-    Without it gRPC answers UNKNOWN with the text of the exception.
+    Args:
+        full: What to say of the calls when there are too many, after their number.
+        most: The limit.
+
+    Attributes:
+        count: The calls in work now.
     """
 
-    def safe(data: bytes) -> Any:
-        tally.received += 1
-        request_bytes.set(len(data))
-        try:
-            return deserialize(data)
-        except DecodeError:
-            return _UNDECODABLE
+    def __init__(self, full: str, most: float) -> None:
+        self.count = 0
+        self._full, self._most = full, most
 
-    return safe
+    def __enter__(self) -> None:
+        """Lets a call in.
+
+        Raises:
+            Overloaded: The limit is reached.
+        """
+        if self.count >= self._most:
+            raise Overloaded(
+                f"{self.count} {self._full}; try again soon",
+                retry_delay_s=_RETRY_S,
+                bound="max_calls",
+            )
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Lets it out."""
+        self.count -= 1
 
 
-def counting_serializer(
-    serialize: Callable[[Any], bytes], tally: MethodTally
-) -> Callable[[Any], bytes]:
-    """Writes messages and counts them."""
+class UnaryMessages:
+    """The bytes of the messages of unary calls, until their clients have taken the whole reply.
 
-    def counted(reply: Any) -> bytes:
-        tally.sent += 1
-        return serialize(reply)
+    A client that reads slowly, or not at all, thus keeps for itself what it asked for, and others
+    are refused once the limit is reached.
 
-    return counted
+    Args:
+        most_bytes: The limit.
 
-
-def decoded(request: Any) -> Any:
-    """The request.
-
-    Raises:
-        InvalidRequest: It could not be read.
+    Attributes:
+        held_bytes: The bytes that count now.
     """
-    if request is _UNDECODABLE:
-        raise InvalidRequest(
-            "the message cannot be decoded as the request of this method; "
-            "check the .proto that the client was generated from",
-            reason="UNDECODABLE_MESSAGE",
-        )
-    return request
+
+    def __init__(self, most_bytes: int) -> None:
+        self.held_bytes = 0
+        self._most_bytes = most_bytes
+
+    def admit(self, call: Call, context: Context) -> None:
+        """Counts the request of a call if there is room. While nothing counts there always is.
+
+        Raises:
+            Overloaded: There is no room.
+        """
+        size_bytes = call.request_bytes
+        if self.held_bytes and self.held_bytes + size_bytes > self._most_bytes:
+            raise Overloaded(
+                f"calls in work hold {self.held_bytes} bytes in messages and this one has "
+                f"{size_bytes}; the limit is {self._most_bytes}; try again soon",
+                retry_delay_s=_RETRY_S,
+                bound="messages",
+            )
+        self.held_bytes += size_bytes
+        release: Any = functools.partial(self._release, call)
+        context.add_done_callback(release)
+
+    def add_reply(self, call: Call, size_bytes: int) -> None:
+        """Counts the reply of a call that was admitted. It has been made, so it is not refused."""
+        call.reply_bytes = size_bytes
+        self.held_bytes += size_bytes
+
+    def _release(self, call: Call, _: object) -> None:
+        self.held_bytes -= call.request_bytes + call.reply_bytes
 
 
 class Arrivals:
-    """Messages of unary calls that are still arriving, each of which gRPC gathers in memory.
+    """The messages of unary calls that are still arriving.
 
     Args:
-        most: How many at a time. Beyond it the one that has taken longest is given up: whoever
-            sends whole messages is not kept out by those who do not.
-        within_s: Time for each to be whole.
+        within_s: Time for each message to be whole.
+        most: How many may arrive at a time. When there is one more, the one that has taken longest
+            is given up: clients that send whole messages are not kept out by those that do not.
+        most_bytes: Bytes of the longest message.
     """
 
-    def __init__(self, most: float, *, within_s: float) -> None:
-        self._most = most
+    def __init__(
+        self, *, within_s: float, most: float = math.inf, most_bytes: float = math.inf
+    ) -> None:
         self._within_s = within_s
+        self._most = most
+        self._most_bytes = most_bytes
         self._arriving: dict[asyncio.Timeout, None] = {}
 
-    async def receive(self, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        """The one message of a call.
+    async def receive(self, call: Call, context: Context) -> Any:
+        """Returns the one message of a call.
 
         Raises:
-            InvalidRequest: There is none, or it could not be read.
+            InvalidRequest: There is none, it could not be read, or it is too long.
             DeadlineExpired: It is not whole in time.
         """
         try:
@@ -105,17 +152,64 @@ class Arrivals:
         finally:
             self._arriving.pop(time, None)
         if request is grpc.aio.EOF:
-            # So it is as well for a call that has just been cancelled: its task soon hears of it.
+            # A call that has just been cancelled looks the same; its task is cancelled soon.
             await asyncio.sleep(_CANCEL_S)
             raise InvalidRequest("the call has no message; send one", reason="NO_MESSAGE")
-        return decoded(request)
+        if request is _UNDECODABLE:
+            raise _undecodable()
+        if call.request_bytes > self._most_bytes:
+            raise InvalidRequest(f"a message of this method has at most {self._most_bytes} bytes")
+        return request
 
 
 async def decode_each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The requests of a stream.
+    """Passes on the requests of a stream.
 
     Raises:
         InvalidRequest: One could not be read.
     """
     async for request in requests:
-        yield decoded(request)
+        if request is _UNDECODABLE:
+            raise _undecodable()
+        yield request
+
+
+def _undecodable() -> InvalidRequest:
+    return InvalidRequest(
+        "the message cannot be decoded as the request of this method; "
+        "check the .proto that the client was generated from",
+        reason="UNDECODABLE_MESSAGE",
+    )
+
+
+def reading(decode: Callable[[bytes], Any], tally: MethodTally) -> Callable[[bytes], Any]:
+    """Makes the function that reads messages and counts them.
+
+    It returns a mark for a message that it cannot read: of an exception here gRPC would tell
+    the client the text, with the status UNKNOWN.
+    """
+
+    def read(data: bytes) -> Any:
+        tally.received += 1
+        calls.current.get().request_bytes = len(data)
+        try:
+            return decode(data)
+        except DecodeError:
+            return _UNDECODABLE
+
+    return read
+
+
+def writing(
+    encode: Callable[[Any], bytes], tally: MethodTally, *, messages: UnaryMessages | None = None
+) -> Callable[[Any], bytes]:
+    """Makes the function that writes messages and counts them, and their bytes in `messages`."""
+
+    def write(reply: Any) -> bytes:
+        tally.sent += 1
+        data = encode(reply)
+        if messages is not None:
+            messages.add_reply(calls.current.get(), len(data))
+        return data
+
+    return write

@@ -137,19 +137,21 @@ def write_usage(parts: Iterable[Embedded]) -> pb.Usage:
     for part in parts:
         offset = len(usage.tokens)
         usage.tokens.extend(part.tokens)
-        usage.truncated.extend(offset + index for index in part.truncated)
+        for index in part.truncated:
+            usage.truncated.append(offset + index)
         usage.total_tokens += sum(part.tokens)
     return usage
 
 
 def write_timings(parts: Iterable[Embedded], *, total_ns: int) -> pb.Timings:
     """Times of lists of texts that were embedded side by side: the longest of each counts."""
-    parts = list(parts)
+    tokenize_ns = queue_ns = infer_ns = 0
+    for part in parts:
+        tokenize_ns = max(tokenize_ns, part.tokenize_ns)
+        queue_ns = max(queue_ns, part.queue_ns)
+        infer_ns = max(infer_ns, part.infer_ns)
     return pb.Timings(
-        tokenize_ns=max((part.tokenize_ns for part in parts), default=0),
-        queue_ns=max((part.queue_ns for part in parts), default=0),
-        infer_ns=max((part.infer_ns for part in parts), default=0),
-        total_ns=total_ns,
+        tokenize_ns=tokenize_ns, queue_ns=queue_ns, infer_ns=infer_ns, total_ns=total_ns
     )
 
 

@@ -19,7 +19,7 @@ from unitvec_server.rpc import calls
 from unitvec_server.rpc.comparison import Side, compare
 from unitvec_server.rpc.documents import Corpora, Corpus
 from unitvec_server.rpc.flow_control import Memory, Pipeline, Room
-from unitvec_server.rpc.gates import Context
+from unitvec_server.rpc.intake import Context
 from unitvec_server.rpc.interceptor import describe
 from unitvec_server.rpc.messages import (
     read_dtype,
@@ -266,5 +266,4 @@ async def _finish(corpus: Corpus, step: _Step) -> pb.StreamSimilarityResponse:
 def _caller(*, waits: bool = False) -> Caller:
     """The caller of the call that this task serves, in a flow of its own."""
     call = calls.current.get()
-    assert call is not None
     return Caller(object(), call.deadline_s, waits=waits, note=call.add)
