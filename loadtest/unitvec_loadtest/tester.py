@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import grpc
 
 from unitvec_client.connection import call_metadata
+from unitvec_client.console.terminal import working
 from unitvec_loadtest.answers import MalformedMatrixError, References
 from unitvec_loadtest.connection import connection_options, open_stubs
 from unitvec_loadtest.corpus import Corpus, load_corpus
@@ -107,12 +108,18 @@ class LoadTest:
             metadata=call_metadata(connection_options(asked)),
         )
         if asked.verify:
-            if self._progress is not None:
-                count = len(set(self._corpus.texts))
-                self._progress.write(f"embedding {count:,} texts one by one, for --verify\n")
-            references = await _fetch_references(stubs[0], self._corpus, form)
-            form = replace(form, references=references)
+            form = replace(form, references=await self._fetch_references(stubs[0], form))
         return _SENDERS[asked.rpc](stubs, form=form)
+
+    async def _fetch_references(
+        self, stub: "EmbeddingServiceAsyncStub", form: RequestForm
+    ) -> References:
+        count = len(set(self._corpus.texts))
+        with contextlib.ExitStack() as shown:
+            if self._progress is not None:
+                what = f"embedding {count:,} texts one by one, for --verify"
+                shown.enter_context(working(lambda: what, self._progress))
+            return await _fetch_references(stub, self._corpus, form)
 
     async def _measure(self, sender: Sender) -> Report:
         asked = self._settings

@@ -234,6 +234,9 @@ class Terminal(io.StringIO):
         super().__init__()
         self.shown = asyncio.Event()
 
+    def isatty(self) -> bool:
+        return True
+
     def write(self, text: str) -> int:
         if "req/s" in text:
             self.shown.set()

@@ -19,6 +19,7 @@ from unitvec_client.cli.output import (
 )
 from unitvec_client.client import Client
 from unitvec_client.console.records import Line
+from unitvec_client.console.terminal import StatusLine, working
 from unitvec_client.console.texts import TextSource
 from unitvec_client.errors import InputError
 from unitvec_client.results import Hit, Rankings
@@ -29,23 +30,12 @@ def similarity(client: Client, args: argparse.Namespace) -> int:
     if args.format == "npy" and args.top_k is not None:
         raise InputError("--format npy holds all scores; leave --top-k out")
     a, b = _sides(args)
-    result: Any = client.similarity(
-        a,
-        b,
-        top_k=args.top_k,
-        pairs=args.pairs,
-        timeout_s=args.timeout_s,
-        **keywords_of(args, "model", "metric", "prompt_name", "truncate", "dimensions"),
-    )
+    keywords = keywords_of(args, "model", "metric", "prompt_name", "truncate", "dimensions")
+    choice: Any = {"top_k": args.top_k, "pairs": args.pairs, "timeout_s": args.timeout_s}
     with open_output(args.output) as file:
-        if args.format == "npy":
-            save_npy(file, result)
-        elif args.format == "table":
-            write_text(file, _scores_table(_triples((a, b), result)))
-        elif args.format == "csv":
-            write_csv(file, ("score", "a", "b"), _triples((a, b), result))
-        else:
-            write_records(file, args.format, _score_records((a, b), result))
+        with working(lambda: f"comparing {len(a):,} with {len(b):,} texts", sys.stderr):
+            result: Any = client.similarity(a, b, **choice, **keywords)
+        _write_scores(file, args.format, (a, b), result)
     return EXIT_OK
 
 
@@ -68,6 +58,17 @@ def _file_source(args: argparse.Namespace, path: str | None) -> TextSource:
 
 _Sides = tuple[list[str], list[str]]
 _Triple = tuple[float, str, str]
+
+
+def _write_scores(file: IO[bytes], kind: str, sides: _Sides, result: Any) -> None:
+    if kind == "npy":
+        save_npy(file, result)
+    elif kind == "table":
+        write_text(file, _scores_table(_triples(sides, result)))
+    elif kind == "csv":
+        write_csv(file, ("score", "a", "b"), _triples(sides, result))
+    else:
+        write_records(file, kind, _score_records(sides, result))
 
 
 def _score_records(sides: _Sides, result: Any) -> Iterator[dict[str, Any]]:
@@ -115,11 +116,15 @@ def search(client: Client, args: argparse.Namespace) -> int:
     queries = [*args.texts, *_file_source(args, args.queries).texts()]
     if not queries:
         raise InputError("give a query, or --queries FILE")
-    documents = _Documents(_file_source(args, args.documents).lines())
+    source = _file_source(args, args.documents)
+    lines, total = source.lines(), source.count() if sys.stderr.isatty() else None
     names = ("model", "metric", "truncate", "dimensions", "top_k", "timeout_s")
     prompts = ("query_prompt_name", "document_prompt_name")
-    found = client.search(queries, documents, **keywords_of(args, *names, *prompts))
+    keywords = keywords_of(args, *names, *prompts)
+    documents = _Documents(lines, total)
     with open_output(args.output) as file:
+        with working(documents.describe, sys.stderr) as documents.status:
+            found = client.search(queries, documents, **keywords)
         _write_found(file, args.format, zip(queries, found, strict=True), documents.numbers)
     return EXIT_SOME_FAILED if documents.failed else EXIT_OK
 
@@ -127,19 +132,31 @@ def search(client: Client, args: argparse.Namespace) -> int:
 class _Documents:
     """The texts that can be read; remembers their line numbers, reports the others."""
 
-    def __init__(self, lines: Iterator[Line]) -> None:
+    def __init__(self, lines: Iterator[Line], total: int | None) -> None:
         self._lines = lines
+        self._total = total
+        self.status: StatusLine | None = None
         self.numbers: list[int] = []
         self.failed = 0
+
+    def describe(self) -> str:
+        """Say how far the search is."""
+        of = "" if self._total is None else f" of {self._total:,}"
+        return f"searching, {len(self.numbers):,}{of} documents are sent"
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
             if line.text is None:
-                print(f"unitvec: line {line.number}: {line.problem}", file=sys.stderr)
-                self.failed += 1
+                self._report(line)
             else:
                 self.numbers.append(line.number)
                 yield line.text
+
+    def _report(self, line: Line) -> None:
+        self.failed += 1
+        if self.status is not None:
+            self.status.clear()
+        print(f"unitvec: line {line.number}: {line.problem}", file=sys.stderr)
 
 
 _Found = Iterable[tuple[str, list[Hit]]]

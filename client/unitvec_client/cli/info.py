@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +12,7 @@ from unitvec_client.cli.embed import text_source
 from unitvec_client.cli.flags import EXIT_OK, EXIT_UNAVAILABLE, keywords_of
 from unitvec_client.cli.output import format_table, open_output, write_records, write_text
 from unitvec_client.client import Client
+from unitvec_client.console.terminal import working
 from unitvec_client.results import ServerInfo, TokenizedText
 
 
@@ -18,8 +20,9 @@ def tokenize(client: Client, args: argparse.Namespace) -> int:
     """`unitvec tokenize`: the tokens of each text; what `embed` would cut is marked."""
     texts = text_source(args).texts()
     names = ("model", "prompt_name", "truncate", "timeout_s")
-    found = client.tokenize(texts, **keywords_of(args, *names))
     with open_output(args.output) as file:
+        with working(lambda: f"tokenizing {len(texts):,} texts", sys.stderr):
+            found = client.tokenize(texts, **keywords_of(args, *names))
         if args.format == "table":
             for tokenized in found:
                 cut = f" of {len(tokenized.ids)}" if tokenized.truncated else ""

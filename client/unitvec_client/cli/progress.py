@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import IO, Self
 
+from unitvec_client.console.terminal import StatusLine, clock_face
 from unitvec_client.core.backoff import Clock
 
 _FIRST_S = 1.0
@@ -13,12 +14,13 @@ _EVERY_S = 0.2
 
 
 class Progress:
-    """Counts texts and shows how many and how fast, from the first second on.
+    """Counts things and shows how many and how fast, from the first second on.
 
     Args:
         file: Where to; nothing is shown unless it is a terminal.
-        total: How many texts there are; None if that is not known.
+        total: How many there are; None if that is not known.
         done: How many of them were done before.
+        noun: What they are called.
         clock: Seconds.
     """
 
@@ -28,43 +30,47 @@ class Progress:
         total: int | None,
         *,
         done: int = 0,
+        noun: str = "texts",
         clock: Clock = time.monotonic,
     ) -> None:
-        self._file = file
+        self._line = StatusLine(file)
         self._total = total
+        self._noun = noun
         self._clock = clock
-        self._shown = False
         self._before = done
         self._count = done
         self._started_s = clock()
-        self._next_s = self._started_s + _FIRST_S if file.isatty() else float("inf")
+        self._next_s = self._started_s + _FIRST_S if self._line.is_visible else float("inf")
 
     def advance(self) -> None:
-        """Count one text."""
+        """Count one."""
         self._count += 1
         now_s = self._clock()
         if now_s >= self._next_s:
             self._next_s = now_s + _EVERY_S
-            self._shown = True
-            self._file.write(f"\r\x1b[K{self._line(now_s - self._started_s)}")
-            self._file.flush()
+            self._line.show(*self._forms(now_s - self._started_s))
 
     def clear(self) -> None:
         """Take the line off the terminal, so that something else can be printed."""
-        if self._shown:
-            self._shown = False
-            self._file.write("\r\x1b[K")
-            self._file.flush()
+        self._line.clear()
 
-    def _line(self, elapsed_s: float) -> str:
+    def _forms(self, elapsed_s: float) -> tuple[str, ...]:
+        """The line, from long to short."""
         rate = (self._count - self._before) / elapsed_s
-        speed = f"{rate:,.0f} texts/s"
+        speed = f"{rate:,.0f} {self._noun}/s"
         if not self._total:
-            return f"{self._count:,} texts  {speed}"
+            return f"{self._count:,} {self._noun}  {speed}", f"{self._count:,} {self._noun}"
         done = min(1.0, self._count / self._total)
         bar = ("█" * round(done * 20)).ljust(20, "░")
-        left = _clock_face(max(0, self._total - self._count) / rate)
-        return f"{bar} {done:4.0%}  {self._count:,} of {self._total:,} texts  {speed}  {left} left"
+        left = f"{clock_face(max(0, self._total - self._count) / rate)} left"
+        counts = f"{self._count:,} of {self._total:,} {self._noun}"
+        return (
+            f"{bar} {done:4.0%}  {counts}  {speed}  {left}",
+            f"{done:.0%}  {counts}  {speed}  {left}",
+            f"{done:.0%}  {counts}  {left}",
+            f"{done:.0%}  {left}",
+            f"{done:.0%}",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +82,3 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self.clear()
-
-
-def _clock_face(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
