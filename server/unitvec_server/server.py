@@ -20,12 +20,14 @@ from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig, read_config
 from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.heartbeat import Heartbeat
 from unitvec_server.engine.helpers import Helpers
 from unitvec_server.engine.loading import load_engine, worker_count
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.watchdog import Watchdog
 from unitvec_server.errors import ConfigError, StartupError
-from unitvec_server.observability.telemetry import Telemetry, configure_logging
+from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
+from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.reflection import add_reflection
@@ -43,6 +45,8 @@ _COUNT_S = 0.5
 _UNARY_MESSAGES = 16
 """Longest messages that all unary calls together hold: 256 MiB by default."""
 
+_FAULT_LINE = "%s; ending, so that the supervisor starts a new process"
+
 _FAULT_GRACE_S = 5.0
 """After a fault: workers that still work finish what they can, and callers should go elsewhere."""
 
@@ -57,20 +61,23 @@ def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMIT
     Returns:
         0 after a clean stop, 2 if the server could not start.
     """
+    logs = open_stderr()
     try:
         config = read_config(sys.argv[1:] if argv is None else argv)
-        configure_logging(log_format=config.log_format, level=config.log_level)
-        _run(serve(config, limits))
+        configure_logging(logs, log_format=config.log_format, level=config.log_level)
+        _run(serve(config, limits, logs))
     except StartupError as exc:
-        print(f"unitvec-serve: {exc}", file=sys.stderr)
-        return 2
+        reason = str(exc)
     except MemoryError:
-        print("unitvec-serve: not enough memory to load and run the models", file=sys.stderr)
-        return 2
-    return 0
+        reason = "not enough memory to load and run the models"
+    else:
+        return 0
+    logs.put(f"unitvec-serve: {reason}")
+    logs.flush()
+    return 2
 
 
-async def serve(config: ServerConfig, limits: FixedLimits) -> None:
+async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> None:
     """Serves until a signal asks to stop, then drains.
 
     Raises:
@@ -81,7 +88,8 @@ async def serve(config: ServerConfig, limits: FixedLimits) -> None:
     signals = Signals()
     signals.listen()
     with (
-        Telemetry(config) as telemetry,
+        Heartbeat(stuck_after_s=limits.stuck_after_s, on_stuck=_end_stuck) as heartbeat,
+        Telemetry(config, logs) as telemetry,
         Helpers(worker_count(config), name="tokenize") as executor,
         Helpers(1, name="compare") as comparing,
     ):
@@ -94,7 +102,12 @@ async def serve(config: ServerConfig, limits: FixedLimits) -> None:
             max_unary_bytes=_UNARY_MESSAGES * config.max_message_bytes,
             observers=telemetry.observers,
         )
-        telemetry.show(edge, servicer, is_serving=health_servicer.is_serving, secrets=secrets)
+        telemetry.show(
+            edge,
+            servicer,
+            is_serving=lambda: health_servicer.is_serving() and heartbeat.is_beating(),
+            secrets=secrets,
+        )
         server, port = _build_server(config, edge, servicer, health_servicer, secrets)
         await server.start()
         try:
@@ -160,8 +173,14 @@ async def _until_stopped(stop: asyncio.Event, watchdog: Watchdog) -> str:
     if stop.is_set():
         return ""
     fault = await watching
-    logger.critical("%s; ending, so that the supervisor starts a new process", fault)
+    logger.critical(_FAULT_LINE, fault)
     return fault
+
+
+def _end_stuck(fault: str) -> None:
+    """Ends the process from beside its event loop, which no longer can."""
+    logger.critical(_FAULT_LINE, fault)
+    leave(FAULT_STATUS)
 
 
 async def _stop(server: grpc.aio.Server, edge: Edge, *, grace_s: float, cut_status: int) -> None:

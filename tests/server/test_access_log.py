@@ -9,7 +9,7 @@ import pytest
 from tests.server.test_calls import begin, work
 from unitvec_server.errors import InvalidRequest, Overloaded
 from unitvec_server.observability.access_log import AccessLog
-from unitvec_server.observability.telemetry import configure_logging
+from unitvec_server.observability.logs import configure_logging, open_stderr
 from unitvec_server.rpc.calls import CODES, Call
 
 LOUDER_THAN_INFO = {
@@ -86,17 +86,19 @@ def test_a_flood_of_failures_is_bounded_and_owned_up_to(written: Callable[[], li
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_a_line_tells_what_a_call_was_and_cost(
-    log_format: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    log_format: str, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     request.addfinalizer(lambda: (setattr(root, "handlers", before[0]), root.setLevel(before[1])))
-    configure_logging(log_format=log_format, level="info")
+    writer = open_stderr()
+    configure_logging(writer, log_format=log_format, level="info")
     call = ended("RESOURCE_EXHAUSTED")
     call.add(work(3, tokenize_ns=1_000_000, queue_ns=20_000_000, infer_ns=3_500_000))
     call.note(Overloaded("full", retry_delay_s=1, bound="deadline"))
     AccessLog()(call)
-    [line] = capsys.readouterr().err.splitlines()
+    writer.flush()
+    [line] = capfd.readouterr().err.splitlines()
     told = {
         "request_id": "id",
         "peer": "ipv4:127.0.0.1:1",

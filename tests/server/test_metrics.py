@@ -23,6 +23,7 @@ from unitvec_server.config import FixedLimits, ServerConfig
 from unitvec_server.engine.admission import Throughput, TokenGate
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.observability.logs import LogWriter
 from unitvec_server.observability.metrics import Frontend, Metrics, code_label, make_registry
 from unitvec_server.observability.metrics_server import start_metrics_server
 from unitvec_server.rpc.calls import CODES
@@ -66,6 +67,7 @@ def frontend() -> Frontend:
         lambda: False,
         7,
         Secrets(ServerConfig()),
+        LogWriter(None),
     )
 
 

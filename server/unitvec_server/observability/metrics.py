@@ -24,6 +24,7 @@ from unitvec_server.engine.counters import EmbedTally, Histogram
 from unitvec_server.engine.engine import Engine, Model
 from unitvec_server.engine.model_queue import Lane
 from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.observability.logs import LogWriter
 from unitvec_server.rpc.calls import MethodTally
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
@@ -42,9 +43,10 @@ class Frontend:
     Attributes:
         edge: Counts calls.
         servicer: Holds messages and documents of streams.
-        is_serving: Whether health says so.
+        is_serving: Whether health says so, and can.
         max_calls: The bound.
         secrets: Hold the certificate.
+        logs: Count the lines that are missing.
     """
 
     edge: Edge
@@ -52,6 +54,7 @@ class Frontend:
     is_serving: Callable[[], bool]
     max_calls: int
     secrets: Secrets
+    logs: LogWriter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +175,9 @@ def _collect_frontend(frontend: Frontend) -> Iterator[Metric]:
     held = [(("unary",), edge.unary_bytes), (("stream",), servicer.stream_bytes)]
     yield _gauge("unitvec_messages_bytes", "Bytes of messages in work.", ("kind",), held)
     yield _number("unitvec_corpora_bytes", "Bytes of documents held.", servicer.corpora_bytes)
-    yield _number("unitvec_serving", "1 while health says SERVING.", frontend.is_serving())
+    yield _number("unitvec_serving", "1 while it serves.", frontend.is_serving())
+    missing = [((), frontend.logs.dropped)]
+    yield _counter("unitvec_log_lines_dropped", "Log lines not written.", (), missing)
     if (not_after_s := frontend.secrets.certificate_not_after_s) is not None:
         name = "unitvec_tls_certificate_not_after_timestamp_seconds"
         yield _number(name, "When the certificate in use expires.", not_after_s)

@@ -1,14 +1,8 @@
-"""What is told of the server: logs, and as far as they are asked for, metrics and traces.
-
-Logs are readable lines on a terminal, one JSON object a line elsewhere. Texts are never logged.
-"""
+"""What is told of calls: an access log and, as far as they are asked for, metrics and traces."""
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +11,7 @@ from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ConfigError
 from unitvec_server.observability.access_log import AccessLog
+from unitvec_server.observability.logs import LogWriter
 from unitvec_server.rpc.calls import Observer
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
@@ -31,45 +26,12 @@ if TYPE_CHECKING:  # loading these takes time and memory, and most servers need 
 logger = logging.getLogger(__name__)
 
 
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
-
-
-class _TextFormatter(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
-        fields = getattr(record, "fields", {}).items()
-        return super().formatMessage(record) + "".join(f" {key}={val}" for key, val in fields)
-
-
-def configure_logging(*, log_format: str, level: str) -> None:
-    """Sends all logs to stderr.
-
-    Args:
-        log_format: ``text``, ``json``, or ``auto``: text on a terminal, else json.
-        level: ``debug``, ``info``, ``warning`` or ``error``.
-    """
-    as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
-    handler = logging.StreamHandler()
-    text = _TextFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    handler.setFormatter(text if as_text else _JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
 class Telemetry:
     """Metrics, traces and access log of one server. A context manager: leaving ends them.
 
     Args:
         config: Which of them, and where.
+        logs: Counts the log lines that are missing.
 
     Attributes:
         observers: To be shown each call at its end.
@@ -78,8 +40,8 @@ class Telemetry:
         ConfigError: Traces are asked for and cannot be made.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        self._config = config
+    def __init__(self, config: ServerConfig, logs: LogWriter) -> None:
+        self._config, self._logs = config, logs
         self._tracing = _open_tracing() if config.tracing else None
         self._metrics: Metrics | None = None
         self._server: WSGIServer | None = None
@@ -99,7 +61,7 @@ class Telemetry:
         Args:
             edge: Counts calls.
             servicer: Holds messages and documents of streams.
-            is_serving: Whether health says so.
+            is_serving: Whether health says so, and can.
             secrets: Hold the certificate.
 
         Raises:
@@ -111,7 +73,7 @@ class Telemetry:
         from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
         from unitvec_server.observability.metrics_server import start_metrics_server
 
-        frontend = Frontend(edge, servicer, is_serving, self._config.max_calls, secrets)
+        frontend = Frontend(edge, servicer, is_serving, self._config.max_calls, secrets, self._logs)
         self._metrics = Metrics(frontend)
         try:
             self._server = start_metrics_server(host, port, registry=make_registry(self._metrics))

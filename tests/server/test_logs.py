@@ -1,0 +1,81 @@
+"""Lines are written by a thread of their own: who logs never waits, what is lost is counted."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unitvec_server.observability.logs import LogWriter
+
+PIPE_BYTES = 2**16
+LINE = "x" * 1023
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_lines_come_whole_and_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        writer = LogWriter(file.fileno())
+        for number in range(1000):
+            writer.put(f"line {number} \ud800")
+        writer.flush()
+    assert path.read_text().splitlines() == [f"line {number} \\ud800" for number in range(1000)]
+    assert writer.dropped == 0
+
+
+def test_a_stuck_reader_costs_lines_beyond_a_bound_and_is_told(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it reads again: how many are missing, in a line of its own."""
+    reader, writer_fd = pipe
+    writer = LogWriter(writer_fd, most_bytes=100 * 1024)
+    told = logging.getLogger("unitvec_server.observability.logs")
+    monkeypatch.setattr(told, "warning", lambda text, *args: writer.put(text % args))
+    for _ in range(1000):
+        writer.put(LINE)
+    dropped = writer.dropped
+    kept = 1000 - dropped
+    assert 100 <= kept <= 100 + PIPE_BYTES // 1024
+    with os.fdopen(os.dup(reader)) as lines:
+        assert [lines.readline() for _ in range(kept)] == [LINE + "\n"] * kept
+        assert lines.readline() == f"{dropped} log lines are missing: they could not be written\n"
+    assert writer.dropped == dropped
+
+
+def test_a_pipe_that_may_not_block_is_waited_for(pipe: tuple[int, int]) -> None:
+    """Whoever starts a server may have made its end so."""
+    reader, writer_fd = pipe
+    os.set_blocking(writer_fd, False)
+    writer = LogWriter(writer_fd)
+    for _ in range(100):
+        writer.put(LINE)
+    with os.fdopen(os.dup(reader)) as lines:
+        assert [lines.readline() for _ in range(100)] == [LINE + "\n"] * 100
+    assert writer.dropped == 0
+
+
+def test_a_full_disk_costs_every_line_and_nothing_else() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as file:
+        writer = LogWriter(file.fileno())
+        for _ in range(10):
+            writer.put(LINE)
+        writer.flush()
+        assert writer.dropped == 10
+
+
+def test_without_standard_error_lines_are_dropped() -> None:
+    writer = LogWriter(None)
+    writer.put(LINE)
+    writer.flush()
+    assert writer.dropped == 1
