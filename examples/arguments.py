@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,11 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    made.add_argument("--target", default="localhost:50051", help="host:port of the server")
+    made.add_argument(
+        "--target",
+        default=os.environ.get("UNITVEC_TARGET") or "localhost:50051",
+        help="host:port of the server; without it the variable UNITVEC_TARGET",
+    )
     made.add_argument(
         "--output", type=Path, default=Path("output"), help="folder of pictures and pages"
     )

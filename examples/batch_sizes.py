@@ -22,6 +22,7 @@ import numpy as np
 from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client
+from waiting import waiting
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -175,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = flags.parse_args(argv)
     texts = [gloss.text for gloss in load_glosses(args.count)]
-    with Client(args.target) as client:
+    with Client(args.target) as client, waiting(f"measuring {args.rounds} rounds"):
         client.embed(texts[:64])
         summaries = summarize(measure(client, texts, sorted(set(args.sizes)), rounds=args.rounds))
     print(f"{len(texts):,} glosses of WordNet, median of {args.rounds} rounds\n")

@@ -30,6 +30,7 @@ from sklearn.model_selection import train_test_split
 from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
+from waiting import waiting
 
 CATEGORIES = (
     "animal",
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     glosses, labels = choose(options.count)
     texts = [gloss.text for gloss in glosses]
     print(f"{len(texts):,} glosses of {len(CATEGORIES)} categories")
-    with Client(options.target, timeout_s=None) as client:
+    with Client(options.target, timeout_s=None) as client, waiting("embedding"):
         vectors = client.embed(texts)
     _cluster(vectors, texts, labels)
     predicted, test = _classify(vectors, texts, labels)

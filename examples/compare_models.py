@@ -30,6 +30,7 @@ from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
 from unitvec_client.results import ModelInfo
+from waiting import waiting
 
 Vectors = NDArray[np.float32]
 
@@ -252,6 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     glosses = choose_glosses(args.count)
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(at)) for at in (args.target, *args.others)]
+        stack.enter_context(waiting("comparing"))
         found = compare(choose_models(clients, args.models), glosses, rounds=args.rounds)
     categories = len({gloss.category for gloss in glosses})
     print(f"{len(glosses):,} senses of WordNet in {categories} categories\n")

@@ -18,6 +18,7 @@ from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from map_page import Atlas, Groups, Map, Neighbours, render
 from unitvec_client import Client
+from waiting import waiting
 
 CATEGORIES = ("animal", "plant", "food", "body", "feeling", "time", "location", "possession")
 METHODS = ("PCA", "t-SNE", "UMAP")
@@ -173,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     glosses = choose(args.per_category)
     if 2 * args.neighbours >= len(glosses):
         options.error(f"--neighbours must be below half of the {len(glosses):,} texts")
-    with Client(args.target) as client:
+    with Client(args.target) as client, waiting("embedding"):
         vectors = client.embed([gloss.text for gloss in glosses])
     print(f"{len(glosses):,} glosses of {', '.join(CATEGORIES)}\n")
     page = render(explore(glosses, vectors, args.neighbours))

@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from arguments import at_least, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
+from waiting import waiting
 
 BYTES_PER_SCORE = 5
 """A float32 cosine, and a byte that says whether it reaches the threshold."""
@@ -108,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments.parse_args(argv)
     glosses = load_glosses(options.count)
     print(f"Embedding {len(glosses):,} glosses of WordNet ...", flush=True)
-    vectors = embed(options.target, [gloss.text for gloss in glosses])
+    with waiting("embedding"):
+        vectors = embed(options.target, [gloss.text for gloss in glosses])
 
     edge = min(tile_edge(int(options.tile_mib * MIB)), len(vectors))
     tracemalloc.start()

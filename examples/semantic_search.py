@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from arguments import at_least, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client, Hit, Rankings
+from waiting import waiting
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     queries = args.query or list(QUERIES)
     glosses = load_glosses(args.count)
     # Ten thousand texts may take longer than a call's default deadline on a busy server.
-    with Client(args.target, timeout_s=None) as client:
+    with Client(args.target, timeout_s=None) as client, waiting("searching"):
         answers = answer(client, queries, [gloss.text for gloss in glosses], top_k=args.top_k)
     print(f"{len(glosses):,} definitions; each query finds words by what they mean")
     for row, query in enumerate(queries):

@@ -20,6 +20,7 @@ from sklearn.decomposition import PCA
 from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client, EmbedResult
+from waiting import waiting
 
 TOP_K = 10
 CANDIDATES = 4 * TOP_K
@@ -133,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments.parse_args(argv)
     texts = choose(options.count)
     print(f"{len(texts.queries):,} queries over {len(texts.documents):,} documents", flush=True)
-    with Client(options.target, timeout_s=None) as client:
+    with Client(options.target, timeout_s=None) as client, waiting("embedding"):
         ways = list(search_all_ways(client, texts))
     truth = ways[0].found
     _print_ways(ways, truth, texts.own)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
+from waiting import waiting
 
 CATEGORIES = (
     *("animal", "plant", "food", "body", "substance", "artifact", "location", "person"),
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = np.array([categories.index(gloss.category) for gloss in glosses], np.int64)
     if len(categories) < 2 or np.bincount(labels, minlength=len(categories)).min() < 2:
         flags.error("it takes two categories or more, and two glosses or more of each")
-    with Client(arguments.target) as client:
+    with Client(arguments.target) as client, waiting("embedding"):
         vectors = client.embed([gloss.text for gloss in glosses])
     within, between = split_pairs(vectors, labels)
     print(f"{len(glosses):,} glosses of {len(categories)} categories\n")

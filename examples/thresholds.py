@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from arguments import at_least, output_file, parser
 from corpora import Pair, load_pairs
 from unitvec_client import Client
+from waiting import waiting
 
 SHOWN_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 WANTED_PRECISION = 0.95
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--count", type=at_least(20), default=2000, help="how many pairs")
     options = arguments.parse_args(argv)
     pairs = load_pairs(options.count)
-    with Client(options.target, timeout_s=None) as client:
+    with Client(options.target, timeout_s=None) as client, waiting("comparing"):
         scores = client.similarity(
             [pair.words for pair in pairs], [pair.text for pair in pairs], pairs=True
         )

@@ -24,6 +24,7 @@ from analogies import Analogy, load_quiz, parse_analogy
 from arguments import at_least, output_file, parser
 from corpora import load_words
 from unitvec_client import Client
+from waiting import waiting
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags.error(str(exc))
     words = load_words(arguments.count)
     asked = [word for analogy in analogies for word in (*analogy.inputs, analogy.expected)]
-    with Client(arguments.target) as client:
+    with Client(arguments.target) as client, waiting("embedding"):
         vocabulary = Vocabulary.embed(client, [*words, *asked])
     more = len(vocabulary.words) - len(words)
     counts = f"{len(words):,} most frequent nouns and {more} more words"

@@ -20,6 +20,7 @@ from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from unitvec_client import Client
 from vector_stores import Chroma, Found, Qdrant, Store, passage
+from waiting import waiting
 
 STORES: dict[str, type[Store]] = {"Chroma": Chroma, "Qdrant": Qdrant}
 
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = flags.parse_args(argv)
     glosses = load_glosses(args.count)
     print(f"{len(glosses):,} documents of {len({g.category for g in glosses})} categories")
-    with Client(args.target, timeout_s=None) as client:
+    with Client(args.target, timeout_s=None) as client, waiting("embedding"):
         vectors = client.embed([passage(gloss) for gloss in glosses])
         question = Question(client.embed(args.question), args.category, args.top_k)
     visits = {}

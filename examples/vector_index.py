@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from arguments import at_least, output_file, parser
 from corpora import load_glosses
 from unitvec_client import Client
+from waiting import waiting
 
 TOP_K = 10
 EFS = (10, 20, 40, 80, 160, 320)
@@ -143,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts = [gloss.text for gloss in load_glosses(args.count + args.queries)]
     if len(texts) < args.count + args.queries:
         flags.error(f"--count and --queries together are more than the {len(texts):,} texts")
-    with Client(args.target, timeout_s=None) as client:
+    with Client(args.target, timeout_s=None) as client, waiting("embedding"):
         vectors = client.embed(texts)
     documents, queries = vectors[: args.count], vectors[args.count :]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arguments import at_least
+from arguments import at_least, parser
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -70,3 +70,11 @@ def test_more_than_there_is(
         importlib.import_module(program).main(asked)
     assert caught.value.code == 2
     assert reason in capsys.readouterr().err
+
+
+def test_the_target_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UNITVEC_TARGET", raising=False)
+    assert parser("").parse_args([]).target == "localhost:50051"
+    monkeypatch.setenv("UNITVEC_TARGET", "elsewhere:1")
+    assert parser("").parse_args([]).target == "elsewhere:1"
+    assert parser("").parse_args(["--target", "here:2"]).target == "here:2"
