@@ -1,6 +1,7 @@
 """Typed Python client of unitvec: text in, unit vectors out.
 
 from unitvec_client import Client
+
 with Client("localhost:50051") as client:
 vectors = client.embed(["a cat on a mat", "a feline on a rug"])
 """
@@ -9,22 +10,16 @@ from unitvec_client.aio import AsyncClient
 from unitvec_client.client import Client
 from unitvec_client.connection import ConnectionOptions, open_aio_channel, open_channel
 from unitvec_client.errors import (
-    AbortedError,
-    AlreadyExistsError,
     CallCancelledError,
     ClientClosedError,
-    DataLossError,
     DeadlineExceededError,
-    FailedPreconditionError,
     InputError,
     InputTypeError,
     InternalError,
     InvalidArgumentError,
     MessageTooLargeError,
     ModelNotFoundError,
-    OutOfRangeError,
     OverloadedError,
-    PermissionDeniedError,
     ProtocolError,
     RefusedError,
     ServerError,
@@ -33,7 +28,6 @@ from unitvec_client.errors import (
     UnavailableError,
     UnimplementedError,
     UnitvecError,
-    UnknownError,
 )
 from unitvec_client.results import (
     EmbedResult,
@@ -50,17 +44,13 @@ from unitvec_client.retry import RetryPolicy
 from unitvec_protos import __version__
 
 __all__ = [
-    "AbortedError",
-    "AlreadyExistsError",
     "AsyncClient",
     "CallCancelledError",
     "Client",
     "ClientClosedError",
     "ConnectionOptions",
-    "DataLossError",
     "DeadlineExceededError",
     "EmbedResult",
-    "FailedPreconditionError",
     "Hit",
     "InputError",
     "InputTypeError",
@@ -69,9 +59,7 @@ __all__ = [
     "MessageTooLargeError",
     "ModelInfo",
     "ModelNotFoundError",
-    "OutOfRangeError",
     "OverloadedError",
-    "PermissionDeniedError",
     "ProtocolError",
     "Rankings",
     "RefusedError",
@@ -87,7 +75,6 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "UnitvecError",
-    "UnknownError",
     "__version__",
     "open_aio_channel",
     "open_channel",

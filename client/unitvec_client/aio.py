@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, overload
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions, open_aio_channel
+from unitvec_client.connection import ConnectionOptions, open_aio_channel
 from unitvec_client.core.core import DEFAULT_TIMEOUT_S, Core
-from unitvec_client.core.inputs import Comparable, Vectors, check_iterable
+from unitvec_client.core.inputs import Comparable, Vectors, check_iterable, in_python
 from unitvec_client.core.steps import Script
-from unitvec_client.drivers import asynchronous as nonblocking
+from unitvec_client.drivers.asynchronous import Wire, iterate, run
 from unitvec_client.errors import ClientClosedError
 from unitvec_client.options import (
-    CallKeywords,
-    EmbedKeywords,
-    SearchKeywords,
-    SimilarityKeywords,
-    StreamKeywords,
-    TokenizeKeywords,
+    CallOptions,
+    DtypeName,
+    EmbedOptions,
+    MetricName,
+    SearchOptions,
+    SimilarityOptions,
+    StreamOptions,
+    TokenizeOptions,
+    TruncateName,
 )
 from unitvec_client.results import (
     EmbedResult,
@@ -34,6 +38,7 @@ from unitvec_client.results import (
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.targets import resolve_target
 
 T = TypeVar("T")
 
@@ -48,28 +53,39 @@ class AsyncClient:
             vectors = await client.embed(["a cat on a mat", "a feline on a rug"])
 
     Args:
-        target: ``host:port`` or any other gRPC target.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set.
         connection: TLS, token and channel options.
         retry: When to send again.
-        timeout_s: For calls that name none, in seconds; None for no deadline.
+        timeout_s: Time for a call that names none, in seconds; None for no deadline.
     """
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         *,
         connection: ConnectionOptions | None = None,
         retry: RetryPolicy | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self._target = target
         self._connection = connection or ConnectionOptions()
-        self._core = Core(self._connection, retry or RetryPolicy(), timeout_s)
-        self._channel: grpc.aio.Channel | None = None
+        self._target = resolve_target(target, tls=self._connection.tls)
+        self._core = Core(self._target, self._connection, retry or RetryPolicy(), timeout_s)
+        self._wire: Wire | None = None
+        self._inherited: list[Wire] = []
         self._closed = False
 
     async def embed(
-        self, texts: str | Sequence[str], **options: Unpack[EmbedKeywords]
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        timeout_s: float | None = None,
     ) -> NDArray[Any]:
         """Turn texts into vectors; see `Client.embed`.
 
@@ -77,10 +93,23 @@ class AsyncClient:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails; all or nothing.
         """
-        return await self._run(self._core.embed(texts, options))
+        options = EmbedOptions(
+            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+        )
+        result = await self._run(self._core.embed(texts, options))
+        return result.unpack(single=isinstance(texts, str))
 
     async def embed_result(
-        self, texts: str | Sequence[str], **options: Unpack[EmbedKeywords]
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        timeout_s: float | None = None,
     ) -> EmbedResult:
         """Like `embed`, with all that came along; see `Client.embed_result`.
 
@@ -88,16 +117,28 @@ class AsyncClient:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails; all or nothing.
         """
-        return await self._run(self._core.embed_result(texts, options))
+        options = EmbedOptions(
+            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+        )
+        return await self._run(self._core.embed(texts, options))
 
     def embed_stream(
-        self, texts: Iterable[str] | AsyncIterable[str], **options: Unpack[StreamKeywords]
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        chunk_texts: int = 64,
+        timeout_s: float | None = None,
     ) -> AsyncIterator[StreamItem]:
         """Turn texts into vectors while they are read; see `Client.embed_stream`.
 
         Args:
             texts: The texts; an iterable that is not async is read in the event loop.
-            **options: As for `Client.embed_stream`.
 
         Returns:
             An async generator. Where the loop over it is left early, close it with
@@ -107,9 +148,19 @@ class AsyncClient:
             InputError: If an argument is wrong.
             UnitvecError: If the stream breaks for good.
         """
-        script = self._core.embed_stream(options)
+        options = StreamOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            dtype,
+            chunk_texts,
+            timeout_s=timeout_s,
+        )
+        source = check_iterable(texts)
         self._check_open()
-        return self._iterate(script, check_iterable(texts))
+        return self._iterate(self._core.embed_stream(options), source)
 
     @overload
     async def similarity(
@@ -117,20 +168,46 @@ class AsyncClient:
         a: Comparable,
         b: Comparable,
         *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        pairs: bool = False,
         top_k: None = None,
-        **options: Unpack[SimilarityKeywords],
+        timeout_s: float | None = None,
     ) -> NDArray[np.float32]: ...
     @overload
     async def similarity(
-        self, a: Comparable, b: Comparable, *, top_k: int, **options: Unpack[SimilarityKeywords]
+        self,
+        a: Comparable,
+        b: Comparable,
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        pairs: bool = False,
+        top_k: int,
+        timeout_s: float | None = None,
     ) -> Rankings: ...
     async def similarity(
         self,
         a: Comparable,
         b: Comparable,
         *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        pairs: bool = False,
         top_k: int | None = None,
-        **options: Unpack[SimilarityKeywords],
+        timeout_s: float | None = None,
     ) -> NDArray[np.float32] | Rankings:
         """Compare every `a` with every `b`, or pair by pair; see `Client.similarity`.
 
@@ -138,13 +215,33 @@ class AsyncClient:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
-        return await self._run(self._core.similarity(a, b, {**options, "top_k": top_k}))
+        options = SimilarityOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            metric,
+            pairs,
+            top_k,
+            timeout_s=timeout_s,
+        )
+        return await self._run(self._core.similarity(a, b, options))
 
     async def search(
         self,
         queries: Comparable,
         documents: Iterable[str] | AsyncIterable[str] | Vectors,
-        **options: Unpack[SearchKeywords],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        top_k: int = 10,
+        timeout_s: float | None = None,
     ) -> list[list[Hit]]:
         """Find the best documents for each query; see `Client.search`.
 
@@ -152,18 +249,47 @@ class AsyncClient:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
-        return await self._run(self._core.search(queries, documents, options), documents)
+        options = SearchOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            query_prompt_name,
+            document_prompt_name,
+            metric,
+            top_k,
+            timeout_s=timeout_s,
+        )
+        return await self._run(self._core.search(queries, documents, options), in_python(documents))
 
     @overload
     async def tokenize(  # type: ignore[overload-overlap]  # a str is also a sequence of str
-        self, texts: str, **options: Unpack[TokenizeKeywords]
+        self,
+        texts: str,
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        truncate: TruncateName = "end",
+        timeout_s: float | None = None,
     ) -> TokenizedText: ...
     @overload
     async def tokenize(
-        self, texts: Sequence[str], **options: Unpack[TokenizeKeywords]
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        truncate: TruncateName = "end",
+        timeout_s: float | None = None,
     ) -> list[TokenizedText]: ...
     async def tokenize(
-        self, texts: str | Sequence[str], **options: Unpack[TokenizeKeywords]
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        truncate: TruncateName = "end",
+        timeout_s: float | None = None,
     ) -> TokenizedText | list[TokenizedText]:
         """Show how texts are split into tokens; see `Client.tokenize`.
 
@@ -171,30 +297,39 @@ class AsyncClient:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
-        return await self._run(self._core.tokenize(texts, options))
+        options = TokenizeOptions(model, prompt_name, truncate, timeout_s=timeout_s)
+        found = await self._run(self._core.tokenize(texts, options))
+        return found[0] if isinstance(texts, str) else found
 
-    async def models(self, **options: Unpack[CallKeywords]) -> ServerInfo:
+    async def models(self, *, timeout_s: float | None = None) -> ServerInfo:
         """Ask what is served and which limits hold; see `Client.models`.
 
         Raises:
             UnitvecError: If the call fails.
         """
-        return await self._run(self._core.models(options))
+        return await self._run(self._core.models(CallOptions(timeout_s=timeout_s)))
 
-    async def health(self, service: str = "", **options: Unpack[CallKeywords]) -> str:
+    async def health(self, service: str = "", *, timeout_s: float | None = None) -> str:
         """Ask whether the server is ready; see `Client.health`.
 
         Raises:
             UnitvecError: If the call fails; UnavailableError if nobody answers.
         """
-        return await self._run(self._core.health(service, options))
+        return await self._run(self._core.health(service, CallOptions(timeout_s=timeout_s)))
 
     async def close(self) -> None:
         """Close the connection. Calls in flight fail with CallCancelledError."""
         self._closed = True
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        if self._is_of_here(wire):
+            await wire.close()
+        else:
+            self._inherited.append(wire)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self._target!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -208,10 +343,10 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, script: Script[T], source: Any = ()) -> T:
-        return await nonblocking.run(self._open_channel(), script, source)
+        return await run(self._open(), script, source)
 
     async def _iterate(self, script: Script[None], source: Any) -> AsyncIterator[Any]:
-        items = nonblocking.iterate(self._open_channel(), script, source)
+        items = iterate(self._open(), script, source)
         async with contextlib.aclosing(items):
             async for item in items:
                 yield item
@@ -220,8 +355,18 @@ class AsyncClient:
         if self._closed:
             raise ClientClosedError("the client is closed")
 
-    def _open_channel(self) -> grpc.aio.Channel:
+    def _open(self) -> Wire:
         self._check_open()
-        if self._channel is None:
-            self._channel = open_aio_channel(self._target, self._connection)
-        return self._channel
+        wire = self._wire
+        if wire is None:
+            wire = self._wire = Wire(open_aio_channel(self._target, self._connection))
+        elif not self._is_of_here(wire):
+            raise ClientClosedError(
+                "this AsyncClient belongs to another event loop or process, in which it made its "
+                "first call: open one in each"
+            )
+        return wire
+
+    @staticmethod
+    def _is_of_here(wire: Wire) -> bool:
+        return wire.loop is asyncio.get_running_loop() and wire.process_id == os.getpid()

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, overload
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions, open_channel
+from unitvec_client.connection import ConnectionOptions, open_channel
 from unitvec_client.core.core import DEFAULT_TIMEOUT_S, Core
-from unitvec_client.core.inputs import Comparable, Vectors, check_iterable
+from unitvec_client.core.inputs import Comparable, Vectors, check_iterable, in_python
 from unitvec_client.core.steps import Script
-from unitvec_client.drivers import blocking
+from unitvec_client.drivers.blocking import Wire, iterate, run
 from unitvec_client.errors import ClientClosedError
 from unitvec_client.options import (
-    CallKeywords,
-    EmbedKeywords,
-    SearchKeywords,
-    SimilarityKeywords,
-    StreamKeywords,
-    TokenizeKeywords,
+    CallOptions,
+    DtypeName,
+    EmbedOptions,
+    MetricName,
+    SearchOptions,
+    SimilarityOptions,
+    StreamOptions,
+    TokenizeOptions,
+    TruncateName,
 )
 from unitvec_client.results import (
     EmbedResult,
@@ -33,6 +36,7 @@ from unitvec_client.results import (
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.targets import resolve_target
 
 T = TypeVar("T")
 
@@ -41,37 +45,61 @@ class Client:
     """Calls a unitvec server. Connects at the first call; threads may share one client.
 
     Every method checks its arguments before anything is sent and raises from one tree,
-    `UnitvecError`. `timeout_s` bounds a whole call with all its retries.
+    `UnitvecError`. A process that was forked off connects anew.
 
         with Client("localhost:50051") as client:
             vectors = client.embed(["a cat on a mat", "a feline on a rug"])
 
     Args:
-        target: ``host:port`` or any other gRPC target.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set.
         connection: TLS, token and channel options.
         retry: When to send again.
-        timeout_s: For calls that name none, in seconds; None for no deadline.
+        timeout_s: Time for a call that names none, in seconds; None for no deadline.
     """
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         *,
         connection: ConnectionOptions | None = None,
         retry: RetryPolicy | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
     ) -> None:
-        connection = connection or ConnectionOptions()
-        self._core = Core(connection, retry or RetryPolicy(), timeout_s)
-        self._channel: grpc.Channel | None = open_channel(target, connection)
+        self._connection = connection or ConnectionOptions()
+        self._target = resolve_target(target, tls=self._connection.tls)
+        self._core = Core(self._target, self._connection, retry or RetryPolicy(), timeout_s)
+        self._wire: Wire | None = Wire(open_channel(self._target, self._connection))
+        self._inherited: list[Wire] = []
 
-    def embed(self, texts: str | Sequence[str], **options: Unpack[EmbedKeywords]) -> NDArray[Any]:
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        timeout_s: float | None = None,
+    ) -> NDArray[Any]:
         """Turn texts into vectors. Any number of texts is split and put together again.
 
         Args:
             texts: One text or many. An empty text is legal.
-            **options: As in `EmbedOptions`: model, normalize, dimensions, prompt_name,
-                truncate, dtype, timeout_s.
+            model: Name of the model; empty for the server's default.
+            normalize: Scale each vector to unit L2 norm. False returns what the model's own
+                pipeline returns.
+            dimensions: Keep only this many leading dimensions; None keeps all.
+            truncate: What happens to texts that are too long: cut the ``end`` or the ``start``
+                off, or refuse them with an ``error``.
+            prompt_name: The prompt put before each text, by name; None for the model's default
+                prompt, empty for no prompt.
+            dtype: Number type on the wire and in the result: ``float32``; ``float16`` at half
+                the bytes; ``int8`` at a quarter; ``binary``, sign bits, at a 32nd.
+            timeout_s: Time for the whole call, retries included, in seconds; None for the
+                client's own.
 
         Returns:
             float32 (n, D), or (D,) for a single str. float16 for dtype ``float16``; float32,
@@ -82,37 +110,60 @@ class Client:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails; all or nothing.
         """
-        return self._run(self._core.embed(texts, options))
+        options = EmbedOptions(
+            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+        )
+        return self._run(self._core.embed(texts, options)).unpack(single=isinstance(texts, str))
 
     def embed_result(
-        self, texts: str | Sequence[str], **options: Unpack[EmbedKeywords]
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        timeout_s: float | None = None,
     ) -> EmbedResult:
         """Like `embed`, with scales, token counts, truncation, model and timings.
 
-        Args:
-            texts: One text or many; one is (1, D) here.
-            **options: As for `embed`.
+        Arguments are those of `embed`; a single str is one text, (1, D) here.
 
         Raises:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails; all or nothing.
         """
-        return self._run(self._core.embed_result(texts, options))
+        options = EmbedOptions(
+            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+        )
+        return self._run(self._core.embed(texts, options))
 
     def embed_stream(
-        self, texts: Iterable[str], **options: Unpack[StreamKeywords]
+        self,
+        texts: Iterable[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        chunk_texts: int = 64,
+        timeout_s: float | None = None,
     ) -> Iterator[StreamItem]:
         """Turn texts into vectors while they are read: in order, with bounded memory.
 
         Reads ahead of what it yields by at most 8 chunks of `chunk_texts`; the iterable is
         read in the thread that consumes. A text that is refused yields its own error and
         harms no other. Where the connection breaks, it is opened again and what was not
-        answered is sent again.
+        answered is sent again. Further arguments are those of `embed`.
 
         Args:
             texts: The texts.
-            **options: As in `StreamOptions`: those of `embed`, and chunk_texts. There is no
-                deadline unless `timeout_s` sets one.
+            chunk_texts: Texts sent in one message, at most; the server's own limit holds too.
+            timeout_s: Time for the whole stream, in seconds; None for no deadline.
 
         Returns:
             An iterator; closing it (or leaving a loop over it) ends the call.
@@ -121,8 +172,18 @@ class Client:
             InputError: If an argument is wrong.
             UnitvecError: If the stream breaks for good.
         """
-        script = self._core.embed_stream(options)
-        return blocking.iterate(self._open_channel(), script, check_iterable(texts))
+        options = StreamOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            dtype,
+            chunk_texts,
+            timeout_s=timeout_s,
+        )
+        source = check_iterable(texts)
+        return iterate(self._open(), self._core.embed_stream(options), source)
 
     @overload
     def similarity(
@@ -130,53 +191,106 @@ class Client:
         a: Comparable,
         b: Comparable,
         *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        pairs: bool = False,
         top_k: None = None,
-        **options: Unpack[SimilarityKeywords],
+        timeout_s: float | None = None,
     ) -> NDArray[np.float32]: ...
     @overload
     def similarity(
-        self, a: Comparable, b: Comparable, *, top_k: int, **options: Unpack[SimilarityKeywords]
+        self,
+        a: Comparable,
+        b: Comparable,
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        pairs: bool = False,
+        top_k: int,
+        timeout_s: float | None = None,
     ) -> Rankings: ...
     def similarity(
         self,
         a: Comparable,
         b: Comparable,
         *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        pairs: bool = False,
         top_k: int | None = None,
-        **options: Unpack[SimilarityKeywords],
+        timeout_s: float | None = None,
     ) -> NDArray[np.float32] | Rankings:
         """Compare every `a` with every `b`, or pair by pair.
 
+        Further arguments are those of `embed`; `prompt_name` holds for both sides.
+
         Args:
-            a: Texts, or vectors (n, D).
-            b: Texts, or vectors (m, D).
-            top_k: Return only the best k of `b` for each `a`.
-            **options: As in `SimilarityOptions`: metric, pairs, model, normalize, dimensions,
-                prompt_name, truncate, timeout_s.
+            a: A text, texts, or vectors (n, D).
+            b: The same.
+            metric: ``cosine`` and ``dot`` (higher is closer), ``euclidean`` and ``manhattan``
+                (distances: lower is closer).
+            pairs: Compare a[i] with b[i] only.
+            top_k: Return the best k of `b` for each of `a`, in place of all scores.
 
         Returns:
-            Scores float32 (n, m); (n,) for pairs; `Rankings` for top_k.
+            float32 (n, m); (n,) with `pairs`; `Rankings` with `top_k`.
 
         Raises:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
-        return self._run(self._core.similarity(a, b, {**options, "top_k": top_k}))
+        options = SimilarityOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            metric,
+            pairs,
+            top_k,
+            timeout_s=timeout_s,
+        )
+        return self._run(self._core.similarity(a, b, options))
 
     def search(
         self,
         queries: Comparable,
         documents: Iterable[str] | Vectors,
-        **options: Unpack[SearchKeywords],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "end",
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        top_k: int = 10,
+        timeout_s: float | None = None,
     ) -> list[list[Hit]]:
         """Find the best documents for each query. Documents are streamed to the server.
+
+        Further arguments are those of `similarity`.
 
         Args:
             queries: A text, texts, or vectors (n, D).
             documents: Texts from any iterable, or vectors (m, D). The texts are kept until
                 the call ends, for the hits.
-            **options: As in `SearchOptions`: top_k, metric, model, normalize, dimensions,
-                query_prompt_name, document_prompt_name, truncate, timeout_s.
+            query_prompt_name: The prompt put before each query, by name; None for the model's
+                default prompt, empty for no prompt.
+            document_prompt_name: The prompt put before each document.
+            top_k: Hits for each query, at most.
 
         Returns:
             For each query its hits, best first.
@@ -185,24 +299,51 @@ class Client:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
-        return self._run(self._core.search(queries, documents, options), documents)
+        options = SearchOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            query_prompt_name,
+            document_prompt_name,
+            metric,
+            top_k,
+            timeout_s=timeout_s,
+        )
+        return self._run(self._core.search(queries, documents, options), in_python(documents))
 
     @overload
     def tokenize(  # type: ignore[overload-overlap]  # a str is also a sequence of str
-        self, texts: str, **options: Unpack[TokenizeKeywords]
+        self,
+        texts: str,
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        truncate: TruncateName = "end",
+        timeout_s: float | None = None,
     ) -> TokenizedText: ...
     @overload
     def tokenize(
-        self, texts: Sequence[str], **options: Unpack[TokenizeKeywords]
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        truncate: TruncateName = "end",
+        timeout_s: float | None = None,
     ) -> list[TokenizedText]: ...
     def tokenize(
-        self, texts: str | Sequence[str], **options: Unpack[TokenizeKeywords]
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        prompt_name: str | None = None,
+        truncate: TruncateName = "end",
+        timeout_s: float | None = None,
     ) -> TokenizedText | list[TokenizedText]:
         """Show how texts are split into tokens, and what `embed` would cut off.
 
-        Args:
-            texts: One text or many.
-            **options: As in `TokenizeOptions`: model, prompt_name, truncate, timeout_s.
+        Arguments are those of `embed`; the truncation ``error`` is the same as ``end`` here.
 
         Returns:
             One result for each text; a single one for a single str.
@@ -211,25 +352,27 @@ class Client:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
-        return self._run(self._core.tokenize(texts, options))
+        options = TokenizeOptions(model, prompt_name, truncate, timeout_s=timeout_s)
+        found = self._run(self._core.tokenize(texts, options))
+        return found[0] if isinstance(texts, str) else found
 
-    def models(self, **options: Unpack[CallKeywords]) -> ServerInfo:
+    def models(self, *, timeout_s: float | None = None) -> ServerInfo:
         """Ask what is served and which limits hold.
 
         Args:
-            **options: timeout_s.
+            timeout_s: Time for the call, in seconds; None for the client's own.
 
         Raises:
             UnitvecError: If the call fails.
         """
-        return self._run(self._core.models(options))
+        return self._run(self._core.models(CallOptions(timeout_s=timeout_s)))
 
-    def health(self, service: str = "", **options: Unpack[CallKeywords]) -> str:
+    def health(self, service: str = "", *, timeout_s: float | None = None) -> str:
         """Ask whether the server, or one of its services, is ready. Never retried.
 
         Args:
             service: Full name, such as ``unitvec.v1.EmbeddingService``; empty for all.
-            **options: timeout_s.
+            timeout_s: Time for the call, in seconds; None for the client's own.
 
         Returns:
             ``SERVING``, ``NOT_SERVING``, ``SERVICE_UNKNOWN`` or ``UNKNOWN``.
@@ -237,13 +380,20 @@ class Client:
         Raises:
             UnitvecError: If the call fails; UnavailableError if nobody answers.
         """
-        return self._run(self._core.health(service, options))
+        return self._run(self._core.health(service, CallOptions(timeout_s=timeout_s)))
 
     def close(self) -> None:
         """Close the connection. Calls in flight fail with CallCancelledError."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        if wire.process_id == os.getpid():
+            wire.close()
+        else:
+            self._inherited.append(wire)
+
+    def __repr__(self) -> str:
+        return f"Client({self._target!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -257,9 +407,15 @@ class Client:
         self.close()
 
     def _run(self, script: Script[T], source: Any = ()) -> T:
-        return blocking.run(self._open_channel(), script, source)
+        return run(self._open(), script, source)
 
-    def _open_channel(self) -> grpc.Channel:
-        if self._channel is None:
+    def _open(self) -> Wire:
+        wire = self._wire
+        if wire is None:
             raise ClientClosedError("the client is closed")
-        return self._channel
+        if wire.process_id != os.getpid():
+            # A channel does not outlive a fork. To touch the inherited one, even to destroy it,
+            # may hang, as the threads that it waits for stayed behind in the other process.
+            self._inherited.append(wire)
+            wire = self._wire = Wire(open_channel(self._target, self._connection))
+        return wire

@@ -9,10 +9,8 @@ from typing import Any, Literal
 
 import grpc
 
-from unitvec_client.errors import InputError, InputTypeError
-
-DEFAULT_TARGET = "localhost:50051"
-"""Where a server listens by default."""
+from unitvec_client.errors import InputError
+from unitvec_client.targets import is_loopback, resolve_target
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either way. gRPC's own 4 MiB is 2,730 vectors of 384 floats."""
@@ -98,25 +96,29 @@ def call_metadata(options: ConnectionOptions) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {options.token}"),)
 
 
-def open_channel(target: str, options: ConnectionOptions | None = None) -> grpc.Channel:
+def open_channel(target: str | None, options: ConnectionOptions | None = None) -> grpc.Channel:
     """Open a channel for blocking calls.
 
     Args:
-        target: ``host:port``, ``dns:///host:port``, ``ipv4:host:port,host:port`` for several
-            addresses, ``unix:path`` or any other gRPC target.
+        target: ``host:port`` (the port is 50051 where it is left out), ``dns:///host:port``,
+            ``ipv4:host:port,host:port`` for several addresses, ``unix:path`` or any other gRPC
+            target. None takes the variable UNITVEC_TARGET, else localhost:50051.
         options: How to reach it; plaintext by default.
 
     Raises:
-        InputError: If the target is empty or a certificate file cannot be read.
+        InputError: If it is no target, or a certificate file cannot be read.
     """
     options = options or ConnectionOptions()
+    target = resolve_target(target, tls=options.tls)
     arguments, compression = _prepare(target, options)
     if not options.tls:
         return grpc.insecure_channel(target, arguments, compression)
     return grpc.secure_channel(target, _credentials(options), arguments, compression)
 
 
-def open_aio_channel(target: str, options: ConnectionOptions | None = None) -> grpc.aio.Channel:
+def open_aio_channel(
+    target: str | None, options: ConnectionOptions | None = None
+) -> grpc.aio.Channel:
     """Open a channel for asyncio; call it inside the event loop that will use it.
 
     Args:
@@ -124,9 +126,10 @@ def open_aio_channel(target: str, options: ConnectionOptions | None = None) -> g
         options: How to reach it; plaintext by default.
 
     Raises:
-        InputError: If the target is empty or a certificate file cannot be read.
+        InputError: If it is no target, or a certificate file cannot be read.
     """
     options = options or ConnectionOptions()
+    target = resolve_target(target, tls=options.tls)
     arguments, compression = _prepare(target, options)
     if not options.tls:
         return grpc.aio.insecure_channel(target, arguments, compression)
@@ -136,8 +139,8 @@ def open_aio_channel(target: str, options: ConnectionOptions | None = None) -> g
 def channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
     """Return the gRPC channel arguments for these options; the last of a name wins."""
     arguments: dict[str, Any] = {
-        "grpc.max_send_message_length": options.max_message_bytes,
-        "grpc.max_receive_message_length": options.max_message_bytes,
+        "grpc.max_send_message_length": int(options.max_message_bytes),
+        "grpc.max_receive_message_length": int(options.max_message_bytes),
         "grpc.keepalive_time_ms": int(options.keepalive_time_s * 1000),
         "grpc.keepalive_timeout_ms": int(_KEEPALIVE_TIMEOUT_S * 1000),
         "grpc.keepalive_permit_without_calls": 0,
@@ -158,11 +161,12 @@ def channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
 def _prepare(
     target: str, options: ConnectionOptions
 ) -> tuple[list[tuple[str, Any]], grpc.Compression]:
-    if not isinstance(target, str):
-        raise InputTypeError(f"target must be a str, not {type(target).__name__}")
-    if not target.strip():
-        raise InputError("target is empty; give host:port")
-    return channel_arguments(options), _COMPRESSIONS[options.compression]
+    arguments = channel_arguments(options)
+    if is_loopback(target):
+        # gRPC would send even this machine's own addresses through the proxy that variables name.
+        # The option comes first, so that `extra_options` win.
+        arguments.insert(0, ("grpc.enable_http_proxy", 0))
+    return arguments, _COMPRESSIONS[options.compression]
 
 
 def _credentials(options: ConnectionOptions) -> grpc.ChannelCredentials:

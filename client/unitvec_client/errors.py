@@ -5,26 +5,23 @@
     │   ├── InvalidArgumentError        INVALID_ARGUMENT; `.field` names what is wrong
     │   │   └── InputError              found before anything was sent (also a ValueError)
     │   │       └── InputTypeError      of the wrong type (also a TypeError)
-    │   ├── OutOfRangeError             OUT_OF_RANGE
     │   ├── ModelNotFoundError          NOT_FOUND
-    │   ├── AlreadyExistsError          ALREADY_EXISTS
-    │   ├── FailedPreconditionError     FAILED_PRECONDITION
     │   ├── UnauthenticatedError        UNAUTHENTICATED
-    │   ├── PermissionDeniedError       PERMISSION_DENIED
     │   ├── UnimplementedError          UNIMPLEMENTED
     │   └── MessageTooLargeError        RESOURCE_EXHAUSTED by the size of one message
     ├── TransientError                  the same request may succeed later
     │   ├── UnavailableError            UNAVAILABLE
     │   ├── OverloadedError             RESOURCE_EXHAUSTED; `.retry_delay_s` says when
-    │   ├── AbortedError                ABORTED
     │   └── DeadlineExceededError       DEADLINE_EXCEEDED (also a TimeoutError)
     ├── ServerError                     the server, or something on the way, is broken
     │   ├── InternalError               INTERNAL
-    │   ├── UnknownError                UNKNOWN
-    │   ├── DataLossError               DATA_LOSS
     │   └── ProtocolError               a reply that breaks the contract, or OK without one
     ├── CallCancelledError              CANCELLED
-    └── ClientClosedError               the client was closed (also a RuntimeError)
+    └── ClientClosedError               the client cannot be used here (also a RuntimeError)
+
+A status that no unitvec server sends, such as one of a proxy on the way, becomes the error
+above it in the tree: PERMISSION_DENIED is a RefusedError, ABORTED a TransientError, UNKNOWN a
+ServerError. `.code` always says which status it was.
 
 Errors that came from a call are raised `from` the grpc error.
 """
@@ -42,21 +39,22 @@ class ErrorFacts:
 
     Attributes:
         reason: Stable name of the cause in UPPER_SNAKE_CASE; empty if the server gave none.
-        field: The part of the request at fault, such as ``texts[3]``; empty if none is.
+        field: Part of the request at fault, such as ``texts[3]``; empty if none is.
         request_id: The call's ``x-request-id``; empty if nothing was sent.
-        retry_delay_s: When the server says to try again, in seconds; None if it does not.
+        retry_delay_s: Time after which the server says to try again, in seconds; None if it
+            does not say.
+        code: Status of the call; None if nothing was sent.
     """
 
     reason: str = ""
     field: str = ""
     request_id: str = ""
     retry_delay_s: float | None = None
+    code: grpc.StatusCode | None = None
 
 
 class UnitvecError(Exception):
     """Base of everything this package raises on purpose."""
-
-    code: grpc.StatusCode | None = None
 
     def __init__(self, message: str, facts: ErrorFacts | None = None) -> None:
         super().__init__(message)
@@ -71,6 +69,11 @@ class UnitvecError(Exception):
 
     def __reduce__(self) -> tuple[type[UnitvecError], tuple[str, ErrorFacts]]:
         return type(self), (self.message, self.facts)
+
+    @property
+    def code(self) -> grpc.StatusCode | None:
+        """Status of the call; None if nothing was sent."""
+        return self.facts.code
 
     @property
     def reason(self) -> str:
@@ -100,8 +103,6 @@ class RefusedError(UnitvecError):
 class InvalidArgumentError(RefusedError):
     """Something in the request is wrong; ``field`` names it."""
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
-
 
 class InputError(InvalidArgumentError, ValueError):
     """An argument is wrong; nothing was sent."""
@@ -111,52 +112,20 @@ class InputTypeError(InputError, TypeError):
     """An argument is of the wrong type; nothing was sent."""
 
 
-class OutOfRangeError(RefusedError):
-    """The request goes past a valid range."""
-
-    code = grpc.StatusCode.OUT_OF_RANGE
-
-
 class ModelNotFoundError(RefusedError):
     """The server has no model of this name."""
-
-    code = grpc.StatusCode.NOT_FOUND
-
-
-class AlreadyExistsError(RefusedError):
-    """What was to be made exists."""
-
-    code = grpc.StatusCode.ALREADY_EXISTS
-
-
-class FailedPreconditionError(RefusedError):
-    """The server is not in the state that the request needs."""
-
-    code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class UnauthenticatedError(RefusedError):
     """The token is missing or wrong."""
 
-    code = grpc.StatusCode.UNAUTHENTICATED
-
-
-class PermissionDeniedError(RefusedError):
-    """The token does not allow this."""
-
-    code = grpc.StatusCode.PERMISSION_DENIED
-
 
 class UnimplementedError(RefusedError):
     """The server does not know this method: another service, or an older version."""
 
-    code = grpc.StatusCode.UNIMPLEMENTED
-
 
 class MessageTooLargeError(RefusedError):
     """One message is larger than one side takes."""
-
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class TransientError(UnitvecError):
@@ -166,25 +135,13 @@ class TransientError(UnitvecError):
 class UnavailableError(TransientError):
     """The server cannot be reached, or is starting or draining."""
 
-    code = grpc.StatusCode.UNAVAILABLE
-
 
 class OverloadedError(TransientError):
     """The server sheds load; ``retry_delay_s`` says when to come back."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-class AbortedError(TransientError):
-    """The server gave up the request half-way."""
-
-    code = grpc.StatusCode.ABORTED
-
 
 class DeadlineExceededError(TransientError, TimeoutError):
     """The call's time was over before the answer came."""
-
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class ServerError(UnitvecError):
@@ -194,59 +151,41 @@ class ServerError(UnitvecError):
 class InternalError(ServerError):
     """The server failed; its logs know more under ``request_id``."""
 
-    code = grpc.StatusCode.INTERNAL
-
-
-class UnknownError(ServerError):
-    """The server failed and did not say how."""
-
-    code = grpc.StatusCode.UNKNOWN
-
-
-class DataLossError(ServerError):
-    """Data was lost or damaged."""
-
-    code = grpc.StatusCode.DATA_LOSS
-
 
 class ProtocolError(ServerError):
     """The server's reply breaks the contract: wrong shape, wrong id, too early an end."""
-
-    code = grpc.StatusCode.OK
 
 
 class CallCancelledError(UnitvecError):
     """The call was cancelled, such as by closing the client under it."""
 
-    code = grpc.StatusCode.CANCELLED
-
 
 class ClientClosedError(UnitvecError, RuntimeError):
-    """The client was closed and cannot be used again."""
+    """The client cannot be used here: it was closed, or belongs to another event loop."""
 
 
 STATUS_TO_ERROR: dict[grpc.StatusCode, type[UnitvecError]] = {
     grpc.StatusCode.OK: ProtocolError,
     grpc.StatusCode.CANCELLED: CallCancelledError,
-    grpc.StatusCode.UNKNOWN: UnknownError,
+    grpc.StatusCode.UNKNOWN: ServerError,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
-    grpc.StatusCode.ALREADY_EXISTS: AlreadyExistsError,
-    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.ALREADY_EXISTS: RefusedError,
+    grpc.StatusCode.PERMISSION_DENIED: RefusedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
-    grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
-    grpc.StatusCode.ABORTED: AbortedError,
-    grpc.StatusCode.OUT_OF_RANGE: OutOfRangeError,
+    grpc.StatusCode.FAILED_PRECONDITION: RefusedError,
+    grpc.StatusCode.ABORTED: TransientError,
+    grpc.StatusCode.OUT_OF_RANGE: RefusedError,
     grpc.StatusCode.UNIMPLEMENTED: UnimplementedError,
     grpc.StatusCode.INTERNAL: InternalError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
-    grpc.StatusCode.DATA_LOSS: DataLossError,
+    grpc.StatusCode.DATA_LOSS: ServerError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
 }
 
 
-# What a request that keeps to the limits, as they were read, cannot meet.
+# A request that keeps to the limits, as the server stated them, is never refused for these.
 _LIMIT_REASONS = frozenset({"TOO_MANY_TEXTS", "TEXT_TOO_LARGE", "TOO_MANY_TOKENS"})
 
 

@@ -1,14 +1,20 @@
 """What a caller may ask for, checked before anything is sent.
 
-Each method's options are one frozen dataclass here (what the core reads) and one TypedDict
-(what the methods accept as keywords); a test holds the two to the same names.
+The options of each method are one frozen dataclass. Its fields are the keyword parameters of
+that method in `Client` and in `AsyncClient`, in the same order; a test holds the three together.
+What an option means is said once, in the docstring of the method of `Client`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, TypeVar
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any, Literal
+
+import numpy as np
 
 from unitvec_client.errors import InputError, InputTypeError
 from unitvec_protos.v1 import embedding_pb2 as pb
@@ -35,107 +41,31 @@ METRICS: dict[str, pb.Metric] = {
     "manhattan": pb.METRIC_MANHATTAN,
 }
 
-T = TypeVar("T")
 _MAX_UINT32 = 2**32 - 1
 
 
-class CallKeywords(TypedDict, total=False):
-    """Keywords of every call; see `CallOptions`."""
-
-    timeout_s: float | None
-
-
-class EncodeKeywords(CallKeywords, total=False):
-    """Keywords of every call that embeds texts; see `EncodeOptions`."""
-
-    model: str
-    normalize: bool
-    dimensions: int | None
-    truncate: TruncateName
-
-
-class EmbedKeywords(EncodeKeywords, total=False):
-    """Keywords of `embed` and `embed_result`; see `EmbedOptions`."""
-
-    prompt_name: str | None
-    dtype: DtypeName
-
-
-class StreamKeywords(EmbedKeywords, total=False):
-    """Keywords of `embed_stream`; see `StreamOptions`."""
-
-    chunk_texts: int
-
-
-class SimilarityKeywords(EncodeKeywords, total=False):
-    """Keywords of `similarity`; see `SimilarityOptions`."""
-
-    metric: MetricName
-    pairs: bool
-    prompt_name: str | None
-
-
-class SearchKeywords(EncodeKeywords, total=False):
-    """Keywords of `search`; see `SearchOptions`."""
-
-    metric: MetricName
-    top_k: int
-    query_prompt_name: str | None
-    document_prompt_name: str | None
-
-
-class TokenizeKeywords(CallKeywords, total=False):
-    """Keywords of `tokenize`; see `TokenizeOptions`."""
-
-    model: str
-    prompt_name: str | None
-    truncate: TruncateName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class CallOptions:
-    """Options of every call.
+    """Options of every call. `timeout_s` comes last in all that inherit from it."""
 
-    Attributes:
-        timeout_s: Time for the whole call, retries included, in seconds; None for the client's own,
-            which its constructor sets (a stream of texts has none).
-    """
-
-    timeout_s: float | None = None
+    timeout_s: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.timeout_s is None:
-            return
-        check_type("timeout_s", self.timeout_s, (int, float))
-        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise InputError(f"timeout_s must be positive, not {self.timeout_s}")
+        for name, declared in self.__dataclass_fields__.items():
+            value = getattr(self, name)
+            if value is not declared.default and name in _READERS:
+                # The value is taken over in Python's own type, such as int for numpy's int64.
+                object.__setattr__(self, name, _READERS[name](name, value))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class EncodeOptions(CallOptions):
-    """How texts become vectors.
-
-    Attributes:
-        model: Name of the model; empty for the server's default.
-        normalize: Scale each vector to unit L2 norm. False returns what the model's own
-            pipeline returns.
-        dimensions: Keep only this many leading dimensions; None keeps all.
-        truncate: What happens to texts that are too long: cut the ``end`` or the ``start``
-            off, or refuse them with an ``error``.
-    """
+    """How texts become vectors."""
 
     model: str = ""
     normalize: bool = True
     dimensions: int | None = None
     truncate: TruncateName = "end"
-
-    def __post_init__(self) -> None:
-        # Zero-argument super() does not work in a dataclass with slots.
-        CallOptions.__post_init__(self)
-        check_type("model", self.model, (str,))
-        check_type("normalize", self.normalize, (bool,))
-        check_choice("truncate", self.truncate, TRUNCATES)
-        check_count("dimensions", self.dimensions)
 
     def to_proto(self, prompt_name: str | None) -> pb.EncodeOptions:
         """Return the message.
@@ -144,138 +74,61 @@ class EncodeOptions(CallOptions):
             prompt_name: The prompt put before each text: None for the model's default, empty
                 for no prompt.
         """
-        options = pb.EncodeOptions(
+        return pb.EncodeOptions(
             normalize=self.normalize,
             dimensions=self.dimensions or 0,
+            prompt_name=prompt_name,
             truncate=TRUNCATES[self.truncate],
         )
-        if prompt_name is not None:
-            options.prompt_name = prompt_name
-        return options
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class EmbedOptions(EncodeOptions):
-    """Options of `embed` and `embed_result`.
-
-    Attributes:
-        prompt_name: The prompt put before each text, by name; None for the model's default
-            prompt, empty for no prompt.
-        dtype: Number type on the wire and in the result: ``float32``; ``float16`` at half
-            the bytes; ``int8`` at a quarter; ``binary``, sign bits, at a 32nd.
-    """
+    """Options of `embed` and `embed_result`."""
 
     prompt_name: str | None = None
     dtype: DtypeName = "float32"
 
-    def __post_init__(self) -> None:
-        EncodeOptions.__post_init__(self)
-        check_type("prompt_name", self.prompt_name, (str, type(None)))
-        check_choice("dtype", self.dtype, DTYPES)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StreamOptions(EmbedOptions):
-    """Options of `embed_stream`.
-
-    Attributes:
-        chunk_texts: Texts sent in one message, at most; the server's own limit holds too.
-    """
+    """Options of `embed_stream`."""
 
     chunk_texts: int = 64
 
-    def __post_init__(self) -> None:
-        EmbedOptions.__post_init__(self)
-        check_type("chunk_texts", self.chunk_texts, (int,))
-        check_count("chunk_texts", self.chunk_texts)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SimilarityOptions(EncodeOptions):
-    """Options of `similarity`.
+    """Options of `similarity`."""
 
-    Attributes:
-        metric: ``cosine`` and ``dot`` (higher is closer), ``euclidean`` and ``manhattan``
-            (distances: lower is closer).
-        pairs: Compare a[i] with b[i] only.
-        top_k: Return the best k of `b` for each of `a`, in place of all scores.
-        prompt_name: As in `EmbedOptions`, for both sides.
-    """
-
+    prompt_name: str | None = None
     metric: MetricName = "cosine"
     pairs: bool = False
     top_k: int | None = None
-    prompt_name: str | None = None
 
     def __post_init__(self) -> None:
-        EncodeOptions.__post_init__(self)
-        check_choice("metric", self.metric, METRICS)
-        check_type("pairs", self.pairs, (bool,))
-        check_type("prompt_name", self.prompt_name, (str, type(None)))
-        check_count("top_k", self.top_k)
+        CallOptions.__post_init__(self)  # In a dataclass with slots, super() does not work.
         if self.pairs and self.top_k is not None:
             raise InputError("pairs and top_k exclude each other")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SearchOptions(EncodeOptions):
-    """Options of `search`.
+    """Options of `search`."""
 
-    Attributes:
-        metric: As in `SimilarityOptions`.
-        top_k: Hits for each query, at most.
-        query_prompt_name: The prompt put before each query, as in `EmbedOptions`.
-        document_prompt_name: The prompt put before each document.
-    """
-
-    metric: MetricName = "cosine"
-    top_k: int = 10
     query_prompt_name: str | None = None
     document_prompt_name: str | None = None
-
-    def __post_init__(self) -> None:
-        EncodeOptions.__post_init__(self)
-        check_choice("metric", self.metric, METRICS)
-        check_type("top_k", self.top_k, (int,))
-        check_count("top_k", self.top_k)
-        check_type("query_prompt_name", self.query_prompt_name, (str, type(None)))
-        check_type("document_prompt_name", self.document_prompt_name, (str, type(None)))
+    metric: MetricName = "cosine"
+    top_k: int = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TokenizeOptions(CallOptions):
-    """Options of `tokenize`.
-
-    Attributes:
-        model: Name of the model; empty for the server's default.
-        prompt_name: As in `EmbedOptions`.
-        truncate: Which side `embed` would cut; ``error`` is the same as ``end`` here.
-    """
+    """Options of `tokenize`."""
 
     model: str = ""
     prompt_name: str | None = None
     truncate: TruncateName = "end"
-
-    def __post_init__(self) -> None:
-        CallOptions.__post_init__(self)
-        check_type("model", self.model, (str,))
-        check_type("prompt_name", self.prompt_name, (str, type(None)))
-        check_choice("truncate", self.truncate, TRUNCATES)
-
-
-def parse_options(kind: type[T], keywords: Any) -> T:
-    """Return options of this kind from a method's keywords.
-
-    Raises:
-        InputTypeError: If a keyword is unknown.
-        InputError: If a value is not valid.
-    """
-    known = set(kind.__dataclass_fields__)  # type: ignore[attr-defined]  # kinds are dataclasses
-    unknown = sorted(set(keywords) - known)
-    if unknown:
-        expected = ", ".join(sorted(known))
-        raise InputTypeError(f"unknown option {unknown[0]!r}; expected {expected}")
-    return kind(**keywords)
 
 
 def check_type(name: str, value: object, kinds: tuple[type, ...]) -> None:
@@ -292,10 +145,70 @@ def check_choice(name: str, value: object, choices: dict[str, Any]) -> None:
         raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
-def check_count(name: str, value: int | None) -> None:
-    """Raise InputError unless the value is None or at least 1."""
-    if value is None:
-        return
-    check_type(name, value, (int,))
-    if not 1 <= value <= _MAX_UINT32:
-        raise InputError(f"{name} must be at least 1, not {value}")
+def read_flag(name: str, value: object) -> bool:
+    """Return a bool, which may come as numpy's.
+
+    Raises:
+        InputTypeError: If it is neither.
+    """
+    check_type(name, value, (bool, np.bool_))
+    return bool(value)
+
+
+def read_count(name: str, value: object) -> int:
+    """Return a number of at least 1, which may come as any whole number, such as numpy's.
+
+    Raises:
+        InputTypeError: If it is no whole number.
+        InputError: If it is less than 1, or larger than the contract has room for.
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        count = operator.index(value)  # type: ignore[arg-type]  # refused by the call itself
+    except TypeError:
+        raise InputTypeError(f"{name} must be int, not {type(value).__name__}") from None
+    if not 1 <= count <= _MAX_UINT32:
+        raise InputError(f"{name} must be at least 1, not {count}")
+    return count
+
+
+def _read_text(name: str, value: object) -> str:
+    check_type(name, value, (str,))
+    return str(value)
+
+
+def _read_seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputTypeError(f"{name} must be int or float, not {type(value).__name__}")
+    seconds = float(value)
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"{name} must be positive, not {value}")
+    return seconds
+
+
+def _choice(choices: dict[str, Any]) -> Callable[[str, object], str]:
+    def read(name: str, value: object) -> str:
+        check_choice(name, value, choices)
+        return str(value)
+
+    return read
+
+
+# Each option by its name, which means the same in every method. A value that is the default is
+# not read: None is legal where None is the default.
+_READERS: dict[str, Callable[[str, object], Any]] = {
+    "timeout_s": _read_seconds,
+    "model": _read_text,
+    "normalize": read_flag,
+    "dimensions": read_count,
+    "truncate": _choice(TRUNCATES),
+    "prompt_name": _read_text,
+    "query_prompt_name": _read_text,
+    "document_prompt_name": _read_text,
+    "dtype": _choice(DTYPES),
+    "chunk_texts": read_count,
+    "metric": _choice(METRICS),
+    "pairs": read_flag,
+    "top_k": read_count,
+}

@@ -52,6 +52,15 @@ class EmbedResult:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def unpack(self, *, single: bool) -> NDArray[Any]:
+        """Return the vectors as numbers, as `Client.embed` does.
+
+        Args:
+            single: Whether one str was given, so that the vector is (D,).
+        """
+        values = scale_rows(self.vectors, self.scales)
+        return values[0] if single else values
+
     def values(self) -> NDArray[Any]:
         """Return the vectors as numbers: int8 becomes (n, D) float32; others are as they are."""
         return scale_rows(self.vectors, self.scales)

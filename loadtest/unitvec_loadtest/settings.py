@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from unitvec_client.connection import DEFAULT_TARGET
+from unitvec_client.targets import DEFAULT_TARGET
 from unitvec_loadtest.pacer import NS_PER_S, ConstantPacer, Pacer, PoissonPacer, Window
 
 DEFAULT_DURATION_S = 10.0

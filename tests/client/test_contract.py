@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, get_type_hints
+from typing import Any
 
 import grpc
 import numpy as np
@@ -95,7 +95,13 @@ def test_health_is_not_retried(client: Any, fake: Any, make_fault: Any) -> None:
         ("embed", ["a"], {"timeout_s": 0}, uv.InputError),
         ("embed", ["a"], {"timeout_s": "1"}, uv.InputTypeError),
         ("embed", ["a"], {"prompt_name": 3}, uv.InputTypeError),
-        ("embed", ["a"], {"nonsense": 3}, uv.InputTypeError),
+        ("embed", ["a"], {"nonsense": 3}, TypeError),
+        ("embed", ["a"], {"dimensions": True}, uv.InputTypeError),
+        ("embed", ["a"], {"dimensions": np.True_}, uv.InputTypeError),
+        ("embed", ["a"], {"dimensions": np.float64(3)}, uv.InputTypeError),
+        ("embed", ["a"], {"dimensions": np.int64(0)}, uv.InputError),
+        ("embed", ["a"], {"normalize": np.int64(1)}, uv.InputTypeError),
+        ("embed", ["a"], {"model": None}, uv.InputTypeError),
         ("embed_stream", ["one text"], {}, uv.InputTypeError),
         ("embed_stream", [3], {}, uv.InputTypeError),
         ("embed_stream", [["a"]], {"chunk_texts": 0}, uv.InputError),
@@ -171,31 +177,44 @@ def test_token_travels_on_plaintext_and_in_every_call(connect: Any, fake: Any) -
     assert {call.metadata["authorization"] for call in fake.servicer.seen} == {"Bearer secret"}
 
 
-def test_both_clients_have_the_same_methods_and_parameters() -> None:
-    names = [name for name in vars(uv.Client) if not name.startswith("_")]
-    assert names == [name for name in vars(uv.AsyncClient) if not name.startswith("_")]
-    for name in names:
-        blocking = inspect.signature(getattr(uv.Client, name))
-        nonblocking = inspect.signature(getattr(uv.AsyncClient, name))
-        assert list(blocking.parameters) == list(nonblocking.parameters)
+METHODS = [name for name in vars(uv.Client) if not name.startswith("_")]
+OPTIONS = {
+    "embed": options.EmbedOptions,
+    "embed_result": options.EmbedOptions,
+    "embed_stream": options.StreamOptions,
+    "similarity": options.SimilarityOptions,
+    "search": options.SearchOptions,
+    "tokenize": options.TokenizeOptions,
+    "models": options.CallOptions,
+    "health": options.CallOptions,
+}
 
 
-@pytest.mark.parametrize(
-    ("keywords", "dataclass", "explicit"),
-    [
-        (options.CallKeywords, options.CallOptions, set()),
-        (options.EmbedKeywords, options.EmbedOptions, set()),
-        (options.StreamKeywords, options.StreamOptions, set()),
-        (options.SimilarityKeywords, options.SimilarityOptions, {"top_k"}),
-        (options.SearchKeywords, options.SearchOptions, set()),
-        (options.TokenizeKeywords, options.TokenizeOptions, set()),
-    ],
-)
-def test_keywords_are_the_options(keywords: Any, dataclass: Any, explicit: set[str]) -> None:
-    named = get_type_hints(keywords)
-    assert set(named) | explicit == set(dataclass.__dataclass_fields__)
-    for name, kind in named.items():
-        assert kind == get_type_hints(dataclass)[name]
+@pytest.mark.parametrize("name", METHODS)
+def test_both_clients_have_the_same_methods_and_parameters(name: str) -> None:
+    blocking = inspect.signature(getattr(uv.Client, name)).parameters.values()
+    nonblocking = inspect.signature(getattr(uv.AsyncClient, name)).parameters.values()
+    assert [parameter.name for parameter in blocking] == [p.name for p in nonblocking]
+    for one, other in zip(blocking, nonblocking, strict=True):
+        assert (one.kind, one.default) == (other.kind, other.default)
+        if one.name not in ("texts", "documents"):  # Those may be async iterables as well.
+            assert one.annotation == other.annotation
+
+
+def test_both_clients_have_no_other_methods() -> None:
+    assert [name for name in vars(uv.AsyncClient) if not name.startswith("_")] == METHODS
+    assert set(OPTIONS) == set(METHODS) - {"close"}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_keywords_are_the_options(name: str) -> None:
+    """What `help` shows, in that order, is what the core reads."""
+    shown = inspect.signature(getattr(uv.Client, name)).parameters.values()
+    keywords = [parameter for parameter in shown if parameter.kind is parameter.KEYWORD_ONLY]
+    read = inspect.signature(OPTIONS[name]).parameters.values()
+    assert [(p.name, p.annotation, p.default) for p in keywords] == [
+        (p.name, p.annotation, p.default) for p in read
+    ]
 
 
 def test_the_readme_example(fake: Any) -> None:

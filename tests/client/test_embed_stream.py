@@ -146,7 +146,7 @@ def polling_script(replies: list[Any]) -> Script[None]:
 def test_polling_never_waits_and_loses_nothing(fake: Any) -> None:
     replies: list[Any] = []
     with grpc.insecure_channel(fake.target) as channel:
-        blocking.run(channel, polling_script(replies))
+        blocking.run(blocking.Wire(channel), polling_script(replies))
     assert (replies[0], replies[-2].id, replies[-1]) == (None, "7", END)
 
 
@@ -155,7 +155,7 @@ def test_polling_never_waits_and_loses_nothing_in_a_loop(fake: Any) -> None:
 
     async def run() -> None:
         async with grpc.aio.insecure_channel(fake.target) as channel:
-            await nonblocking.run(channel, polling_script(replies))
+            await nonblocking.run(nonblocking.Wire(channel), polling_script(replies))
 
     asyncio.run(run())
     assert (replies[0], replies[-2].id, replies[-1]) == (None, "7", END)

@@ -23,11 +23,28 @@ CLASSES = [
 ]
 
 
+# A unitvec server, or gRPC on either side of it, sends these; others can only come from a proxy.
+SENT = {
+    grpc.StatusCode.OK: errors.ProtocolError,
+    grpc.StatusCode.CANCELLED: errors.CallCancelledError,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
+    grpc.StatusCode.NOT_FOUND: errors.ModelNotFoundError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverloadedError,
+    grpc.StatusCode.UNIMPLEMENTED: errors.UnimplementedError,
+    grpc.StatusCode.INTERNAL: errors.InternalError,
+    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
+}
+KINDS = (errors.RefusedError, errors.TransientError, errors.ServerError)
+
+
 @pytest.mark.parametrize("code", list(grpc.StatusCode))
-def test_every_status_has_its_own_error(code: grpc.StatusCode) -> None:
-    kind = STATUS_TO_ERROR[code]
-    assert kind.code is code
-    assert [other for other, k in STATUS_TO_ERROR.items() if k is kind] == [code]
+def test_every_status_has_an_error_of_its_own_or_of_its_kind(code: grpc.StatusCode) -> None:
+    if code in SENT:
+        assert STATUS_TO_ERROR[code] is SENT[code]
+    else:
+        assert STATUS_TO_ERROR[code] in KINDS
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -52,11 +69,11 @@ def indent_of(line: str) -> int:
 def test_errors_are_exported_documented_and_survive_pickling(kind: type[Any]) -> None:
     assert getattr(unitvec_client, kind.__name__) is kind
     assert kind.__doc__
-    error = kind("why", ErrorFacts("REASON", "texts[1]", "id-1", 0.5))
+    error = kind("why", ErrorFacts("REASON", "texts[1]", "id-1", 0.5, grpc.StatusCode.ABORTED))
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), again.message, again.facts) == (kind, "why", error.facts)
     assert (again.reason, again.field, again.request_id) == ("REASON", "texts[1]", "id-1")
-    assert again.retry_delay_s == 0.5
+    assert (again.retry_delay_s, again.code) == (0.5, grpc.StatusCode.ABORTED)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -82,6 +99,7 @@ EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
         (Failure(EXHAUSTED, "a proxy's own limit"), True),
         (Failure(EXHAUSTED, "CLIENT: Received message larger than max (5 vs. 4)"), False),
         (Failure(EXHAUSTED, "Sent message larger than max (5 vs. 4)"), False),
+        (Failure(EXHAUSTED, "received metadata size exceeds hard limit (value 5 vs. 4)"), False),
         *(
             (Failure(code, "x"), False)
             for code in grpc.StatusCode
@@ -94,7 +112,9 @@ def test_what_is_tried_again(failure: Failure, retryable: bool) -> None:
 
 
 def test_message_size_has_its_own_error() -> None:
-    error = Failure(EXHAUSTED, "Received message larger than max (5 vs. 4)").to_exception("id")
+    error = Failure(EXHAUSTED, "Received message larger than max (5 vs. 4)").to_exception(
+        "large", "id"
+    )
     assert isinstance(error, unitvec_client.MessageTooLargeError)
 
 

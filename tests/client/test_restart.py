@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -59,7 +60,7 @@ def test_model_that_went_away_is_asked_for_once_more_only(
 ) -> None:
     client.embed("a", model="second")
     rename(fake, "third")
-    fake.servicer.fail("Embed", make_fault(uv.ModelNotFoundError.code, "gone"))
+    fake.servicer.fail("Embed", make_fault(grpc.StatusCode.NOT_FOUND, "gone"))
     with pytest.raises(uv.ModelNotFoundError, match="third"):
         client.embed("a", model="second")
 
@@ -69,7 +70,7 @@ def test_refusal_by_a_server_that_is_the_same_is_final(
 ) -> None:
     client.models()
     error = pb.Error(code=3, reason="TEXT_TOO_LARGE", message="too large", field="texts[0]")
-    fake.servicer.fail("Embed", make_fault(uv.InvalidArgumentError.code, "too large", error))
+    fake.servicer.fail("Embed", make_fault(grpc.StatusCode.INVALID_ARGUMENT, "too large", error))
     with pytest.raises(uv.InvalidArgumentError, match="too large"):
         client.embed("a")
     assert len(fake.servicer.calls("Embed")) == 1

@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from unitvec_client.cli.output import TEXT_FORMATS
-from unitvec_client.connection import DEFAULT_TARGET
 from unitvec_client.console.arguments import StoreOnce
 from unitvec_client.console.texts import INPUT_FORMATS
 from unitvec_client.options import DTYPES, METRICS, TRUNCATES
+from unitvec_client.targets import DEFAULT_TARGET
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1

@@ -25,7 +25,7 @@ from unitvec_client.cli.flags import (
 from unitvec_client.cli.info import health, models, tokenize
 from unitvec_client.cli.output import choose_format, is_same_file
 from unitvec_client.client import Client
-from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.connection import ConnectionOptions
 from unitvec_client.console.files import STANDARD_INPUT
 from unitvec_client.console.texts import check_no_file
 from unitvec_client.console.writing import OutputError
@@ -124,9 +124,8 @@ def _connect(args: argparse.Namespace, environ: Mapping[str, str]) -> Client:
         server_name=args.server_name,
         token=_read_token(args.token_file, environ),
     )
-    target = args.target or environ.get("UNITVEC_TARGET") or DEFAULT_TARGET
     policy = RetryPolicy() if args.max_attempts is None else RetryPolicy(args.max_attempts)
-    return Client(target, connection=options, retry=policy)
+    return Client(args.target, connection=options, retry=policy)
 
 
 def _read_token(path: str | None, environ: Mapping[str, str]) -> str | None:

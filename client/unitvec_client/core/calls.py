@@ -10,14 +10,15 @@ from typing import Any
 import grpc
 
 from unitvec_client.core.backoff import Backoff, Clock
+from unitvec_client.core.diagnosis import Circumstances, explain, explain_deadline
 from unitvec_client.core.failures import Failure
 from unitvec_client.core.rpcs import Method
 from unitvec_client.core.steps import Call, Collect, Invoke, Metadata, Script, Sleep, Start
-from unitvec_client.errors import DeadlineExceededError, ErrorFacts
+from unitvec_client.errors import DeadlineExceededError, ErrorFacts, UnitvecError
 from unitvec_client.retry import RetryPolicy
 
 MAX_IN_FLIGHT = 4
-"""Calls of one `embed` that run at a time: enough to hide the network, few enough to be fair."""
+"""How many requests of one call run at a time: enough to hide the network, and still fair."""
 
 _SAME_MOMENT_S = 0.1
 """By how much the deadlines of client and server may differ: transit, and busy event loops."""
@@ -31,11 +32,12 @@ class CallContext:
     """What all requests of one public call have in common.
 
     Attributes:
-        request_id: Sent as ``x-request-id``.
-        metadata: Sent along with each request; holds the request id.
-        policy: When to try again.
-        deadline_s: On `clock`; None for never.
-        clock: Seconds.
+        request_id: Name of the call, which is its ``x-request-id``.
+        metadata: Pairs that go with each request, the request id among them.
+        policy: Rules of trying again.
+        deadline_s: End of the call's time on `clock`; None for never.
+        clock: Source of the time, in seconds.
+        about: Circumstances that messages of errors name.
     """
 
     request_id: str
@@ -43,6 +45,7 @@ class CallContext:
     policy: RetryPolicy
     deadline_s: float | None
     clock: Clock = field(default=time.monotonic, repr=False)
+    about: Circumstances = field(default_factory=Circumstances)
 
     def remaining_s(self) -> float | None:
         """Return the seconds left to the deadline; None if there is none."""
@@ -56,8 +59,9 @@ class CallContext:
         """
         remaining_s = self.remaining_s()
         if remaining_s is not None and remaining_s <= 0:
-            message = "the deadline passed before the request could be sent"
-            raise DeadlineExceededError(message, ErrorFacts(request_id=self.request_id))
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            facts = ErrorFacts(request_id=self.request_id, code=code)
+            raise DeadlineExceededError(explain_deadline(self.about), facts)
         return Call(method, request, remaining_s, self.metadata)
 
     def delay_s(self, backoff: Backoff, failure: Failure) -> float:
@@ -68,8 +72,12 @@ class CallContext:
         """
         delay_s = backoff.next_delay_s(failure, self.remaining_s())
         if delay_s is None:
-            raise self.last(failure).to_exception(self.request_id)
+            raise self.error(self.last(failure))
         return delay_s
+
+    def error(self, failure: Failure) -> UnitvecError:
+        """Return the exception that says this failure."""
+        return failure.to_exception(explain(failure, self.about), self.request_id)
 
     def last(self, failure: Failure) -> Failure:
         """Return what the call failed of in the end, as its caller knows it.
@@ -113,9 +121,9 @@ class Pipeline:
 
     Attributes:
         context: Deadline, retries and metadata of all.
-        method: Which method.
-        on_reply: Called with each request's index and reply, in any order.
-        on_failure: Turns the failure of the request with this index into what is raised.
+        method: The remote method.
+        on_reply: Function that takes each request's index and reply, in any order.
+        on_failure: Function that makes an exception of the failure of the request of an index.
     """
 
     context: CallContext

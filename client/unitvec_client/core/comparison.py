@@ -30,8 +30,8 @@ class Bounds:
     """What the server takes.
 
     Attributes:
-        budget: Of one message.
-        max_scores: Queries times documents of one message.
+        budget: Bounds of one message.
+        max_scores: Highest number of queries times documents of one message.
     """
 
     budget: Budget
@@ -68,8 +68,11 @@ def compare(
     """Compare two sides that are not empty.
 
     Raises:
+        MessageTooLargeError: If one text or vector is larger than a message.
         UnitvecError: If a call fails for good.
     """
+    for side, name in zip(sides, "ab", strict=True):
+        bounds.budget.check_sizes(side.sizes_bytes, name)
     if options.pairs:
         return (yield from _Pairs(context, *sides, options, bounds.budget).run())
     if _fits_one_call(*sides, bounds):
@@ -204,7 +207,7 @@ class _Pairs:
         self._scores[start:stop] = decode_scores(response.scores, stop - start, 1)[:, 0]
 
     def _on_failure(self, index: int, failure: Failure) -> UnitvecError:
-        error = failure.to_exception(self.context.request_id)
+        error = self.context.error(failure)
         row = failure.text_index
         if row is None:
             return error

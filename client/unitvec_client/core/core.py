@@ -1,21 +1,20 @@
 """The client without I/O: each public method as a script, shared by both clients.
 
-Client / AsyncClient  -- arguments -->  Core: check them, at once
-<-- script ----   (yields steps; see `steps`)
+Client / AsyncClient   -- arguments -->   Core: checks them at once
+<-- script ----    (yields steps; see `steps`)
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import grpc
-import numpy as np
 from google.protobuf.wrappers_pb2 import StringValue
-from numpy.typing import NDArray
 
 from unitvec_client.connection import ConnectionOptions, call_metadata
 from unitvec_client.core.backoff import Clock
@@ -30,14 +29,22 @@ from unitvec_client.core.comparison import (
     search_plan,
 )
 from unitvec_client.core.decoding import row_bytes
-from unitvec_client.core.embedding import Embedding, empty_result
+from unitvec_client.core.diagnosis import Circumstances
+from unitvec_client.core.embedding import Embedding, embed_at_once, empty_result
 from unitvec_client.core.failures import Failure
-from unitvec_client.core.inputs import Side, check_iterable, check_side, check_text, check_texts
+from unitvec_client.core.inputs import (
+    Side,
+    check_iterable,
+    check_side,
+    check_text,
+    check_texts,
+    is_vectors,
+)
 from unitvec_client.core.rpcs import HEALTH_CHECK, HEALTH_STATUSES
 from unitvec_client.core.searching import Documents
 from unitvec_client.core.server_facts import Knowledge
 from unitvec_client.core.splitting import Budget, make_budget
-from unitvec_client.core.steps import Invoke, Script
+from unitvec_client.core.steps import Invoke, Metadata, Script
 from unitvec_client.core.streaming import MAX_WINDOW_CHUNKS, StreamWindow, stream_script
 from unitvec_client.core.tokenizing import Tokenizing
 from unitvec_client.options import (
@@ -49,7 +56,6 @@ from unitvec_client.options import (
     StreamOptions,
     TokenizeOptions,
     check_type,
-    parse_options,
 )
 from unitvec_client.results import (
     EmbedResult,
@@ -66,10 +72,8 @@ T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 120.0
 """Time for one public call, retries included. Streams have none unless asked."""
 
-# An index and a score of a ranking: a varint of up to 5 bytes and a float.
+# A ranking has an index and a score for each hit: a varint of up to 5 bytes and a float.
 _SCORE_BYTES = 9
-Keywords = Any
-"""A method's keywords, not yet checked."""
 
 
 @dataclass(slots=True)
@@ -77,42 +81,35 @@ class Core:
     """Builds scripts. Keeps what was learned of the server, and nothing else.
 
     Attributes:
-        connection: Token and message bound.
-        policy: When to try again.
-        timeout_s: Where a call names none; None for no deadline.
-        clock: Seconds.
-        knowledge: What was learned.
+        target: Server to call, as gRPC takes it.
+        connection: Options of the connection.
+        policy: Rules of trying again.
+        timeout_s: Time for calls that name none; None for no deadline.
+        clock: Source of the time, in seconds.
+        knowledge: Facts that the server stated.
     """
 
+    target: str
     connection: ConnectionOptions
     policy: RetryPolicy
     timeout_s: float | None = DEFAULT_TIMEOUT_S
     clock: Clock = field(default=time.monotonic, repr=False)
     knowledge: Knowledge = field(default_factory=Knowledge)
+    _metadata: Metadata = field(init=False)
 
     def __post_init__(self) -> None:
         check_type("connection", self.connection, (ConnectionOptions,))
         check_type("retry", self.policy, (RetryPolicy,))
-        CallOptions(timeout_s=self.timeout_s)
+        self.timeout_s = CallOptions(timeout_s=self.timeout_s).timeout_s
+        self._metadata = call_metadata(self.connection)
 
-    # Each public method: check now, return a script.
+    # Each public method checks its arguments now and returns a script.
 
-    def embed(self, texts: object, keywords: Keywords) -> Script[NDArray[Any]]:
-        """`embed`: the vectors (n, D), or (D,) for a single str."""
-        single = isinstance(texts, str)
-        script = self.embed_result(texts, keywords)
-        return self._embed_values(script, single=single)
-
-    def _embed_values(self, script: Script[EmbedResult], *, single: bool) -> Script[NDArray[Any]]:
-        result = yield from script
-        values = result.values()
-        return values[0] if single else values
-
-    def embed_result(self, texts: object, keywords: Keywords) -> Script[EmbedResult]:
-        """`embed_result`: the vectors and what they cost; a single str is one text."""
-        options = parse_options(EmbedOptions, keywords)
+    def embed(self, texts: object, options: EmbedOptions) -> Script[EmbedResult]:
+        """`embed` and `embed_result`: the vectors and what they cost; a single str is one text."""
         checked = [check_text(texts, "texts")] if isinstance(texts, str) else check_texts(texts)
-        return self._run(options, lambda context: self._embed(context, checked, options))
+        context = self._context(options.timeout_s or self.timeout_s, checked)
+        return self.knowledge.keep_right(context, partial(self._embed, context, checked, options))
 
     def _embed(
         self, context: CallContext, texts: list[str], options: EmbedOptions
@@ -120,29 +117,34 @@ class Core:
         info, model = yield from self.knowledge.find(context, options.model)
         if not texts:
             return empty_result(model.dim, model.name, options)
+        if len(texts) == 1:
+            return (yield from embed_at_once(context, texts, options))
         budget = self._embed_budget(info, model, options)
         return (yield from Embedding(context, texts, options, budget).run())
 
-    def embed_stream(self, keywords: Keywords) -> Script[None]:
+    def embed_stream(self, options: StreamOptions) -> Script[None]:
         """`embed_stream`: pulls texts, emits items."""
-        options = parse_options(StreamOptions, keywords)
         return self.knowledge.forget_on_error(self._embed_stream(options))
 
     def _embed_stream(self, options: StreamOptions) -> Script[None]:
         # A stream lasts as long as its input: only an explicit timeout bounds it.
-        context = self._make_context(options.timeout_s)
+        context = self._context(options.timeout_s)
         info, model = yield from self.knowledge.find(context, options.model)
         budget = self._embed_budget(info, model, options).with_items(options.chunk_texts)
         max_chunks = min(MAX_WINDOW_CHUNKS, info.limits.max_stream_requests or MAX_WINDOW_CHUNKS)
         window = StreamWindow(context, options, budget, max_chunks, self.knowledge.note)
         yield from stream_script(window)
 
-    def similarity(self, a: object, b: object, keywords: Keywords) -> Script[Scores | Rankings]:
+    def similarity(
+        self, a: object, b: object, options: SimilarityOptions
+    ) -> Script[Scores | Rankings]:
         """`similarity`: scores (n, m), pairs (n,), or rankings (n, k)."""
-        options = parse_options(SimilarityOptions, keywords)
         sides = check_side(a, "a"), check_side(b, "b")
         check_sides(*sides, pairs=options.pairs)
-        return self._run(options, lambda context: self._similarity(context, sides, options))
+        texts = [text for side in sides for text in side.texts or ()]
+        context = self._context(options.timeout_s or self.timeout_s, texts)
+        attempt = partial(self._similarity, context, sides, options)
+        return self.knowledge.keep_right(context, attempt)
 
     def _similarity(
         self, context: CallContext, sides: tuple[Side, Side], options: SimilarityOptions
@@ -155,13 +157,12 @@ class Core:
         return (yield from compare(context, sides, options, bounds))
 
     def search(
-        self, queries: object, documents: object, keywords: Keywords
+        self, queries: object, documents: object, options: SearchOptions
     ) -> Script[list[list[Hit]]]:
         """`search`: the hits of each query. Documents that are no array are pulled."""
-        options = parse_options(SearchOptions, keywords)
         sides = check_side(queries, "queries"), _documents_side(documents)
         check_sides(*sides, pairs=False)
-        # Documents that were pulled are gone: no second try here.
+        # Documents that were pulled are gone, so this is not tried a second time.
         return self.knowledge.forget_on_error(self._search(*sides, options))
 
     def _search(
@@ -169,27 +170,18 @@ class Core:
     ) -> Script[list[list[Hit]]]:
         if not len(queries):
             return []
-        context = self._context(options)
+        context = self._context(options.timeout_s or self.timeout_s)
         info, model = yield from self.knowledge.find(context, options.model)
         plan = search_plan(queries, options, self._bounds(info, model))
         pulled = Documents(documents, pulling=documents.texts is not None)
         return (yield from search(context, plan, pulled))
 
-    def tokenize(
-        self, texts: object, keywords: Keywords
-    ) -> Script[TokenizedText | list[TokenizedText]]:
-        """`tokenize`: one for each text; a single str gives a single one."""
-        options = parse_options(TokenizeOptions, keywords)
-        single = isinstance(texts, str)
+    def tokenize(self, texts: object, options: TokenizeOptions) -> Script[list[TokenizedText]]:
+        """`tokenize`: one result for each text; a single str is one text."""
         checked = [check_text(texts, "texts")] if isinstance(texts, str) else check_texts(texts)
-        script = self._run(options, lambda context: self._tokenize(context, checked, options))
-        return self._tokenize_texts(script, single=single)
-
-    def _tokenize_texts(
-        self, script: Script[list[TokenizedText]], *, single: bool
-    ) -> Script[TokenizedText | list[TokenizedText]]:
-        found = yield from script
-        return found[0] if single else found
+        context = self._context(options.timeout_s or self.timeout_s, checked)
+        attempt = partial(self._tokenize, context, checked, options)
+        return self.knowledge.keep_right(context, attempt)
 
     def _tokenize(
         self, context: CallContext, texts: list[str], options: TokenizeOptions
@@ -200,45 +192,33 @@ class Core:
         budget = self._bounds(info, model).budget
         return (yield from Tokenizing(context, texts, options, budget).run())
 
-    def models(self, keywords: Keywords) -> Script[ServerInfo]:
+    def models(self, options: CallOptions) -> Script[ServerInfo]:
         """`models`: asks the server each time, and remembers the answer."""
-        options = parse_options(CallOptions, keywords)
-        return self._learn_info(options)
+        return self.knowledge.ask(self._context(options.timeout_s or self.timeout_s))
 
-    def _learn_info(self, options: CallOptions) -> Script[ServerInfo]:
-        return (yield from self.knowledge.ask(self._context(options)))
-
-    def health(self, service: object, keywords: Keywords) -> Script[str]:
+    def health(self, service: object, options: CallOptions) -> Script[str]:
         """`health`: one question, no retries."""
-        options = parse_options(CallOptions, keywords)
         check_type("service", service, (str,))
         return self._health(str(service), options)
 
     def _health(self, service: str, options: CallOptions) -> Script[str]:
-        context = self._context(options)
+        context = self._context(options.timeout_s or self.timeout_s)
         request = StringValue(value=service)
         outcome = yield Invoke(context.call(HEALTH_CHECK, request))
         if not isinstance(outcome, Failure):
             return HEALTH_STATUSES.get(outcome.value, "UNKNOWN")
         if outcome.code is grpc.StatusCode.NOT_FOUND:
             return "SERVICE_UNKNOWN"
-        raise outcome.to_exception(context.request_id)
+        raise context.error(outcome)
 
-    # What they have in common.
-
-    def _context(self, options: CallOptions) -> CallContext:
-        return self._make_context(options.timeout_s or self.timeout_s)
-
-    def _make_context(self, timeout_s: float | None) -> CallContext:
+    def _context(self, timeout_s: float | None, texts: Sequence[str] = ()) -> CallContext:
+        """Return what the requests of one call have in common; its time runs from here on."""
         request_id = uuid.uuid4().hex
-        metadata = (("x-request-id", request_id), *call_metadata(self.connection))
+        metadata = (("x-request-id", request_id), *self._metadata)
         deadline_s = None if timeout_s is None else self.clock() + timeout_s
-        return CallContext(request_id, metadata, self.policy, deadline_s, self.clock)
-
-    def _run(self, options: CallOptions, attempt: Callable[[CallContext], Script[T]]) -> Script[T]:
-        """Make a call that can be repeated, where the server turns out to have changed."""
-        context = self._context(options)
-        return (yield from self.knowledge.keep_right(context, lambda: attempt(context)))
+        token_chars = len(self.connection.token or "")
+        about = Circumstances(self.target, self.connection.tls, token_chars, timeout_s, texts)
+        return CallContext(request_id, metadata, self.policy, deadline_s, self.clock, about)
 
     def _embed_budget(self, info: ServerInfo, model: ModelInfo, options: EmbedOptions) -> Budget:
         dim = min(model.dim, options.dimensions or model.dim)
@@ -246,7 +226,7 @@ class Core:
         return make_budget(info.limits, model, reply_bytes, self.connection.max_message_bytes)
 
     def _bounds(self, info: ServerInfo, model: ModelInfo) -> Bounds:
-        # Scores and rankings are bounded by max_scores; a row's own part is small.
+        # `max_scores` bounds scores and rankings, so that a row counts for little here.
         budget = make_budget(info.limits, model, 8, self.connection.max_message_bytes)
         scores_that_fit = budget.request_bytes // _SCORE_BYTES
         max_scores = min(info.limits.max_scores or scores_that_fit, scores_that_fit)
@@ -254,8 +234,8 @@ class Core:
 
 
 def _documents_side(documents: object) -> Side:
-    """Return vectors as they are; texts are pulled, so none are known yet."""
-    if isinstance(documents, np.ndarray) and documents.dtype.kind not in "UOS":
+    """Return vectors as they are. Texts are pulled later, so none are known yet."""
+    if is_vectors(documents):
         return check_side(documents, "documents")
     check_iterable(documents, "documents")
     return Side(texts=[])

@@ -20,7 +20,7 @@ from unitvec_client.results import (
 )
 from unitvec_protos.v1 import embedding_pb2 as pb
 
-# Little-endian on the wire, whatever this machine is.
+# Numbers are little-endian on the wire, on every machine.
 _WIRE_DTYPES: dict[int, str] = {
     pb.DTYPE_FLOAT32: "<f4",
     pb.DTYPE_FLOAT16: "<f2",
@@ -54,16 +54,18 @@ def decode_matrix(matrix: pb.Matrix, rows: int, dtype: pb.Dtype) -> NDArray[np.g
     Raises:
         ProtocolError: If it is not what was asked for, or not what it says it is.
     """
-    _require(matrix.dtype == dtype, f"asked for dtype {dtype}, got {matrix.dtype}")
-    _require(matrix.rows == rows, f"asked for {rows} vectors, got {matrix.rows}")
+    if matrix.dtype != dtype:
+        raise _bad_reply(f"asked for dtype {dtype}, got {matrix.dtype}")
+    if matrix.rows != rows:
+        raise _bad_reply(f"asked for {rows} vectors, got {matrix.rows}")
     width = row_values(matrix.dim, dtype)
     wire = np.dtype(_WIRE_DTYPES[dtype])
     expected_bytes = rows * width * wire.itemsize
-    _require(
-        len(matrix.data) == expected_bytes,
-        f"a matrix of {rows} x {matrix.dim} has {len(matrix.data)} bytes, not {expected_bytes}",
-    )
-    # The copy makes it writable and lets go of the message.
+    if len(matrix.data) != expected_bytes:
+        shape = f"{rows} x {matrix.dim}"
+        message = f"a matrix of {shape} has {len(matrix.data)} bytes, not {expected_bytes}"
+        raise _bad_reply(message)
+    # The copy is writable, and does not keep the message in memory.
     return np.frombuffer(matrix.data, wire).reshape(rows, width).astype(wire.newbyteorder("="))
 
 
@@ -76,7 +78,8 @@ def decode_scales(matrix: pb.Matrix) -> NDArray[np.float32] | None:
     if matrix.dtype != pb.DTYPE_INT8:
         return None
     scales = np.array(matrix.scales, dtype=np.float32)
-    _require(len(scales) == matrix.rows, f"{len(scales)} scales for {matrix.rows} rows")
+    if len(scales) != matrix.rows:
+        raise _bad_reply(f"{len(scales)} scales for {matrix.rows} rows")
     return scales
 
 
@@ -87,18 +90,20 @@ def decode_tokens(usage: pb.Usage, rows: int) -> NDArray[np.uint32]:
         ProtocolError: If there is not one for each text.
     """
     tokens = np.array(usage.tokens, dtype=np.uint32)
-    _require(len(tokens) == rows, f"{len(tokens)} token counts for {rows} texts")
+    if len(tokens) != rows:
+        raise _bad_reply(f"{len(tokens)} token counts for {rows} texts")
     return tokens
 
 
-def decode_truncated(usage: pb.Usage, rows: int) -> list[int]:
+def decode_truncated(usage: pb.Usage, rows: int) -> tuple[int, ...]:
     """Return the indices of the texts that were cut, ascending.
 
     Raises:
         ProtocolError: If an index is out of range.
     """
-    truncated = sorted(usage.truncated)
-    _require(not truncated or truncated[-1] < rows, "a truncated text is not in the request")
+    truncated = tuple(sorted(usage.truncated))
+    if truncated and truncated[-1] >= rows:
+        raise _bad_reply("a truncated text is not in the request")
     return truncated
 
 
@@ -109,7 +114,8 @@ def decode_scores(matrix: pb.Matrix, rows: int, columns: int) -> NDArray[np.floa
         ProtocolError: If the matrix has another shape.
     """
     scores = decode_matrix(matrix, rows, pb.DTYPE_FLOAT32)
-    _require(matrix.dim == columns, f"asked for {columns} scores a row, got {matrix.dim}")
+    if matrix.dim != columns:
+        raise _bad_reply(f"asked for {columns} scores a row, got {matrix.dim}")
     return scores.astype(np.float32, copy=False)
 
 
@@ -125,15 +131,15 @@ def decode_rankings(rankings: Sequence[pb.Ranking], k: int, documents: int) -> R
         ProtocolError: If one has another length, or an index out of range.
     """
     for ranking in rankings:
-        _require(
-            len(ranking.indices) == k and len(ranking.scores) == k,
-            f"asked for the best {k} documents, got {len(ranking.indices)} with "
-            f"{len(ranking.scores)} scores",
-        )
+        found = len(ranking.indices), len(ranking.scores)
+        if found != (k, k):
+            message = f"asked for the best {k} documents, got {found[0]} with {found[1]} scores"
+            raise _bad_reply(message)
     shape = (len(rankings), k)
     indices = np.array([r.indices for r in rankings], dtype=np.uint32).reshape(shape)
     scores = np.array([r.scores for r in rankings], dtype=np.float32).reshape(shape)
-    _require(not indices.size or indices.max() < documents, "a ranked document does not exist")
+    if indices.size and indices.max() >= documents:
+        raise _bad_reply("a ranked document does not exist")
     return Rankings(indices, scores)
 
 
@@ -148,7 +154,8 @@ def decode_tokenized(texts: Iterable[pb.TokenizedText]) -> list[TokenizedText]:
 
 def _decode_tokenized_text(text: pb.TokenizedText) -> TokenizedText:
     lengths = {len(text.ids), len(text.tokens), len(text.starts), len(text.ends)}
-    _require(len(lengths) == 1, "ids, tokens and offsets of a text differ in length")
+    if len(lengths) != 1:
+        raise _bad_reply("ids, tokens and offsets of a text differ in length")
     return TokenizedText(
         ids=np.array(text.ids, dtype=np.uint32),
         tokens=tuple(text.tokens),
@@ -185,11 +192,12 @@ def decode_server_info(response: pb.ListModelsResponse) -> ServerInfo:
     Raises:
         ProtocolError: If there is no model, or a bound is missing that requests depend on.
     """
-    _require(bool(response.models), "the server lists no model")
+    if not response.models:
+        raise _bad_reply("the server lists no model")
     names = [item.name for item in fields(ServerLimits)]
     limits = ServerLimits(**{name: getattr(response.limits, name) for name in names})
-    _require(limits.max_texts_per_request > 0, "the server states no max_texts_per_request")
-    _require(limits.max_message_bytes > 0, "the server states no max_message_bytes")
+    if not limits.max_texts_per_request or not limits.max_message_bytes:
+        raise _bad_reply("the server states no max_texts_per_request or no max_message_bytes")
     models = tuple(_decode_model(model) for model in response.models)
     return ServerInfo(models, limits, response.server_version)
 
@@ -212,6 +220,5 @@ def _decode_model(model: pb.ModelInfo) -> ModelInfo:
     )
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ProtocolError(f"bad reply: {message}")
+def _bad_reply(message: str) -> ProtocolError:
+    return ProtocolError(f"bad reply: {message}")

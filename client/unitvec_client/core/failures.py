@@ -26,8 +26,9 @@ ERROR_TRAILER = "unitvec-error-bin"
 
 _CODE_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 _TEXT_FIELD = re.compile(r"(?:^|\.)texts\[(\d+)\]$")
-# C-core's own words, on either side; it adds no details that could be asked instead.
+# These are gRPC core's own words, on either side. It adds no details that could be asked instead.
 _TOO_LARGE = re.compile(r"message larger than max", re.IGNORECASE)
+_METADATA_TOO_LARGE = re.compile(r"metadata size|header list size", re.IGNORECASE)
 _GIVEN_UP_HERE = re.compile(r"locally cancelled|channel closed", re.IGNORECASE)
 
 
@@ -36,12 +37,12 @@ class Failure:
     """An error status, of a call or of one request in a stream.
 
     Attributes:
-        code: The status.
-        message: For people.
-        error: What the server adds to the status, if it is one of ours.
+        code: Status of the call or of the request.
+        message: Description for people.
+        error: Details that a unitvec server adds to the status; None if there are none.
         cause: The grpc error; None for an error inside a stream.
         status_lost: Whether the server ended a stream in a moment in which grpc.aio drops the
-            status: `code` is then what can be said without it.
+            status; `code` is then what can be said without it.
     """
 
     code: grpc.StatusCode
@@ -67,6 +68,15 @@ class Failure:
         )
 
     @property
+    def metadata_too_large(self) -> bool:
+        """Whether the call's metadata, such as its token, was more than one side takes."""
+        return (
+            self.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            and self.error is None
+            and bool(_METADATA_TOO_LARGE.search(self.message))
+        )
+
+    @property
     def cancelled_there(self) -> bool:
         """Whether the other side cancelled: a server that stops does so to what just arrives."""
         return (
@@ -85,7 +95,9 @@ class Failure:
         """
         if self.code is grpc.StatusCode.UNAVAILABLE or self.cancelled_there:
             return True
-        if self.code is not grpc.StatusCode.RESOURCE_EXHAUSTED or self.too_large:
+        if self.code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return False
+        if self.too_large or self.metadata_too_large:
             return False
         return self.error is None or self.retry_delay_s is not None
 
@@ -95,21 +107,24 @@ class Failure:
         match = _TEXT_FIELD.search(self.error.field) if self.error else None
         return int(match.group(1)) if match else None
 
-    def to_exception(self, request_id: str) -> UnitvecError:
+    def to_exception(self, message: str, request_id: str) -> UnitvecError:
         """Return the exception that says this, its cause set.
 
         Args:
+            message: Description for the caller; see `diagnosis`.
             request_id: The call's ``x-request-id``, where the server did not echo it.
         """
-        kind = MessageTooLargeError if self.too_large else STATUS_TO_ERROR[self.code]
+        too_large = self.too_large or self.metadata_too_large
+        kind = MessageTooLargeError if too_large else STATUS_TO_ERROR[self.code]
         error = self.error or pb.Error()
         facts = ErrorFacts(
             reason=error.reason,
             field=error.field,
             request_id=error.request_id or request_id,
             retry_delay_s=self.retry_delay_s,
+            code=self.code,
         )
-        exception = kind(self.message or self.code.name, facts)
+        exception = kind(message or self.code.name, facts)
         exception.__cause__ = self.cause
         return exception
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +47,16 @@ def check_texts(texts: object, field: str = "texts") -> list[str]:
     """Return the texts as a list.
 
     Args:
-        texts: A sequence of str, such as a list, a tuple or an array of strings.
+        texts: A sequence of str, such as a list, a tuple, an array of strings or a column.
         field: What the caller calls them.
 
     Raises:
-        InputTypeError: If it is not a sequence of str.
+        InputTypeError: If it is not a sequence of str. A table is refused, since what it yields
+            are the names of its columns.
         InputError: If one of them cannot be sent as UTF-8.
     """
-    if isinstance(texts, (str, bytes, bytearray, dict, set)) or not _is_sequence(texts):
+    refuse_table(texts, field)
+    if isinstance(texts, (str, bytes, bytearray, set)) or not _is_sequence(texts):
         hint = ""
         if hasattr(texts, "__iter__") and not isinstance(texts, (str, bytes, bytearray)):
             hint = "; make it a list, or use embed_stream"
@@ -62,24 +64,66 @@ def check_texts(texts: object, field: str = "texts") -> list[str]:
             f"{field} must be a sequence of str, not {type(texts).__name__}{hint}",
             ErrorFacts(field=field),
         )
-    return [check_text(text, f"{field}[{i}]") for i, text in enumerate(texts)]  # type: ignore[arg-type, var-annotated]
+    return [check_text(text, f"{field}[{i}]") for i, text in enumerate(in_python(texts))]  # type: ignore[arg-type, var-annotated]
 
 
 def _is_sequence(value: object) -> bool:
     return hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
+def in_python(values: Texts) -> Texts:
+    """Return a column of Arrow, which yields objects of its own, as Python's values."""
+    found: Texts = values.to_pylist() if hasattr(values, "to_pylist") else values
+    return found
+
+
+def refuse_table(values: object, field: str) -> None:
+    """Refuse what would yield the names of columns, or rows, in the place of texts.
+
+    Tables are told by what all of pandas, polars, Arrow, Spark and the like have: columns. A
+    mapping yields its keys, and an array of more than one dimension yields its rows.
+
+    Raises:
+        InputTypeError: If it is one of these; the message says how one column is given.
+    """
+    kind = type(values)
+    shape = getattr(values, "shape", None)
+    names = getattr(getattr(values, "dtype", None), "names", None)
+    if isinstance(values, Mapping):
+        names = tuple(values)
+    elif hasattr(kind, "columns") or hasattr(kind, "column_names"):
+        names = _column_names(values)
+    elif names is None:
+        if isinstance(shape, tuple) and len(shape) > 1:
+            message = f"{field} has the shape {tuple(shape)}: give one column, {field}[:, 0]"
+            raise InputTypeError(message, ErrorFacts(field=field))
+        return
+    name = repr(names[0]) if names else "name"
+    message = f"{field} is a table ({kind.__name__}): give one column of texts, {field}[{name}]"
+    raise InputTypeError(message, ErrorFacts(field=field))
+
+
+def _column_names(table: Any) -> tuple[Any, ...]:
+    """Return the names of the columns; none of a table that is not in memory."""
+    if not hasattr(table, "__len__"):
+        return ()
+    names = table.columns if hasattr(table, "columns") else table.column_names
+    # Arrow's tables have columns without names, and their names apart.
+    return tuple(getattr(table, "column_names", names))
+
+
 def check_iterable(texts: Texts, field: str = "texts") -> Texts:
     """Return an iterable, or async iterable, of texts that are still to be read.
 
     Raises:
-        InputTypeError: If it is neither, or a single text.
+        InputTypeError: If it is neither, or a single text, or a table.
     """
+    refuse_table(texts, field)
     iterable = hasattr(texts, "__iter__") or hasattr(texts, "__aiter__")
     if isinstance(texts, (str, bytes, bytearray)) or not iterable:
         message = f"{field} must be an iterable of str, not {type(texts).__name__}"
         raise InputTypeError(message, ErrorFacts(field=field))
-    return texts
+    return in_python(texts)
 
 
 def utf8_bytes(text: str) -> int:
@@ -92,7 +136,7 @@ class Side:
     """One side of a comparison.
 
     Attributes:
-        texts: Texts to be embedded by the server; None for vectors.
+        texts: Texts that the server embeds; None for vectors.
         vectors: (n, D) float32 or float16, finite; None for texts.
     """
 
@@ -140,9 +184,14 @@ def check_side(values: object, field: str) -> Side:
     """
     if isinstance(values, str):
         return Side(texts=[check_text(values, field)])
-    if isinstance(values, np.ndarray) and values.dtype.kind not in "UOS":
+    if is_vectors(values):
         return Side(vectors=check_vectors(values, field))
     return Side(texts=check_texts(values, field))
+
+
+def is_vectors(values: object) -> TypeGuard[NDArray[Any]]:
+    """Return whether it is an array of numbers, and not one of texts or of named columns."""
+    return isinstance(values, np.ndarray) and values.dtype.kind not in "UOSV"
 
 
 def check_vectors(vectors: NDArray[Any], field: str) -> Vectors:

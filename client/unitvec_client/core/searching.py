@@ -29,12 +29,12 @@ class SearchPlan:
 
     Attributes:
         setup: Model and metric.
-        queries: At least one.
-        query_options: How query texts become vectors.
-        document_options: How document texts become vectors.
-        top_k: Best documents of each query; 0 for all scores.
-        budget: Of one message.
-        max_scores: Queries times documents of one message.
+        queries: All queries, at least one.
+        query_options: Options by which query texts become vectors.
+        document_options: Options by which document texts become vectors.
+        top_k: Number of documents for each query; 0 for all scores.
+        budget: Bounds of one message.
+        max_scores: Highest number of queries times documents of one message.
     """
 
     setup: pb.SimilaritySetup
@@ -51,7 +51,7 @@ class Documents:
     """The documents: all known at once, or pulled from the caller's iterable.
 
     Attributes:
-        side: All that are known so far; grows while `pulling`.
+        side: Documents that are known so far; they grow while `pulling`.
         pulling: Whether the caller's iterable may hold more.
     """
 
@@ -71,6 +71,7 @@ class Documents:
         measure = budget.measure()
         stop = start
         while (yield from self._know(stop)) and measure.fits(self._sizes_bytes[stop]):
+            budget.check_size(self._sizes_bytes[stop], f"documents[{stop}]")
             measure.add(self._sizes_bytes[stop])
             stop += 1
         return (start, stop) if stop > start else None
@@ -104,9 +105,9 @@ class Search:
     """One search.
 
     Attributes:
-        context: Of the call.
-        plan: What is searched for.
-        documents: Where.
+        context: Circumstances of the call.
+        plan: Queries and how they are asked.
+        documents: Documents that are searched.
     """
 
     context: CallContext
@@ -158,6 +159,7 @@ class Search:
     def _send_queries(self) -> Script[Failure | None]:
         queries_at_once = max(1, self.plan.max_scores // len(self.documents))
         budget = self.plan.budget.with_items(queries_at_once)
+        budget.check_sizes(self.plan.queries.sizes_bytes, "queries")
         for start, stop in split(self.plan.queries.sizes_bytes, budget):
             operand = self.plan.queries.to_proto(start, stop, self.plan.query_options)
             query = pb.SimilarityQuery(queries=operand, top_k=self.plan.top_k)
@@ -208,7 +210,7 @@ class Search:
             )
 
     def _refusal(self, sent: _Sent, failure: Failure) -> UnitvecError:
-        error = failure.to_exception(self.context.request_id)
+        error = self.context.error(failure)
         if failure.text_index is None:
             return error
         side = "queries" if sent.kind == "result" else "documents"

@@ -10,7 +10,7 @@ from unitvec_client.core.calls import CallContext, exchange
 from unitvec_client.core.decoding import decode_server_info
 from unitvec_client.core.rpcs import LIST_MODELS
 from unitvec_client.core.steps import Drop, Script
-from unitvec_client.errors import ModelNotFoundError, UnitvecError, tells_of_change
+from unitvec_client.errors import ErrorFacts, ModelNotFoundError, UnitvecError, tells_of_change
 from unitvec_client.results import ModelInfo, ServerInfo
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -22,7 +22,7 @@ class Knowledge:
     """The models and limits of a server. Threads may share it: at worst they ask twice.
 
     Attributes:
-        info: What the server said about itself; None before the first call.
+        info: Facts that the server stated; None before the first call.
     """
 
     info: ServerInfo | None = None
@@ -41,9 +41,15 @@ class Knowledge:
             ModelNotFoundError: If the server has no model of this name.
         """
         info = self.info
-        if info is None or not _has_model(info, name):
+        model = None if info is None else _find_model(info, name)
+        if info is None or model is None:
             info = yield from self.ask(context)
-        return info, _find_model(info, name)
+            model = _find_model(info, name)
+        if model is None:
+            names = ", ".join(known.name for known in info.models)
+            facts = ErrorFacts(reason="MODEL_NOT_FOUND", field="model")
+            raise ModelNotFoundError(f"no model {name!r}; the server has {names}", facts)
+        return info, model
 
     def keep_right(self, context: CallContext, attempt: Callable[[], Script[T]]) -> Script[T]:
         """Make a call; once more where it fails and the server turns out to be another.
@@ -62,7 +68,7 @@ class Knowledge:
                 info = yield from self.ask(context)
             if info == known:
                 raise
-        yield Drop()  # What the first attempt left in flight.
+        yield Drop()  # The first attempt may have left calls in flight.
         return (yield from attempt())
 
     def forget_on_error(self, script: Script[T]) -> Script[T]:
@@ -79,16 +85,9 @@ class Knowledge:
             self.info = None
 
 
-def _has_model(info: ServerInfo, name: str) -> bool:
-    return not name or any(model.name == name for model in info.models)
-
-
-def _find_model(info: ServerInfo, name: str) -> ModelInfo:
-    """Return the model of this name, or the default for an empty name."""
+def _find_model(info: ServerInfo, name: str) -> ModelInfo | None:
+    """Return the model of this name, or the default for an empty name; None if there is none."""
     for model in info.models:
         if model.name == name or (not name and model.is_default):
             return model
-    if not name:
-        return info.models[0]
-    names = ", ".join(model.name for model in info.models)
-    raise ModelNotFoundError(f"no model {name!r}; the server has {names}")
+    return None if name else info.models[0]

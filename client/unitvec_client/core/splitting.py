@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from unitvec_client.errors import ErrorFacts, MessageTooLargeError
 from unitvec_client.results import ModelInfo, ServerLimits
 
 CHUNK_TEXTS = 256
 """Texts of one request, at most: enough for full batches, few enough to keep several in flight."""
 
-# Field tags, length prefixes and options. A text's own share is at most 1 + 5 bytes.
+# This is for field tags, length prefixes and options. A text's own share is at most 6 bytes.
 _MESSAGE_OVERHEAD_BYTES = 4096
 _ITEM_OVERHEAD_BYTES = 16
-# Parts of the server's queue that one request may fill: with 4 requests in flight, one caller
-# alone on a server can then never be shed because of its own requests.
+# One request may fill this part of the server's queue. With 4 requests in flight, a caller who is
+# alone on a server is then never shed because of its own requests.
 _QUEUE_SHARES = 8
 _SPECIAL_TOKENS = 2
 
@@ -24,11 +25,11 @@ class Budget:
     """What one request may hold.
 
     Attributes:
-        items: Texts or vectors.
-        request_bytes: Bytes of the request.
-        reply_items: Items whose answers fit into one reply.
-        tokens: Tokens, by their upper bound.
-        item_tokens: Tokens of one text, at most.
+        items: Highest number of texts or vectors.
+        request_bytes: Highest number of bytes.
+        reply_items: Highest number of items whose answers fit into one reply.
+        tokens: Highest number of tokens, each text counted by its upper bound.
+        item_tokens: Highest number of tokens of one text.
     """
 
     items: int
@@ -41,6 +42,28 @@ class Budget:
         """Return the same budget for at most this many items."""
         return replace(self, items=max(1, min(self.items, items)))
 
+    def check_size(self, item_bytes: int, name: str) -> None:
+        """Check that an item can be sent at all.
+
+        Args:
+            item_bytes: Its size.
+            name: What the caller calls it, such as ``texts[3]``.
+
+        Raises:
+            MessageTooLargeError: If it is larger than a whole message.
+        """
+        if _padded(item_bytes) > self.request_bytes:
+            raise MessageTooLargeError(
+                f"{name} has {item_bytes:,} bytes, and one message holds {self.request_bytes:,}; "
+                "shorten it",
+                ErrorFacts(reason="TEXT_TOO_LARGE", field=name),
+            )
+
+    def check_sizes(self, sizes_bytes: Sequence[int], field: str) -> None:
+        """Check that each item of a field can be sent; see `check_size`."""
+        for index, size_bytes in enumerate(sizes_bytes):
+            self.check_size(size_bytes, f"{field}[{index}]")
+
     def measure(self) -> Measure:
         """Return an empty request."""
         return Measure(self)
@@ -51,7 +74,10 @@ class Measure:
     """How full a request is.
 
     Attributes:
-        budget: What it may hold.
+        budget: Bounds of the request.
+        items: Number of texts or vectors so far.
+        size_bytes: Bytes so far.
+        tokens: Tokens so far, by their upper bound.
     """
 
     budget: Budget

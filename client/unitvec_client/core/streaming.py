@@ -15,7 +15,7 @@ from typing import Any
 
 from unitvec_client.core.backoff import Backoff
 from unitvec_client.core.calls import CallContext
-from unitvec_client.core.embedding import decode_chunk, embed_request
+from unitvec_client.core.embedding import decode_reply, embed_request
 from unitvec_client.core.failures import Failure, failure_of_item
 from unitvec_client.core.inputs import check_text, utf8_bytes
 from unitvec_client.core.rpcs import STREAM_EMBED
@@ -40,7 +40,7 @@ from unitvec_client.errors import (
     at_field,
 )
 from unitvec_client.options import DTYPES, StreamOptions
-from unitvec_client.results import StreamItem, scale_rows
+from unitvec_client.results import StreamItem
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 MAX_WINDOW_CHUNKS = 8
@@ -60,11 +60,11 @@ class StreamWindow:
     """What is between the caller's iterable and the caller.
 
     Attributes:
-        context: Of the call.
-        options: What is asked for.
-        budget: Of one request.
-        max_chunks: Requests in the window.
-        on_refused: Told of each error that becomes an item.
+        context: Circumstances of the call.
+        options: Wishes of the caller.
+        budget: Bounds of one request.
+        max_chunks: Highest number of requests in the window.
+        on_refused: Function that is told of each error that becomes an item.
     """
 
     context: CallContext
@@ -106,14 +106,19 @@ class StreamWindow:
         return bool(self._sent)
 
     def feed(self, text: object) -> None:
-        """Take the next text in. One that is not valid Unicode is answered with its error.
+        """Take the next text in.
+
+        One that is not valid Unicode, or larger than a message, is answered with its error.
 
         Raises:
             InputTypeError: If it is not a str.
         """
         index = self._pulled
+        name = f"texts[{index}]"
         try:
-            checked = check_text(text, f"texts[{index}]")
+            checked = check_text(text, name)
+            size_bytes = utf8_bytes(checked)
+            self.budget.check_size(size_bytes, name)
         except InputTypeError:
             raise
         except UnitvecError as error:
@@ -121,17 +126,16 @@ class StreamWindow:
             self._items[index] = StreamItem(index, error=error)
             return
         self._pulled += 1
-        self._admit(index, checked)
+        self._admit(index, checked, size_bytes)
 
-    def _admit(self, index: int, text: str) -> None:
-        size_bytes = utf8_bytes(text)
+    def _admit(self, index: int, text: str, size_bytes: int) -> None:
         if not self._measure.fits(size_bytes):
             self._close_forming()
         self._measure.add(size_bytes)
         self._forming.indices.append(index)
         self._forming.texts.append(text)
         if not self._measure.fits(0):
-            self._close_forming()  # Full: it can go while the next one is pulled.
+            self._close_forming()  # It is full, and can go while the next text is pulled.
         self._sizes_bytes[index] = size_bytes
         self._size_bytes += size_bytes
 
@@ -191,12 +195,12 @@ class StreamWindow:
             self._on_vectors(chunk, reply.response)
 
     def _on_vectors(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
-        decoded = decode_chunk(response, len(chunk.texts), DTYPES[self.options.dtype])
-        vectors = scale_rows(decoded.vectors, decoded.scales)
-        truncated = set(decoded.truncated)
+        result = decode_reply(response, len(chunk.texts), DTYPES[self.options.dtype])
+        vectors = result.values()
+        truncated = set(result.truncated)
         for row, index in enumerate(chunk.indices):
             self._items[index] = StreamItem(
-                index, vectors[row], None, int(decoded.tokens[row]), row in truncated
+                index, vectors[row], None, int(result.tokens[row]), row in truncated
             )
 
     def _on_error(self, chunk: _Chunk, failure: Failure) -> None:
@@ -217,7 +221,7 @@ class StreamWindow:
             self._refuse(index, failure)
 
     def _refuse(self, index: int, failure: Failure) -> None:
-        error = failure.to_exception(self.context.request_id)
+        error = self.context.error(failure)
         self.on_refused(error)
         if failure.text_index is not None:
             error = at_field(error, f"texts[{index}]")

@@ -18,8 +18,8 @@ from unitvec_client.options import TRUNCATES, TokenizeOptions
 from unitvec_client.results import TokenizedText
 from unitvec_protos.v1 import embedding_pb2 as pb
 
-# A reply outgrows its request: for each token, of one byte at least, it holds an id, the
-# token with its length and two offsets.
+# A reply is larger than its request: for each token, which is of at least one byte, it holds an
+# id, the token with its length, and two offsets.
 _REPLY_BYTES_PER_TEXT_BYTE = 24
 
 
@@ -28,10 +28,10 @@ class Tokenizing:
     """One `tokenize` of any number of texts.
 
     Attributes:
-        context: Of the call.
-        texts: At least one.
-        options: What is asked for.
-        budget: Of one message.
+        context: Circumstances of the call.
+        texts: All texts of the call, at least one.
+        options: Wishes of the caller.
+        budget: Bounds of one message.
     """
 
     context: CallContext
@@ -47,8 +47,10 @@ class Tokenizing:
         Raises:
             UnitvecError: The first failure; `field` counts in all texts.
         """
-        sizes_bytes = [utf8_bytes(text) * _REPLY_BYTES_PER_TEXT_BYTE for text in self.texts]
-        self._ranges = list(split(sizes_bytes, self.budget))
+        sizes_bytes = [utf8_bytes(text) for text in self.texts]
+        self.budget.check_sizes(sizes_bytes, "texts")
+        replies_bytes = [size_bytes * _REPLY_BYTES_PER_TEXT_BYTE for size_bytes in sizes_bytes]
+        self._ranges = list(split(replies_bytes, self.budget))
         pipeline = Pipeline(self.context, TOKENIZE, self._on_reply, self._on_failure)
         yield from pipeline.run(self._requests())
         return [text for index in sorted(self._found) for text in self._found[index]]
@@ -73,4 +75,4 @@ class Tokenizing:
         self._found[index] = decode_tokenized(response.texts)
 
     def _on_failure(self, index: int, failure: Failure) -> UnitvecError:
-        return shift_field(failure, self.context.request_id, self._ranges[index][0])
+        return shift_field(self.context, failure, self._ranges[index][0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -37,6 +38,7 @@ from unitvec_client.core.steps import (
     Sleep,
     Start,
 )
+from unitvec_client.errors import CallCancelledError
 
 # How long a source that never awaits may keep the event loop to itself, in seconds. A turn of
 # the loop costs about as much as a text of the source, so not every text is given one.
@@ -48,15 +50,37 @@ T = TypeVar("T")
 Source = Iterable[Any] | AsyncIterable[Any]
 
 
-async def run(channel: grpc.aio.Channel, script: Script[T], source: Source = ()) -> T:
+_CLOSED = "the client was closed during the call"
+
+
+class Wire:
+    """A channel that can be closed under the calls on it; it belongs to one event loop.
+
+    Args:
+        channel: Calls go here. It was opened in the running loop.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.process_id = os.getpid()
+        self.loop = asyncio.get_running_loop()
+        self.closed = asyncio.Event()
+
+    async def close(self) -> None:
+        """Close the channel. Calls in flight end, and so do calls that wait to be sent again."""
+        self.closed.set()
+        await self.channel.close()
+
+
+async def run(wire: Wire, script: Script[T], source: Source = ()) -> T:
     """Run a script that emits nothing and return its result.
 
     Args:
-        channel: Calls go here.
-        script: Not started yet.
-        source: What it may pull from.
+        wire: Calls go here.
+        script: It has not been started yet.
+        source: Items that it may pull.
     """
-    driver = _Driver(channel, source)
+    driver = _Driver(wire, source)
     try:
         result = None
         while True:
@@ -65,23 +89,23 @@ async def run(channel: grpc.aio.Channel, script: Script[T], source: Source = ())
             except StopIteration as stop:
                 value: T = stop.value
                 return value
-            result = await driver.perform(step)
+            result = await driver.actions[type(step)](step)
     finally:
         script.close()
         await driver.close()
 
 
 async def iterate(
-    channel: grpc.aio.Channel, script: Script[None], source: Source = ()
+    wire: Wire, script: Script[None], source: Source = ()
 ) -> AsyncGenerator[Any, None]:
     """Run a script and yield what it emits.
 
     Args:
-        channel: Calls go here.
-        script: Not started yet.
-        source: What it may pull from.
+        wire: Calls go here.
+        script: It has not been started yet.
+        source: Items that it may pull.
     """
-    driver = _Driver(channel, source)
+    driver = _Driver(wire, source)
     try:
         result = None
         while True:
@@ -93,24 +117,24 @@ async def iterate(
                 yield step.item
                 result = None
             else:
-                result = await driver.perform(step)
+                result = await driver.actions[type(step)](step)
     finally:
         script.close()
         await driver.close()
 
 
 class _Driver:
-    """The calls in flight of one script."""
+    """The calls in flight of one script, and what each step does to them."""
 
-    def __init__(self, channel: grpc.aio.Channel, source: Source) -> None:
-        self._channel = channel
+    def __init__(self, wire: Wire, source: Source) -> None:
+        self._wire = wire
         self._source = source
         self._pulled: Iterator[Any] | AsyncIterator[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
         self._stream: _Stream | None = None
         self._turned_s = 0.0
-        self._actions: dict[type, Callable[[Any], Awaitable[Any]]] = {
+        self.actions: dict[type, Callable[[Any], Awaitable[Any]]] = {
             Invoke: self._invoke,
             Start: self._start,
             Collect: self._collect,
@@ -124,17 +148,15 @@ class _Driver:
             Pull: self._pull,
         }
 
-    async def perform(self, step: Any) -> Any:
-        return await self._actions[type(step)](step)
-
     async def close(self) -> None:
         """Cancel what is in flight."""
-        await _cancel(self._tasks)
+        if self._tasks:
+            await _cancel(self._tasks)
         if self._stream is not None:
             await self._stream.close()
 
     async def _invoke(self, step: Invoke) -> Any:
-        return await _unary(self._channel, step.call)
+        return await _unary(self._wire.channel, step.call)
 
     async def _start(self, step: Start) -> None:
         task = asyncio.create_task(self._finish_call(step))
@@ -142,10 +164,13 @@ class _Driver:
         task.add_done_callback(self._tasks.discard)
 
     async def _finish_call(self, step: Start) -> None:
-        outcome = await _unary(self._channel, step.call)
+        outcome = await _unary(self._wire.channel, step.call)
         self._finished.put_nowait((step.key, outcome))
 
     async def _collect(self, step: Collect) -> tuple[int, Any] | None:
+        if not self._tasks and self._finished.empty() and step.timeout_s is not None:
+            await self._wait(step.timeout_s)
+            return None
         try:
             async with asyncio.timeout(step.timeout_s):
                 return await self._finished.get()
@@ -157,12 +182,22 @@ class _Driver:
         self._finished = asyncio.Queue()
 
     async def _sleep(self, step: Sleep) -> None:
-        await asyncio.sleep(step.delay_s)
+        await self._wait(step.delay_s)
+
+    async def _wait(self, delay_s: float) -> None:
+        """Wait, so that closing the client ends the wait."""
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._wire.closed.wait()
+        except TimeoutError:
+            return
+        raise CallCancelledError(_CLOSED)
 
     async def _open(self, step: Open) -> None:
         if self._stream is not None:
             await self._stream.close()
-        self._stream = _Stream(self._channel, step.call)
+        with _named_if_closed():
+            self._stream = _Stream(self._wire.channel, step.call)
 
     @property
     def _opened(self) -> _Stream:
@@ -268,12 +303,21 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*pending, return_exceptions=True)
 
 
+@contextlib.contextmanager
+def _named_if_closed() -> Iterator[None]:
+    """Name the error that grpc.aio raises for a call on a closed channel."""
+    try:
+        yield
+    except grpc.aio.UsageError as exc:
+        raise CallCancelledError(_CLOSED) from exc
+
+
 async def _unary(channel: grpc.aio.Channel, call: Call) -> Any:
     method = call.method
-    multicallable = channel.unary_unary(method.path, method.serialize, method.deserialize)
-    return await _outcome(
-        multicallable(call.request, timeout=call.timeout_s, metadata=call.metadata)
-    )
+    with _named_if_closed():
+        send = channel.unary_unary(method.path, method.serialize, method.deserialize)
+        reply = send(call.request, timeout=call.timeout_s, metadata=call.metadata)
+    return await _outcome(reply)
 
 
 async def _outcome(reply: Awaitable[Any]) -> Any:
@@ -287,5 +331,4 @@ async def _outcome(reply: Awaitable[Any]) -> Any:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        message = "the client was closed during the call"
-        return Failure(grpc.StatusCode.CANCELLED, message, cause=exc)
+        return Failure(grpc.StatusCode.CANCELLED, _CLOSED, cause=exc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import queue
 import threading
 import time
@@ -12,7 +13,6 @@ from typing import Any, TypeVar
 import grpc
 
 from unitvec_client.core.failures import Failure, failure_of_call
-from unitvec_client.core.rpcs import Method
 from unitvec_client.core.steps import (
     END,
     Call,
@@ -30,22 +30,44 @@ from unitvec_client.core.steps import (
     Sleep,
     Start,
 )
+from unitvec_client.errors import CallCancelledError
 
 T = TypeVar("T")
 
+# The longest wait in one piece, in seconds: a signal that comes right before a wait is seen only
+# after it.
 _INTERRUPTIBLE_S = 0.5
-"""Longest wait in one piece."""
+
+_CLOSED = "the client was closed during the call"
 
 
-def run(channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()) -> T:
-    """Run a script that emits nothing and return its result.
+class Wire:
+    """A channel that can be closed under the calls on it, in this process.
 
     Args:
         channel: Calls go here.
-        script: Not started yet.
-        source: What it may pull from.
     """
-    steps = iterate(channel, script, source)
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.process_id = os.getpid()
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        """Close the channel. Calls in flight end, and so do calls that wait to be sent again."""
+        self.closed.set()
+        self.channel.close()
+
+
+def run(wire: Wire, script: Script[T], source: Iterable[Any] = ()) -> T:
+    """Run a script that emits nothing and return its result.
+
+    Args:
+        wire: Calls go here.
+        script: It has not been started yet.
+        source: Items that it may pull.
+    """
+    steps = iterate(wire, script, source)
     try:
         while True:
             next(steps)
@@ -56,17 +78,15 @@ def run(channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()) ->
         steps.close()
 
 
-def iterate(
-    channel: grpc.Channel, script: Script[T], source: Iterable[Any] = ()
-) -> Generator[Any, None, T]:
+def iterate(wire: Wire, script: Script[T], source: Iterable[Any] = ()) -> Generator[Any, None, T]:
     """Run a script and yield what it emits; a generator that returns the script's result.
 
     Args:
-        channel: Calls go here.
-        script: Not started yet.
-        source: What it may pull from; it is iterated in the caller's thread.
+        wire: Calls go here.
+        script: It has not been started yet.
+        source: Items that it may pull, in the caller's thread.
     """
-    driver = _Driver(channel, source)
+    driver = _Driver(wire, source)
     try:
         result = None
         while True:
@@ -79,28 +99,28 @@ def iterate(
                 yield step.item
                 result = None
             else:
-                result = driver.perform(step)
+                result = driver.actions[type(step)](step)
     finally:
         script.close()
         driver.close()
 
 
 class _Driver:
-    """The calls in flight of one script."""
+    """The calls in flight of one script, and what each step does to them."""
 
-    def __init__(self, channel: grpc.Channel, source: Iterable[Any]) -> None:
-        self._channel = channel
+    def __init__(self, wire: Wire, source: Iterable[Any]) -> None:
+        self._wire = wire
         self._source = source
         self._pulled: Iterator[Any] | None = None
         self._futures: dict[int, Any] = {}
         self._finished: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._stream: _Stream | None = None
-        self._actions: dict[type, Callable[[Any], Any]] = {
+        self.actions: dict[type, Callable[[Any], Any]] = {
             Invoke: self._invoke,
             Start: self._start,
             Collect: self._collect,
-            Drop: self._drop,
-            Sleep: self._sleep,
+            Drop: lambda _: self._cancel(),
+            Sleep: lambda step: self._sleep(step.delay_s),
             Open: self._open,
             Send: lambda step: self._opened.send(step.message),
             Finish: lambda _: self._opened.finish(),
@@ -109,12 +129,10 @@ class _Driver:
             Pull: self._pull,
         }
 
-    def perform(self, step: Any) -> Any:
-        return self._actions[type(step)](step)
-
     def close(self) -> None:
         """Cancel what is in flight."""
-        self._drop(Drop())
+        if self._futures:
+            self._cancel()
         if self._stream is not None:
             self._stream.close()
 
@@ -124,12 +142,9 @@ class _Driver:
             raise AssertionError("a script used a stream before opening one; this is a bug")
         return self._stream
 
-    def _unary(self, method: Method) -> Any:
-        return self._channel.unary_unary(method.path, method.serialize, method.deserialize)
-
     def _invoke(self, step: Invoke) -> Any:
-        # As a future, which can be cancelled: where Ctrl-C interrupts grpc's own blocking call,
-        # closing the channel waits for that call for ever.
+        # The call is a future, which can be cancelled. Where Ctrl-C interrupts grpc's own blocking
+        # call, closing the channel would wait for that call for ever.
         future = self._begin(step.call)
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
@@ -139,9 +154,12 @@ class _Driver:
             future.cancel()
 
     def _begin(self, call: Call) -> Any:
-        return self._unary(call.method).future(
-            call.request, timeout=call.timeout_s, metadata=call.metadata
-        )
+        method = call.method
+        try:
+            send = self._wire.channel.unary_unary(method.path, method.serialize, method.deserialize)
+            return send.future(call.request, timeout=call.timeout_s, metadata=call.metadata)
+        except ValueError as exc:  # What grpc raises for a closed channel.
+            raise CallCancelledError(_CLOSED) from exc
 
     def _start(self, step: Start) -> None:
         future = self._begin(step.call)
@@ -150,6 +168,9 @@ class _Driver:
         future.add_done_callback(lambda done: finished.put((step.key, done)))
 
     def _collect(self, step: Collect) -> tuple[int, Any] | None:
+        if not self._futures and step.timeout_s is not None:
+            self._sleep(step.timeout_s)
+            return None
         try:
             key, future = _take(self._finished, step.timeout_s)
         except queue.Empty:
@@ -157,19 +178,26 @@ class _Driver:
         del self._futures[key]
         return key, _outcome(future)
 
-    def _drop(self, _: Drop) -> None:
+    def _cancel(self) -> None:
         for future in self._futures.values():
             future.cancel()
         self._futures.clear()
         self._finished = queue.SimpleQueue()
 
-    def _sleep(self, step: Sleep) -> None:
-        time.sleep(step.delay_s)
+    def _sleep(self, delay_s: float) -> None:
+        """Wait, so that Ctrl-C and closing the client end the wait."""
+        end_s = time.monotonic() + delay_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            if self._wire.closed.wait(min(left_s, _INTERRUPTIBLE_S)):
+                raise CallCancelledError(_CLOSED)
 
     def _open(self, step: Open) -> None:
         if self._stream is not None:
             self._stream.close()
-        self._stream = _Stream(self._channel, step.call)
+        try:
+            self._stream = _Stream(self._wire.channel, step.call)
+        except ValueError as exc:  # What grpc raises for a closed channel.
+            raise CallCancelledError(_CLOSED) from exc
 
     def _pull(self, _: Pull) -> Any:
         if self._pulled is None:
@@ -183,7 +211,6 @@ def _take(items: queue.SimpleQueue[Any], timeout_s: float | None = None) -> Any:
     Raises:
         queue.Empty: None came in time.
     """
-    # A signal that comes right before a wait is seen only after it: so no wait is a long one.
     deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
     while True:
         remaining_s = deadline_s - time.monotonic()
@@ -200,8 +227,7 @@ def _outcome(future: Any) -> Any:
     except grpc.RpcError as exc:
         return failure_of_call(exc)
     except grpc.FutureCancelledError as exc:  # The channel was closed under it.
-        message = "the client was closed during the call"
-        return Failure(grpc.StatusCode.CANCELLED, message, cause=exc)
+        return Failure(grpc.StatusCode.CANCELLED, _CLOSED, cause=exc)
 
 
 class _Stream:

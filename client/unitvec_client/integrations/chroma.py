@@ -6,7 +6,6 @@ from typing import Any, Unpack, cast
 
 import numpy as np
 
-from unitvec_client.connection import DEFAULT_TARGET
 from unitvec_client.errors import InputError
 from unitvec_client.integrations.connections import from_config, to_config
 from unitvec_client.integrations.extras import missing
@@ -14,9 +13,9 @@ from unitvec_client.integrations.provider import (
     Endpoint,
     EndpointKeywords,
     Provider,
-    ProviderKeywords,
-    document_keywords,
-    query_keywords,
+    TextOptions,
+    document_options,
+    query_options,
 )
 
 try:
@@ -42,7 +41,8 @@ class UnitvecEmbeddingFunction(EmbeddingFunction[Documents]):
         )
 
     Args:
-        target: ``host:port`` or any other gRPC target.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set.
         query_prompt_name: The prompt put before each query, by name; empty for no prompt. None
             takes the model's own prompt ``query`` if it has one, else its default prompt.
         document_prompt_name: The same for documents: ``document``, ``passage`` or ``corpus``.
@@ -56,15 +56,15 @@ class UnitvecEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         *,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         dimensions: int | None = None,
         **endpoint: Unpack[EndpointKeywords],
     ) -> None:
-        self._queries = query_keywords(query_prompt_name, dimensions)
-        self._documents = document_keywords(document_prompt_name, dimensions)
+        self._queries = query_options(query_prompt_name, dimensions)
+        self._documents = document_options(document_prompt_name, dimensions)
         self._provider = Provider(Endpoint(target, **endpoint))
         to_config(self._provider.endpoint.connection)
 
@@ -102,9 +102,9 @@ class UnitvecEmbeddingFunction(EmbeddingFunction[Documents]):
             "connection": to_config(endpoint.connection),
             "token_env_var": endpoint.token_env_var,
             "timeout_s": endpoint.timeout_s,
-            "dimensions": self._documents.get("dimensions"),
-            "query_prompt_name": self._queries.get("prompt_name"),
-            "document_prompt_name": self._documents.get("prompt_name"),
+            "dimensions": self._documents.dimensions,
+            "query_prompt_name": self._queries.prompt_name,
+            "document_prompt_name": self._documents.prompt_name,
         }
 
     @staticmethod
@@ -129,6 +129,6 @@ class UnitvecEmbeddingFunction(EmbeddingFunction[Documents]):
         """Close the connection. A later call opens it again."""
         self._provider.close()
 
-    def _embed(self, texts: Documents, keywords: ProviderKeywords) -> Embeddings:
-        vectors = self._provider.embed(texts, **keywords).values()
+    def _embed(self, texts: Documents, options: TextOptions) -> Embeddings:
+        vectors = self._provider.embed(texts, options).values()
         return cast("Embeddings", list(vectors.astype(np.float32, copy=False)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
-from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.errors import InputError, InputTypeError
 from unitvec_client.integrations.connections import from_config, to_config
@@ -19,7 +19,7 @@ from unitvec_client.integrations.provider import (
     QUERY,
     Endpoint,
     Provider,
-    ProviderKeywords,
+    TextOptions,
     to_lists,
 )
 from unitvec_client.results import EmbedResult
@@ -36,7 +36,8 @@ class _Embedder:
     """What both embedders are made of; a dataclass, as Haystack reads the signature.
 
     Attributes:
-        target: ``host:port`` or any other gRPC target.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set.
         model: Name of the model; empty for the server's default.
         token: Token for the server; by default the variable UNITVEC_TOKEN, where it is set.
         connection: TLS and channel options, without a token; plaintext by default. Certificates
@@ -49,7 +50,7 @@ class _Embedder:
         timeout_s: For each 512 texts of a call, in seconds; None for no deadline.
     """
 
-    target: str = DEFAULT_TARGET
+    target: str | None = None
     _: KW_ONLY
     model: str = ""
     token: Secret | None = Secret.from_env_var("UNITVEC_TOKEN", strict=False)  # noqa: RUF009  # frozen
@@ -113,12 +114,10 @@ class _Embedder:
             self._opened = Provider(endpoint)
         return self._opened
 
-    def _keywords(self) -> ProviderKeywords:
-        return {
-            "roles": self._roles,
-            "prompt_name": self.prompt_name,
-            "dimensions": self.dimensions,
-        }
+    def _options(self) -> TextOptions:
+        return TextOptions(
+            prompt_name=self.prompt_name, dimensions=self.dimensions, roles=self._roles
+        )
 
 
 @component
@@ -147,7 +146,7 @@ class UnitvecTextEmbedder(_Embedder):
         Raises:
             UnitvecError: If the call fails.
         """
-        result = self._provider().embed([self._prepare(text)], **self._keywords())
+        result = self._provider().embed([self._prepare(text)], self._options())
         return _answer(result)
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
@@ -160,7 +159,7 @@ class UnitvecTextEmbedder(_Embedder):
         Raises:
             UnitvecError: If the call fails.
         """
-        result = await self._provider().aembed([self._prepare(text)], **self._keywords())
+        result = await self._provider().aembed([self._prepare(text)], self._options())
         return _answer(result)
 
     def _prepare(self, text: str) -> str:
@@ -203,7 +202,7 @@ class UnitvecDocumentEmbedder(_Embedder):
         Raises:
             UnitvecError: If the call fails; all or nothing.
         """
-        result = self._provider().embed(self._prepare(documents), **self._keywords())
+        result = self._provider().embed(self._prepare(documents), self._options())
         return _answers(documents, result)
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
@@ -216,7 +215,7 @@ class UnitvecDocumentEmbedder(_Embedder):
         Raises:
             UnitvecError: If the call fails; all or nothing.
         """
-        result = await self._provider().aembed(self._prepare(documents), **self._keywords())
+        result = await self._provider().aembed(self._prepare(documents), self._options())
         return _answers(documents, result)
 
     def _prepare(self, documents: list[Document]) -> list[str]:

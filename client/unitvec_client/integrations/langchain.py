@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from unitvec_client.connection import DEFAULT_TARGET
 from unitvec_client.integrations.extras import missing
 from unitvec_client.integrations.provider import (
     Endpoint,
     EndpointKeywords,
     Provider,
-    document_keywords,
-    query_keywords,
+    document_options,
+    query_options,
     to_lists,
 )
 
@@ -29,7 +28,8 @@ class UnitvecEmbeddings(Embeddings):
         store = InMemoryVectorStore(UnitvecEmbeddings("localhost:50051"))
 
     Args:
-        target: ``host:port`` or any other gRPC target.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set.
         query_prompt_name: The prompt put before each query, by name; empty for no prompt. None
             takes the model's own prompt ``query`` if it has one, else its default prompt.
         document_prompt_name: The same for documents: ``document``, ``passage`` or ``corpus``.
@@ -42,15 +42,15 @@ class UnitvecEmbeddings(Embeddings):
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         *,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         dimensions: int | None = None,
         **endpoint: Unpack[EndpointKeywords],
     ) -> None:
-        self._queries = query_keywords(query_prompt_name, dimensions)
-        self._documents = document_keywords(document_prompt_name, dimensions)
+        self._queries = query_options(query_prompt_name, dimensions)
+        self._documents = document_options(document_prompt_name, dimensions)
         self._provider = Provider(Endpoint(target, **endpoint))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -59,7 +59,7 @@ class UnitvecEmbeddings(Embeddings):
         Raises:
             UnitvecError: If the call fails; all or nothing.
         """
-        return to_lists(self._provider.embed(texts, **self._documents))
+        return to_lists(self._provider.embed(texts, self._documents))
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a query.
@@ -67,7 +67,7 @@ class UnitvecEmbeddings(Embeddings):
         Raises:
             UnitvecError: If the call fails.
         """
-        return to_lists(self._provider.embed([text], **self._queries))[0]
+        return to_lists(self._provider.embed([text], self._queries))[0]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """`embed_documents`, awaited.
@@ -75,7 +75,7 @@ class UnitvecEmbeddings(Embeddings):
         Raises:
             UnitvecError: If the call fails; all or nothing.
         """
-        return to_lists(await self._provider.aembed(texts, **self._documents))
+        return to_lists(await self._provider.aembed(texts, self._documents))
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query`, awaited.
@@ -83,7 +83,7 @@ class UnitvecEmbeddings(Embeddings):
         Raises:
             UnitvecError: If the call fails.
         """
-        return to_lists(await self._provider.aembed([text], **self._queries))[0]
+        return to_lists(await self._provider.aembed([text], self._queries))[0]
 
     def close(self) -> None:
         """Close the connections. A later call opens them again."""

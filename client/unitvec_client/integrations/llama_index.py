@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.integrations.extras import missing
 from unitvec_client.integrations.provider import (
     Endpoint,
     Provider,
-    ProviderKeywords,
-    document_keywords,
-    query_keywords,
+    TextOptions,
+    document_options,
+    query_options,
     to_lists,
 )
 
@@ -31,7 +31,11 @@ class UnitvecEmbedding(BaseEmbedding):
         Settings.embed_model = UnitvecEmbedding(target="localhost:50051")
     """
 
-    target: str = Field(default=DEFAULT_TARGET, description="host:port, or any gRPC target.")
+    target: str | None = Field(
+        default=None,
+        description="host:port, or any gRPC target; None for the variable UNITVEC_TARGET, or "
+        "localhost:50051 where it is not set.",
+    )
     model_name: str = Field(
         default="", description="Name of the model; empty for the server's default."
     )
@@ -84,10 +88,10 @@ class UnitvecEmbedding(BaseEmbedding):
             await self._opened.aclose()
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return to_lists(self._provider().embed([query], **self._queries()))[0]
+        return to_lists(self._provider().embed([query], self._queries()))[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return to_lists(await self._provider().aembed([query], **self._queries()))[0]
+        return to_lists(await self._provider().aembed([query], self._queries()))[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
@@ -96,16 +100,16 @@ class UnitvecEmbedding(BaseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return to_lists(self._provider().embed(texts, **self._documents()))
+        return to_lists(self._provider().embed(texts, self._documents()))
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return to_lists(await self._provider().aembed(texts, **self._documents()))
+        return to_lists(await self._provider().aembed(texts, self._documents()))
 
-    def _queries(self) -> ProviderKeywords:
-        return query_keywords(self.query_prompt_name, self.dimensions)
+    def _queries(self) -> TextOptions:
+        return query_options(self.query_prompt_name, self.dimensions)
 
-    def _documents(self) -> ProviderKeywords:
-        return document_keywords(self.document_prompt_name, self.dimensions)
+    def _documents(self) -> TextOptions:
+        return document_options(self.document_prompt_name, self.dimensions)
 
     def _provider(self) -> Provider:
         # Fields may be assigned after the first call.

@@ -7,17 +7,17 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypedDict
 
 from unitvec_client.aio import AsyncClient
 from unitvec_client.client import Client
-from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import ErrorFacts, InputError, ModelNotFoundError, RefusedError
 from unitvec_client.integrations.loops import LoopClients
-from unitvec_client.options import EmbedKeywords, check_type
+from unitvec_client.options import EmbedOptions, check_type
 from unitvec_client.results import EmbedResult, ModelInfo, ServerInfo
 
 QUERY = ("query",)
@@ -30,10 +30,16 @@ DOCUMENT = ("document", "passage", "corpus")
 _TEXTS_PER_TIMEOUT = 512
 
 
-class ProviderKeywords(EmbedKeywords, total=False):
-    """Keywords of `Provider.embed`: those of `Client.embed` but model and timeout_s, and roles."""
+@dataclass(frozen=True, slots=True)
+class TextOptions(EmbedOptions):
+    """How a framework wants its texts embedded: as for `Client.embed`, and for which role.
 
-    roles: tuple[str, ...]
+    The model and the time are those of the endpoint. Where no prompt is named, the first of
+    `roles` that the model has a prompt for is put before each text; if it has none of them, its
+    default prompt, if any.
+    """
+
+    roles: tuple[str, ...] = ()
 
 
 class ConnectionKeywords(TypedDict, total=False):
@@ -55,25 +61,26 @@ class Endpoint:
     """A model on a server.
 
     Attributes:
-        target: ``host:port`` or any other gRPC target.
-        model: Its name there, or the id it was exported from; empty for the server's default.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set, read when a client is opened.
+        model: Name of the model, or the id it was exported from; empty for the server's default.
         connection: TLS, token and channel options; plaintext by default.
         token_env_var: Name of the environment variable that holds the token, read when a client
             is opened. Unlike a token of `connection` it may be stored.
-        timeout_s: For each 512 texts of a call, in seconds; None for no deadline.
+        timeout_s: Time for each 512 texts of a call, in seconds; None for no deadline.
 
     Raises:
         InputError: If a value is not valid.
     """
 
-    target: str = DEFAULT_TARGET
+    target: str | None = None
     model: str = ""
     connection: ConnectionOptions | None = None
     token_env_var: str | None = None
     timeout_s: float | None = DEFAULT_TIMEOUT_S
 
     def __post_init__(self) -> None:
-        check_type("target", self.target, (str,))
+        check_type("target", self.target, (str, type(None)))
         check_type("model", self.model, (str,))
         check_type("connection", self.connection, (ConnectionOptions, type(None)))
         check_type("token_env_var", self.token_env_var, (str, type(None)))
@@ -129,14 +136,12 @@ class Provider:
 
     __hash__ = None  # type: ignore[assignment]  # an endpoint may hold options that have none
 
-    def embed(self, texts: object, **options: Unpack[ProviderKeywords]) -> EmbedResult:
+    def embed(self, texts: object, options: TextOptions) -> EmbedResult:
         """Turn texts into vectors (n, D).
 
         Args:
             texts: A sequence of str.
-            **options: As for `Client.embed`, but model and timeout_s. Where no prompt is named,
-                the first of `roles` that the model has a prompt for is put before each text; if
-                it has none of them, its default prompt, if any.
+            options: How they become vectors.
 
         Raises:
             InputError: If an argument is wrong.
@@ -147,7 +152,7 @@ class Provider:
             keywords = self._keywords(self.model(), len(checked), options)
             return self._open().embed_result(checked, **keywords)
 
-    async def aembed(self, texts: object, **options: Unpack[ProviderKeywords]) -> EmbedResult:
+    async def aembed(self, texts: object, options: TextOptions) -> EmbedResult:
         """Turn texts into vectors (n, D); see `embed`.
 
         Raises:
@@ -206,18 +211,12 @@ class Provider:
     def _open_async(self) -> AsyncClient:
         return AsyncClient(self.endpoint.target, connection=self.endpoint.connect())
 
-    def _keywords(self, model: ModelInfo, texts: int, options: ProviderKeywords) -> EmbedKeywords:
-        prompt_name = options.get("prompt_name")
-        if prompt_name is None:
-            prompt_name = choose_prompt(model, options.get("roles", ()))
-        return {
-            "model": model.name,
-            "normalize": options.get("normalize", True),
-            "dimensions": options.get("dimensions"),
-            "dtype": options.get("dtype", "float32"),
-            "prompt_name": prompt_name,
-            "timeout_s": self.endpoint.deadline_s(texts),
-        }
+    def _keywords(self, model: ModelInfo, texts: int, options: TextOptions) -> dict[str, Any]:
+        keywords = asdict(options)
+        keywords.pop("roles")
+        if options.prompt_name is None:
+            keywords["prompt_name"] = choose_prompt(model, options.roles)
+        return {**keywords, "model": model.name, "timeout_s": self.endpoint.deadline_s(texts)}
 
     @contextmanager
     def _model_may_be_outdated(self) -> Iterator[None]:
@@ -229,14 +228,14 @@ class Provider:
             raise
 
 
-def query_keywords(prompt_name: str | None, dimensions: int | None) -> ProviderKeywords:
-    """Return the keywords for queries; the model's own prompt for them where none is named."""
-    return {"roles": QUERY, "prompt_name": prompt_name, "dimensions": dimensions}
+def query_options(prompt_name: str | None, dimensions: int | None) -> TextOptions:
+    """Return the options for queries; the model's own prompt for them where none is named."""
+    return TextOptions(prompt_name=prompt_name, dimensions=dimensions, roles=QUERY)
 
 
-def document_keywords(prompt_name: str | None, dimensions: int | None) -> ProviderKeywords:
-    """Return the keywords for documents; the model's own prompt for them where none is named."""
-    return {"roles": DOCUMENT, "prompt_name": prompt_name, "dimensions": dimensions}
+def document_options(prompt_name: str | None, dimensions: int | None) -> TextOptions:
+    """Return the options for documents; the model's own prompt for them where none is named."""
+    return TextOptions(prompt_name=prompt_name, dimensions=dimensions, roles=DOCUMENT)
 
 
 def choose_prompt(model: ModelInfo, roles: tuple[str, ...]) -> str | None:

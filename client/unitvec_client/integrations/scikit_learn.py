@@ -7,11 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.connection import DEFAULT_TARGET, ConnectionOptions
+from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.integrations.extras import missing
-from unitvec_client.integrations.provider import Endpoint, Provider
+from unitvec_client.integrations.provider import Endpoint, Provider, TextOptions
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -29,7 +29,8 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         make_pipeline(UnitvecTransformer("localhost:50051"), LogisticRegression())
 
     Args:
-        target: ``host:port`` or any other gRPC target.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set.
         model: Name of the model; empty for the server's default.
         prompt_name: The prompt put before each text, by name; None for the model's default
             prompt, empty for no prompt.
@@ -45,7 +46,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         *,
         model: str = "",
         prompt_name: str | None = None,
@@ -94,9 +95,11 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self._provider()
             .embed(
                 check_texts(X, "X"),
-                prompt_name=self.prompt_name,
-                dimensions=self.dimensions,
-                normalize=self.normalize,
+                TextOptions(
+                    prompt_name=self.prompt_name,
+                    dimensions=self.dimensions,
+                    normalize=self.normalize,
+                ),
             )
             .values()
         )

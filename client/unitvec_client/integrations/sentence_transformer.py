@@ -22,7 +22,6 @@ from typing import Any, Literal, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.connection import DEFAULT_TARGET
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import ErrorFacts, InputError, InputTypeError
 from unitvec_client.integrations.arrays import PAIRWISE, SIMILARITIES, Measure, quantize, shift_bits
@@ -34,8 +33,9 @@ from unitvec_client.integrations.provider import (
     ConnectionKeywords,
     Endpoint,
     Provider,
+    TextOptions,
 )
-from unitvec_client.options import check_choice, check_type, parse_options
+from unitvec_client.options import check_choice, check_type
 
 SimilarityName = Literal["cosine", "dot", "euclidean", "manhattan"]
 
@@ -51,7 +51,8 @@ class RemoteSentenceTransformer:
     Args:
         model_name_or_path: Name of a served model, or the id it was exported from; empty for
             the server's default.
-        target: ``host:port`` or any other gRPC target.
+        target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
+            localhost:50051 where it is not set.
         prompts: Prompts by name, beside those of the model.
         default_prompt_name: Used where a call names none; None for the model's own.
         similarity_fn_name: ``cosine``, ``dot``, ``euclidean`` or ``manhattan``.
@@ -67,7 +68,7 @@ class RemoteSentenceTransformer:
         self,
         model_name_or_path: str = "",
         *,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
         similarity_fn_name: SimilarityName = "cosine",
@@ -107,7 +108,7 @@ class RemoteSentenceTransformer:
             InputError: If an argument is wrong or not supported.
             UnitvecError: If the call fails; all or nothing.
         """
-        parsed = parse_options(EncodeOptions, options)
+        parsed = EncodeOptions(**options)
         inputs = parsed.sentences if inputs is None else inputs
         single = isinstance(inputs, str)
         texts = [inputs] if single else _list_texts(inputs)
@@ -241,10 +242,12 @@ class RemoteSentenceTransformer:
         dimensions = options.truncate_dim or self.truncate_dim
         embeddings: NDArray[Any] = self._provider.embed(
             texts,
-            prompt_name="",
-            normalize=options.normalize_embeddings,
-            dimensions=dimensions and min(dimensions, self._provider.model().dim),
-            dtype="binary" if bits else "float32",
+            TextOptions(
+                prompt_name="",
+                normalize=options.normalize_embeddings,
+                dimensions=dimensions and min(dimensions, self._provider.model().dim),
+                dtype="binary" if bits else "float32",
+            ),
         ).values()
         if options.precision == "binary":
             return shift_bits(embeddings)
