@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
-from unitvec_client.targets import DEFAULT_TARGET
 from unitvec_client.console.arguments import StoreOnce
 from unitvec_client.console.texts import INPUT_FORMATS
+from unitvec_client.targets import DEFAULT_TARGET
 from unitvec_loadtest.settings import (
     DEFAULT_DURATION_S,
     DEFAULT_START_RATE_PER_S,

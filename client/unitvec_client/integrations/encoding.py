@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
-from unitvec_client.errors import InputError
+from unitvec_client.errors import InputError, InputTypeError
 from unitvec_client.options import check_choice
 
 PrecisionName = Literal["float32", "int8", "uint8", "binary", "ubinary"]
@@ -73,3 +73,17 @@ class EncodeOptions:
             raise InputError("only output_value='sentence_embedding' can be had of a server")
         if self.pool is not None:
             raise InputError("pool is not supported: the server does the work; leave it out")
+
+    @classmethod
+    def read(cls, keywords: EncodeKeywords) -> Self:
+        """Return the options that a method was given.
+
+        Raises:
+            InputTypeError: If one of them is unknown.
+            InputError: If a value is not valid or not supported.
+        """
+        unknown = sorted(set(keywords) - set(cls.__dataclass_fields__))
+        if unknown:
+            expected = ", ".join(sorted(cls.__dataclass_fields__))
+            raise InputTypeError(f"unknown option {unknown[0]!r}; expected {expected}")
+        return cls(**keywords)

@@ -42,6 +42,9 @@ class TextOptions(EmbedOptions):
     roles: tuple[str, ...] = ()
 
 
+_AS_THEY_ARE = TextOptions()
+
+
 class ConnectionKeywords(TypedDict, total=False):
     """Keywords of every integration; see `Endpoint`."""
 
@@ -136,7 +139,7 @@ class Provider:
 
     __hash__ = None  # type: ignore[assignment]  # an endpoint may hold options that have none
 
-    def embed(self, texts: object, options: TextOptions) -> EmbedResult:
+    def embed(self, texts: object, options: TextOptions = _AS_THEY_ARE) -> EmbedResult:
         """Turn texts into vectors (n, D).
 
         Args:
@@ -152,7 +155,7 @@ class Provider:
             keywords = self._keywords(self.model(), len(checked), options)
             return self._open().embed_result(checked, **keywords)
 
-    async def aembed(self, texts: object, options: TextOptions) -> EmbedResult:
+    async def aembed(self, texts: object, options: TextOptions = _AS_THEY_ARE) -> EmbedResult:
         """Turn texts into vectors (n, D); see `embed`.
 
         Raises:

@@ -108,7 +108,7 @@ class RemoteSentenceTransformer:
             InputError: If an argument is wrong or not supported.
             UnitvecError: If the call fails; all or nothing.
         """
-        parsed = EncodeOptions(**options)
+        parsed = EncodeOptions.read(options)
         inputs = parsed.sentences if inputs is None else inputs
         single = isinstance(inputs, str)
         texts = [inputs] if single else _list_texts(inputs)

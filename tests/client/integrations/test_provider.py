@@ -34,6 +34,7 @@ from unitvec_client.integrations.provider import (
     QUERY,
     Endpoint,
     Provider,
+    TextOptions,
     choose_prompt,
     find_model,
 )
@@ -94,8 +95,9 @@ async def test_prompts(
     target: str, client: Client, roles: tuple[str, ...], prompt_name: str | None, prefix: str
 ) -> None:
     provider = Provider(Endpoint(target, "prompted"))
-    found = provider.embed(["a cat"], roles=roles, prompt_name=prompt_name)
-    awaited = await provider.aembed(["a cat"], roles=roles, prompt_name=prompt_name)
+    options = TextOptions(roles=roles, prompt_name=prompt_name)
+    found = provider.embed(["a cat"], options)
+    awaited = await provider.aembed(["a cat"], options)
     expected = client.embed([prefix + "a cat"], model="prompted", prompt_name="")
     np.testing.assert_allclose(found.vectors, expected, atol=1e-6)
     np.testing.assert_allclose(awaited.vectors, found.vectors, atol=1e-6)
@@ -281,10 +283,10 @@ async def test_errors_are_those_of_the_client(target: str) -> None:
         provider.embed("a cat")
     for call in (provider.embed, lambda *a, **k: asyncio.run(provider.aembed(*a, **k))):
         with pytest.raises(InvalidArgumentError) as caught:
-            await asyncio.to_thread(call, ["a cat"], prompt_name="none")
+            await asyncio.to_thread(call, ["a cat"], TextOptions(prompt_name="none"))
         assert caught.value.reason == "UNKNOWN_PROMPT"
     with pytest.raises(InvalidArgumentError):
-        provider.embed(["a cat"], dimensions=385)
+        provider.embed(["a cat"], TextOptions(dimensions=385))
     with pytest.raises(InputTypeError):
         Endpoint(7)  # type: ignore[arg-type]
     provider.close()
@@ -303,9 +305,9 @@ def test_a_model_is_asked_for_again_after_a_refusal(target: str) -> None:
     provider = Provider(Endpoint(target, "prompted"))
     provider.model()
     with pytest.raises(InvalidArgumentError):
-        provider.embed(["a cat"], prompt_name="none")
+        provider.embed(["a cat"], TextOptions(prompt_name="none"))
     assert provider._model is None
-    assert provider.embed(["a cat"], roles=QUERY).vectors.shape == (1, 32)
+    assert provider.embed(["a cat"], TextOptions(roles=QUERY)).vectors.shape == (1, 32)
     provider.close()
 
 
