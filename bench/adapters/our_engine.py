@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench.adapters.our_layers import PACKAGES, server_config
 from bench.harness.adapter import ConcurrentAdapter, Setup, Vectors
-from unitvec_server.engine.engine import Caller, EncodeOptions
 from unitvec_server.engine.loading import load_engine
+from unitvec_server.engine.requests import Caller, EncodeOptions, TextList
 
 
 class InProcess(ConcurrentAdapter):
@@ -28,9 +28,8 @@ class InProcess(ConcurrentAdapter):
     async def embed(self, texts: list[str]) -> Vectors:
         """One request, a flow of its own as each unary call is."""
         caller = Caller(flow=object())
-        embedded = await self._engine.embed(
-            self._engine.model(""), texts, EncodeOptions(), caller=caller
-        )
+        wanted = [TextList(texts, EncodeOptions())]
+        [embedded] = await self._engine.embed(self._engine.model(""), wanted, caller=caller)
         return embedded.vectors
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bench.harness.adapter import Adapter, Call, Outcome, Pass, Setup, Vectors
 from unitvec_server.config import ServerConfig, parse_config
 from unitvec_server.engine.loading import load_model
-from unitvec_server.policy.batching import BatchLimits, BatchQueue
+from unitvec_server.policy.batching import Batcher, BatchLimits
 from unitvec_server.policy.items import Item
 
 Rows = list[npt.NDArray[np.int64]]
@@ -77,8 +77,10 @@ class _Layer(Adapter):
 
     def plan(self, rows: Rows) -> list[list[int]]:
         """Indices of the rows of each batch, as the server's policy forms them."""
-        queue = BatchQueue(self._limits)
-        queue.add(Item(max(1, len(row)), "bench", payload=index) for index, row in enumerate(rows))
+        queue = Batcher(self._limits)
+        queue.add(
+            [Item(max(1, len(row)), "bench", payload=index) for index, row in enumerate(rows)]
+        )
         batches: list[list[int]] = []
         # At first all workers are free; from then on one at a time comes back for more.
         while batch := queue.next_batch(

@@ -21,10 +21,9 @@ from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig, read_config
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.heartbeat import Heartbeat
-from unitvec_server.engine.helpers import Helpers
 from unitvec_server.engine.loading import load_engine, worker_count
 from unitvec_server.engine.scheduler import Scheduler
-from unitvec_server.engine.watchdog import Watchdog
+from unitvec_server.engine.watchdog import Watchdog, WatchedPool
 from unitvec_server.errors import ConfigError, StartupError
 from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
 from unitvec_server.observability.telemetry import Telemetry
@@ -90,8 +89,8 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
     with (
         Heartbeat(stuck_after_s=limits.stuck_after_s, on_stuck=_end_stuck) as heartbeat,
         Telemetry(config, logs) as telemetry,
-        Helpers(worker_count(config), name="tokenize") as executor,
-        Helpers(1, name="compare") as comparing,
+        WatchedPool(worker_count(config), name="tokenize") as executor,
+        WatchedPool(1, name="compare") as comparing,
     ):
         servicer, health_servicer = EmbeddingServicer(config, limits), Health()
         await health_servicer.set_serving(serving=False)
@@ -124,7 +123,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         freshness = asyncio.create_task(secrets.keep_fresh(signals.reload))
         watchdog = Watchdog(
             scheduler,
-            helpers=[executor, comparing],
+            pools=[executor, comparing],
             stuck_after_s=limits.stuck_after_s,
         )
         fault = await _until_stopped(signals.stop, watchdog)
@@ -143,7 +142,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
 
 
 async def _load(
-    config: ServerConfig, executor: Helpers, comparing: Helpers
+    config: ServerConfig, executor: WatchedPool, comparing: WatchedPool
 ) -> tuple[Engine, Scheduler]:
     """Loads off the loop, so that health checks are answered meanwhile."""
     logger.info("loading %s", ", ".join(str(spec.folder) for spec in config.model))

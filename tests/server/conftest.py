@@ -87,9 +87,9 @@ async def make() -> AsyncIterator[Callable[..., Scheduler]]:
 
     yield start
     for scheduler in schedulers:
-        for lane in scheduler._turns:
-            if isinstance(lane.encoder, Held):
-                lane.encoder.released.release(1000)
+        for queue in scheduler._turns:
+            if isinstance(queue.encoder, Held):
+                queue.encoder.released.release(1000)
         await asyncio.to_thread(scheduler.stop)
         assert not any(worker.thread.is_alive() for worker in scheduler.workers)
 

@@ -79,4 +79,4 @@ async def queued(*_: object) -> None:
 def waiting(scheduler: Scheduler) -> int:
     """Texts in all queues."""
     with scheduler._changed:
-        return sum(lane.queue.waiting_items for lane in scheduler._turns)
+        return sum(queue.batcher.waiting_items for queue in scheduler._turns)

@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 
 from unitvec_server.engine.admission import (
     LEAST_TEXT_TOKENS,
-    STREAM_SHARE,
-    Throughput,
+    STREAM_PART,
     Ticket,
     TokenGate,
     count_tokens,
 )
 from unitvec_server.errors import InvalidRequest, Overloaded
+from unitvec_server.policy.deadlines import RunSpeed
 
 BOUND = 100
-STREAM_BOUND = int(BOUND * STREAM_SHARE)
+STREAM_BOUND = int(BOUND * STREAM_PART)
 
 
 @pytest.fixture
 def gate() -> TokenGate:
     """A gate for 100 tokens, half of them for streams."""
-    return TokenGate(BOUND, Throughput())
+    return TokenGate(BOUND, RunSpeed(1).seconds_for)
 
 
 async def wait_for(gate: TokenGate, tokens: int, *, flow: object = None) -> Ticket:
@@ -48,9 +48,9 @@ class TestUnary:
                 gate.admit(1)
         assert gate.queued_tokens == 0
 
-    def test_settling_makes_room(self, gate: TokenGate) -> None:
+    def test_a_correction_makes_room(self, gate: TokenGate) -> None:
         with gate.admit(100) as ticket:
-            ticket.settle(30)
+            ticket.correct(30)
             assert gate.queued_tokens == 30
             with gate.admit(70):
                 pass
@@ -58,7 +58,7 @@ class TestUnary:
 
     def test_an_estimate_that_was_low_is_corrected(self, gate: TokenGate) -> None:
         with gate.admit(10) as ticket:
-            ticket.settle(25)
+            ticket.correct(25)
             assert gate.queued_tokens == 25
         assert gate.queued_tokens == 0
 
@@ -78,10 +78,10 @@ class TestUnary:
     def test_retry_delay_is_the_time_that_the_excess_takes(
         self, tokens_per_s: float | None, delay_s: float
     ) -> None:
-        throughput = Throughput()
+        speed = RunSpeed(1)
         if tokens_per_s:
-            throughput.record(tokens=1000, busy_s=1000 / tokens_per_s, workers=1)
-        gate = TokenGate(BOUND, throughput)
+            speed.record(tokens=1000, busy_s=1000 / tokens_per_s)
+        gate = TokenGate(BOUND, speed.seconds_for)
         gate.admit(90)
         with pytest.raises(Overloaded) as caught:
             gate.admit(40)
@@ -99,8 +99,8 @@ class TestStreams:
         assert not second.done()
         with gate.admit(BOUND - STREAM_BOUND):
             pass
-        first.settle(0)
-        (await second).settle(0)
+        first.correct(0)
+        (await second).correct(0)
         assert gate.queued_tokens == 0
 
     async def test_one_by_one_where_nobody_is_ahead(self, gate: TokenGate) -> None:
@@ -121,17 +121,17 @@ class TestStreams:
 
         tasks = [asyncio.create_task(enter(tokens)) for tokens in (40, 5, 30, 1)]
         await spin()
-        held.settle(STREAM_BOUND - 10)
+        held.correct(STREAM_BOUND - 10)
         await spin()
         assert order == []
-        held.settle(0)
+        held.correct(0)
         await spin()
         assert order == [40, 5]
-        (await tasks[0]).settle(0)
+        (await tasks[0]).correct(0)
         await spin()
         assert order == [40, 5, 30, 1]
         for task in tasks:
-            (await task).settle(0)
+            (await task).correct(0)
         assert gate.queued_tokens == 0
 
     async def test_newcomer_does_not_pass_those_who_wait(self, gate: TokenGate) -> None:
@@ -141,7 +141,7 @@ class TestStreams:
         newcomer = asyncio.create_task(wait_for(gate, 1))  # would fit
         await spin()
         assert not newcomer.done()
-        held.settle(0)
+        held.correct(0)
         await asyncio.gather(waiting, newcomer)
 
     async def test_more_than_there_can_ever_be(self, gate: TokenGate) -> None:
@@ -158,14 +158,14 @@ class TestStreams:
         await spin()
         assert large.cancelled()
         assert small.done()
-        held.settle(0)
+        held.correct(0)
         assert gate.queued_tokens == 5
 
     async def test_cancelled_just_after_its_turn_came(self, gate: TokenGate) -> None:
         held = await wait_for(gate, STREAM_BOUND)
         task = asyncio.create_task(wait_for(gate, 40))
         await spin()
-        held.settle(0)  # its turn is set, and it has not yet run
+        held.correct(0)  # its turn is set, and it has not yet run
         task.cancel()
         await spin()
         assert task.cancelled()
@@ -177,7 +177,7 @@ class TestStreams:
         behind = asyncio.create_task(wait_for(gate, 20))
         await spin()
         task.cancel()  # it has not yet run, and still stands in line
-        held.settle(0)
+        held.correct(0)
         await spin()
         assert task.cancelled()
         assert behind.done()
@@ -190,7 +190,7 @@ class TestStreams:
         tasks[1].cancel()
         await spin()
         assert len(gate._lines) == 2  # nothing is kept for those who left
-        held.settle(0)
+        held.correct(0)
         await spin()
         assert tasks[0].done()
         assert tasks[2].done()
@@ -207,7 +207,7 @@ class TestBetweenStreams:
         with await wait_for(gate, STREAM_BOUND // 2, flow="another"):
             pass
         for task in tasks:
-            (await task).settle(0)
+            (await task).correct(0)
         assert gate.queued_tokens == 0
 
     async def test_one_that_holds_nothing_may_take_all(self, gate: TokenGate) -> None:
@@ -216,7 +216,7 @@ class TestBetweenStreams:
             second = asyncio.create_task(wait_for(gate, STREAM_BOUND, flow="bulk"))
             await spin()
             assert not second.done()
-        (await second).settle(0)
+        (await second).correct(0)
 
     async def test_take_turns(self, gate: TokenGate) -> None:
         """A stream of many requests in line does not make another wait for all of them."""
@@ -231,7 +231,7 @@ class TestBetweenStreams:
         flows = ["a", "a", "a", "a", "b", "b", "c"]
         tasks = [asyncio.create_task(enter(flow)) for flow in flows]
         await spin()
-        held.settle(0)
+        held.correct(0)
         await asyncio.gather(*tasks)
         assert order == ["a", "b", "c", "a", "b", "a", "a"]
 
@@ -246,7 +246,7 @@ class TestStreamsAndUnaryCallers:
         await spin()
         assert not stream.done()
         for _ in range(3):
-            tickets.pop().settle(0)
+            tickets.pop().correct(0)
             if not stream.done():
                 with pytest.raises(Overloaded):
                     gate.admit(1)
@@ -265,7 +265,7 @@ class TestStreamsAndUnaryCallers:
         with gate.admit(BOUND - STREAM_BOUND), pytest.raises(Overloaded):
             gate.admit(1)
         behind.cancel()
-        (await stream).settle(0)
+        (await stream).correct(0)
 
     async def test_all_is_theirs_again_once_no_stream_waits(self, gate: TokenGate) -> None:
         with gate.admit(80):
@@ -288,7 +288,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["admit", "stream"]), st.integers(1, BOUND)),
         st.tuples(st.sampled_from(["exit", "cancel"]), st.integers(0, 20)),
-        st.tuples(st.just("settle"), st.integers(0, 20)),
+        st.tuples(st.just("correct"), st.integers(0, 20)),
         st.tuples(st.just("run"), st.just(0)),
     ),
     max_size=60,
@@ -299,7 +299,7 @@ class Crowd:
     """Callers of a gate, driven step by step; the loop runs only where a step says so."""
 
     def __init__(self) -> None:
-        self.gate = TokenGate(BOUND, Throughput())
+        self.gate = TokenGate(BOUND, RunSpeed(1).seconds_for)
         self.tickets: list[Ticket] = []
         self.tasks: list[asyncio.Task[Ticket]] = []
 
@@ -317,10 +317,10 @@ class Crowd:
         elif action == "cancel" and self.tasks:
             self.tasks[number % len(self.tasks)].cancel()
         elif self.tickets and action == "exit":
-            self.tickets.pop(number % len(self.tickets)).settle(0)
-        elif self.tickets and action == "settle":
+            self.tickets.pop(number % len(self.tickets)).correct(0)
+        elif self.tickets and action == "correct":
             ticket = self.tickets[number % len(self.tickets)]
-            ticket.settle(ticket.tokens // 2)
+            ticket.correct(ticket.tokens // 2)
         self.collect()
 
     def collect(self) -> None:
@@ -334,7 +334,7 @@ class Crowd:
         """Everyone leaves; those who wait get their turn and leave as well."""
         while self.tasks or self.tickets:
             for ticket in self.tickets:
-                ticket.settle(0)
+                ticket.correct(0)
             self.tickets.clear()
             await spin(3)
             self.collect()
@@ -361,27 +361,3 @@ def test_bound_holds_and_nothing_leaks(actions: list[tuple[str, int]]) -> None:
             pass
 
     asyncio.run(scenario())
-
-
-class TestThroughput:
-    """The measured rate."""
-
-    def test_unmeasured(self) -> None:
-        assert Throughput().seconds_for(1000) == 0.0
-
-    def test_counts_all_workers(self) -> None:
-        throughput = Throughput()
-        throughput.record(tokens=100, busy_s=1.0, workers=4)
-        assert throughput.seconds_for(800) == pytest.approx(2.0)
-
-    def test_forgets_by_work_done(self) -> None:
-        throughput = Throughput()
-        throughput.record(tokens=100, busy_s=1.0, workers=1)
-        for _ in range(20):
-            throughput.record(tokens=20_000, busy_s=20.0, workers=1)
-        assert throughput.tokens_per_s == pytest.approx(1000, rel=1e-3)
-
-    def test_survives_a_clock_that_stands_still(self) -> None:
-        throughput = Throughput()
-        throughput.record(tokens=100, busy_s=0.0, workers=1)
-        assert throughput.tokens_per_s > 0

@@ -7,32 +7,40 @@ from collections.abc import Iterable
 
 import pytest
 
-from unitvec_server.policy.batching import BatchLimits, BatchQueue, Plan, Speed
+from unitvec_server.policy.batching import Batcher, BatchLimits, Plan
+from unitvec_server.policy.deadlines import Deadlines, RunSpeed
 from unitvec_server.policy.items import Item
 
 LIMITS = BatchLimits(max_batch_tokens=256)
 
 
-def waiting(lengths: list[int], *, limits: BatchLimits = LIMITS) -> tuple[BatchQueue, list[Item]]:
+def waiting(lengths: list[int], *, limits: BatchLimits = LIMITS) -> tuple[Batcher, list[Item]]:
     """A queue in which one flow waits with texts of these lengths."""
-    queue = BatchQueue(limits)
+    queue = Batcher(limits)
     items = [Item(length, flow="flow") for length in lengths]
     queue.add(items)
     return queue, items
 
 
-def add_each(queue: BatchQueue, items: Iterable[Item]) -> None:
+def measured(tokens_per_s: float) -> Batcher:
+    """A queue whose one worker was measured at this speed."""
+    speed = RunSpeed(1)
+    speed.record(tokens=100, busy_s=100 / tokens_per_s)
+    return Batcher(LIMITS, Deadlines(speed, LIMITS.max_batch_tokens))
+
+
+def add_each(queue: Batcher, items: Iterable[Item]) -> None:
     """Each as a request of its own."""
     for item in items:
         queue.add([item])
 
 
-def take(queue: BatchQueue, *, now_s: float = 0.0, free_workers: int = 1) -> Plan:
+def take(queue: Batcher, *, now_s: float = 0.0, free_workers: int = 1) -> Plan:
     """The next batch."""
     return queue.next_batch(now_s=now_s, free_workers=free_workers)
 
 
-def drain(queue: BatchQueue, *, free_workers: int = 1) -> list[list[int]]:
+def drain(queue: Batcher, *, free_workers: int = 1) -> list[list[int]]:
     """Lengths of all batches until nothing waits."""
     batches = []
     while batch := take(queue, free_workers=free_workers).batch:
@@ -46,8 +54,8 @@ class TestFirst:
     @pytest.mark.parametrize("length", [1, 20, 256])
     def test_lone_text_behind_a_large_request_is_in_the_very_next_batch(self, length: int) -> None:
         random_ = random.Random(length)
-        queue = BatchQueue(LIMITS)
-        queue.add(Item(random_.randint(5, 60), flow="bulk") for _ in range(10_000))
+        queue = Batcher(LIMITS)
+        queue.add([Item(random_.randint(5, 60), flow="bulk") for _ in range(10_000)])
         for _ in range(50):
             take(queue)
             lone = Item(length, flow=object())
@@ -62,7 +70,7 @@ class TestFirst:
         assert lone in take(queue).batch
 
     def test_lone_texts_leave_in_the_order_they_came(self) -> None:
-        queue = BatchQueue(BatchLimits(max_batch_tokens=1))
+        queue = Batcher(BatchLimits(max_batch_tokens=1))
         lengths = random.Random(0).choices(range(2, 300), k=200)
         items = [Item(length, flow=object()) for length in lengths]
         add_each(queue, items[:100])
@@ -74,7 +82,7 @@ class TestFirst:
     @pytest.mark.parametrize("length", [200, 1000])
     def test_long_text_does_not_starve_among_new_short_ones(self, length: int) -> None:
         """Each short text is a flow of its own, and there are always more than fit."""
-        queue = BatchQueue(LIMITS)
+        queue = Batcher(LIMITS)
         add_each(queue, (Item(4, flow=object()) for _ in range(128)))
         long = Item(length, flow="long")
         queue.add([long])
@@ -86,17 +94,30 @@ class TestFirst:
 
     def test_large_request_does_not_starve_among_new_short_ones(self) -> None:
         """It gets at least half of the part of one of the 129 flows that wait at any time."""
-        queue = BatchQueue(LIMITS)
+        queue = Batcher(LIMITS)
         add_each(queue, (Item(4, flow=object()) for _ in range(128)))
         bulk = [Item(30, flow="bulk") for _ in range(50)]
         queue.add(bulk)
         for batches in itertools.count(1):
-            if not any(item.waiting for item in bulk):
+            if not any(item.is_waiting for item in bulk):
                 break
             # Of a batch of 256 tokens, one of 129 flows gets 2.
             assert batches < 2 * 50 * 30 / 2
             if len(take(queue).batch) > 8:
                 add_each(queue, (Item(4, flow=object()) for _ in range(64)))
+
+
+def test_the_worked_case() -> None:
+    """As it is told above the code."""
+    queue = Batcher(BatchLimits(max_batch_tokens=64))
+    requests = {"A": [20] * 6, "B": [20] * 2, "C": [22]}
+    items = {flow: [Item(length, flow) for length in requests[flow]] for flow in requests}
+    for request in items.values():
+        queue.add(request)
+    assert [request[0].request.rank for request in items.values()] == [100, 20, 0]
+    batches = ["CB", "BAA", "AAA", "A"]
+    assert ["".join(str(item.flow) for item in take(queue).batch) for _ in batches] == batches
+    assert queue.waiting_items == 0
 
 
 class TestShare:
@@ -105,7 +126,7 @@ class TestShare:
     @pytest.mark.parametrize("how", ["joined", "given up"])
     def test_work_that_was_saved_is_not_held_against_a_flow(self, how: str) -> None:
         """Else streams that go on for long would wait long for one that has just come."""
-        queue = BatchQueue(BatchLimits(max_batch_tokens=1))
+        queue = Batcher(BatchLimits(max_batch_tokens=1))
         for number in range(2_000):
             pair = [Item(10, flow=flow, key=number) for flow in ("first", "second")]
             add_each(queue, pair)
@@ -121,7 +142,7 @@ class TestShare:
     @pytest.mark.parametrize(("first", "second"), [(16, 16), (10, 50), (50, 10)])
     def test_two_streams_get_the_same_number_of_tokens(self, first: int, second: int) -> None:
         """A stream is a flow of many requests."""
-        queue = BatchQueue(LIMITS)
+        queue = Batcher(LIMITS)
         add_each(queue, (Item(first, flow="first") for _ in range(2_000)))
         for _ in range(20):
             take(queue)
@@ -134,7 +155,7 @@ class TestShare:
 
     def test_two_streams_of_mixed_lengths_get_like_numbers_of_tokens(self) -> None:
         random_ = random.Random(1)
-        queue = BatchQueue(LIMITS)
+        queue = Batcher(LIMITS)
         for flow in ("first", "second"):
             add_each(queue, (Item(random_.randint(3, 80), flow=flow) for _ in range(2_000)))
         tokens = {"first": 0, "second": 0}
@@ -145,12 +166,12 @@ class TestShare:
 
     def test_requests_of_like_size_are_done_one_after_the_other(self) -> None:
         """Side by side, all would be near their end before the first is done, and then late."""
-        queue = BatchQueue(LIMITS)
+        queue = measured(20)
         lengths = random.Random(3).choices(range(10, 30), k=64)
         for flow in range(20):
             queue.add([Item(length, flow=flow, deadline_s=1500) for length in lengths])
         left, done, now_s = [64] * 20, [], 0.0
-        while batch := queue.next_batch(now_s=now_s, free_workers=1, speed=Speed(20, 1)).batch:
+        while batch := queue.next_batch(now_s=now_s, free_workers=1).batch:
             now_s += sum(item.length for item in batch) / 20
             for item in batch:
                 left[int(str(item.flow))] -= 1
@@ -162,7 +183,7 @@ class TestShare:
         assert all(abs(place - flow) <= 3 for place, flow in enumerate(done))
 
     def test_flow_that_comes_back_is_not_made_to_pay_for_the_past(self) -> None:
-        queue = BatchQueue(BatchLimits(max_batch_tokens=1))
+        queue = Batcher(BatchLimits(max_batch_tokens=1))
         add_each(queue, (Item(10, flow="steady") for _ in range(100)))
         add_each(queue, (Item(10, flow="visitor") for _ in range(20)))
         for _ in range(60):
@@ -238,7 +259,7 @@ class TestDropped:
     """Who leaves without running."""
 
     def test_expired_are_handed_back(self) -> None:
-        queue = BatchQueue(LIMITS)
+        queue = Batcher(LIMITS)
         early, exact, late = (Item(10, flow="a", deadline_s=at) for at in (1.0, 2.0, 3.0))
         add_each(queue, [early, exact, late])
         plan = take(queue, now_s=2.0)
@@ -247,39 +268,39 @@ class TestDropped:
         assert (queue.waiting_items, queue.waiting_tokens) == (0, 0)
 
     def test_all_expired(self) -> None:
-        queue = BatchQueue(LIMITS)
+        queue = Batcher(LIMITS)
         items = [Item(10, flow="a", deadline_s=1.0) for _ in range(100)]
         queue.add(items)
         plan = take(queue, now_s=5.0)
         assert plan.batch == []
         assert len(plan.expired) == 100
-        assert take(queue, now_s=5.0) == Plan([], [])
+        assert take(queue, now_s=5.0) == Plan([], 0, [])
 
     def test_what_cannot_be_finished_is_not_begun(self) -> None:
         """It would be half done at its deadline, at the cost of one that can be done."""
-        queue = BatchQueue(LIMITS)
+        queue = measured(890)
         late = [Item(10, flow="late", deadline_s=1.0) for _ in range(30)]
         timely = [Item(10, flow="timely", deadline_s=1.0) for _ in range(31)]
         queue.add(late)
         queue.add(timely)
-        plan = queue.next_batch(now_s=0.5, free_workers=1, speed=Speed(890, 1))
+        plan = queue.next_batch(now_s=0.5, free_workers=1)
         assert set(map(id, plan.expired)) <= set(map(id, late))
         assert plan.expired[0] is late[0]
-        queue.cancel(late)  # as their job does
+        queue.cancel(late)  # as their request does
         assert all(item.flow == "timely" for item in plan.batch)
 
     def test_what_is_due_within_a_run_is_not_begun(self) -> None:
-        queue = BatchQueue(LIMITS)
+        queue = measured(50)
         add_each(queue, [Item(10, flow=object(), deadline_s=1.0 + n) for n in range(3)])
-        plan = queue.next_batch(now_s=0.5, free_workers=1, speed=Speed(50, 1))
+        plan = queue.next_batch(now_s=0.5, free_workers=1)
         assert [item.deadline_s for item in plan.expired] == [1.0]
         assert len(plan.batch) == 2
 
     def test_what_delays_nobody_may_try(self) -> None:
-        queue = BatchQueue(LIMITS)
+        queue = measured(10)
         items = [Item(10, flow="hopeful", deadline_s=1.0) for _ in range(30)]
         queue.add(items)
-        plan = queue.next_batch(now_s=0.5, free_workers=1, speed=Speed(10, 1))
+        plan = queue.next_batch(now_s=0.5, free_workers=1)
         assert plan.batch
         assert plan.expired == []
 
@@ -294,7 +315,7 @@ class TestDropped:
     def test_all_cancelled(self) -> None:
         queue, items = waiting([10, 20, 30])
         queue.cancel(items)
-        assert take(queue) == Plan([], [])
+        assert take(queue) == Plan([], 0, [])
 
     def test_never_expires_without_a_deadline(self) -> None:
         queue, items = waiting([10])
@@ -307,8 +328,8 @@ class TestMemory:
     def test_bounded_after_many_cycles_of_rare_lengths(self) -> None:
         """One long text always waits, so that the queue is never empty and never cleared."""
         random_ = random.Random(2)
-        queue = BatchQueue(BatchLimits(max_batch_tokens=4))
-        queue.add(Item(1, flow="stays") for _ in range(5))
+        queue = Batcher(BatchLimits(max_batch_tokens=4))
+        queue.add([Item(1, flow="stays") for _ in range(5)])
         for cycle in range(10_000):
             items = [Item(random_.randint(1, 10_000), flow=cycle) for _ in range(10)]
             queue.add(items)
@@ -326,7 +347,7 @@ class TestMemory:
         assert held(queue) == 0
 
 
-def held(queue: BatchQueue) -> int:
+def held(queue: Batcher) -> int:
     """Entries in all collections of the queue, whatever they are called."""
     pools = (queue._all, queue._small, queue._sharing)
     values = [value for owner in (queue, *pools) for value in vars(owner).values()]
@@ -343,24 +364,24 @@ class TestWorkAhead:
     """How much runs before a newcomer is done."""
 
     def test_lone_texts_are_all_ahead_of_a_later_one(self) -> None:
-        queue = BatchQueue(BatchLimits(64))
+        queue = Batcher(BatchLimits(64))
         add_each(queue, [Item(length, object()) for length in (3, 5, 8)])
         assert queue.tokens_before([8], flow=object()) == 16
 
     def test_a_bulk_request_is_ahead_of_a_larger_one_only(self) -> None:
-        queue = BatchQueue(BatchLimits(64))
+        queue = Batcher(BatchLimits(64))
         queue.add([Item(10, "bulk") for _ in range(100)])
         assert queue.tokens_before([5] * 5, flow=object()) == 0
         assert queue.tokens_before([10] * 200, flow=object()) == 1000
 
     def test_a_flow_stands_behind_itself(self) -> None:
-        queue = BatchQueue(BatchLimits(64))
+        queue = Batcher(BatchLimits(64))
         queue.add([Item(10, "bulk") for _ in range(100)])
         queue.add([Item(10, "other") for _ in range(200)])
         assert queue.tokens_before([5], flow="bulk") == 1000
 
     def test_what_is_taken_or_cancelled_is_ahead_no_more(self) -> None:
-        queue = BatchQueue(BatchLimits(10))
+        queue = Batcher(BatchLimits(10))
         items = [Item(10, n) for n in range(3)]
         add_each(queue, items)
         take(queue)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from unitvec_server.policy.batching import BatchLimits, BatchQueue, Plan
+from unitvec_server.policy.batching import Batcher, BatchLimits, Plan
 from unitvec_server.policy.items import Item
 
 lengths = st.integers(1, 40)
@@ -22,7 +22,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.limits = BatchLimits(max_batch_tokens=64, max_padding=0.2)
-        self.queue = BatchQueue(self.limits)
+        self.queue = Batcher(self.limits)
         self.waiting: list[Item] = []
         self.gone: list[Item] = []
         self.now_s = 0.0
@@ -90,14 +90,14 @@ class QueueMachine(RuleBasedStateMachine):
     def leave(self, items: list[Item]) -> None:
         for item in items:
             self.waiting.remove(item)  # ValueError: it left before, or never came
-            assert not item.waiting
+            assert not item.is_waiting
         self.gone += items
 
     @invariant()
     def counters_are_exact(self) -> None:
         assert self.queue.waiting_items == len(self.waiting)
         assert self.queue.waiting_tokens == sum(item.length for item in self.waiting)
-        assert all(item.waiting for item in self.waiting)
+        assert all(item.is_waiting for item in self.waiting)
 
     @invariant()
     def memory_is_bounded(self) -> None:
@@ -106,11 +106,11 @@ class QueueMachine(RuleBasedStateMachine):
             assert len(pool.by_rank) <= bound
             entries = sum(len(items) for items in pool.by_length.values())
             assert entries == pool.length_entries <= bound
-        assert self.queue._small_items == sum(item.request.small for item in self.waiting)
+        assert self.queue._small_items == sum(item.request.is_small for item in self.waiting)
         assert len(self.queue._equals) == len({i.key for i in self.waiting} - {None})
         assert len(self.queue._requests) == len({id(item.request) for item in self.waiting})
         assert set(self.queue._flow_tokens) == {item.flow for item in self.waiting}
-        assert len(self.queue._later) <= bound
+        assert len(self.queue._far) <= bound
         assert len(self.queue._sharing._ends) <= bound
         assert len(self.queue._sharing._next_ends) <= 2 * bound + 64
 
@@ -138,7 +138,7 @@ arrivals = st.lists(st.tuples(flows, long_texts), max_size=30)
 @given(arrivals, st.integers(0, 30))
 def test_seed_is_the_fair_one(rounds: list[tuple[int, list[int]]], takes: int) -> None:
     """With one text a batch the order is that of fair sharing, as written on paper."""
-    queue, oracle = BatchQueue(BatchLimits(max_batch_tokens=1)), PaperQueue()
+    queue, oracle = Batcher(BatchLimits(max_batch_tokens=1)), PaperQueue()
     for index, (flow, texts) in enumerate(rounds):
         items = [Item(length, flow) for length in texts]
         queue.add(items)
@@ -186,7 +186,7 @@ class PaperQueue:
 @given(st.lists(st.tuples(lengths, flows), min_size=1, max_size=100), st.data())
 def test_no_item_is_passed_for_ever(texts: list[tuple[int, int]], data: st.DataObject) -> None:
     """Whatever comes later, each item leaves after a number of batches known when it comes."""
-    queue = BatchQueue(BatchLimits(max_batch_tokens=40))
+    queue = Batcher(BatchLimits(max_batch_tokens=40))
     items = [Item(length, flow) for length, flow in texts]
     by_flow: dict[object, list[Item]] = {}
     for item in items:
@@ -197,9 +197,9 @@ def test_no_item_is_passed_for_ever(texts: list[tuple[int, int]], data: st.DataO
     # tokens a batch at most, so that all get some part of each batch.
     most_batches = 40 * sum(item.length for item in items)
     for _ in range(most_batches):
-        if not any(item.waiting for item in items):
+        if not any(item.is_waiting for item in items):
             return
         newcomer = Item(data.draw(lengths), flow=object())
         queue.add([newcomer])
         queue.next_batch(now_s=0, free_workers=1)
-    assert not any(item.waiting for item in items)
+    assert not any(item.is_waiting for item in items)

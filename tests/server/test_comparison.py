@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from tests.server.encoders import Held
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.config import FixedLimits
-from unitvec_server.engine.engine import Caller
+from unitvec_server.engine.admission import TokenGate
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.requests import Caller, Limits
+from unitvec_server.engine.requests import Model as ServedModel
+from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.engine.watchdog import run_off_loop
+from unitvec_server.model.artifact import load_artifact
+from unitvec_server.model.tokenizer import Tokenizer
 from unitvec_server.rpc import comparison
 from unitvec_server.rpc.comparison import compare
 from unitvec_server.rpc.documents import Corpora, Corpus
@@ -156,3 +167,56 @@ async def test_blocks_join_without_a_seam(
     reply = await compare(threads, request, caller=CALLER, limits=LIMITS)  # type: ignore[arg-type]
     best = top_k(*UNIT, Metric.COSINE, 3)
     assert [list(ranking.indices) for ranking in reply.rankings] == best.indices.tolist()
+
+
+@pytest.mark.parametrize("kind", ["cross", "pairs"])
+async def test_both_sides_of_a_call_are_one_request(
+    make: Callable[..., Scheduler], prompted_artifact: Path, kind: str
+) -> None:
+    """Neither is refused because the other one waits: alone, the call can be done in time.
+
+    At the measured speed each side takes one second, and the deadline is in 1.5 s. Alone it may
+    count on full batches, which are faster; behind another request of its size it would be refused.
+    """
+    now_s = time.monotonic() + 1e6  # far ahead of the clock on which the engine sees it expire
+    scheduler = make(encoder := Held(), clock_s=lambda: now_s)
+    sides = [[f"{word} {n} " * 12 for n in range(8)] for word in ("left", "right")]
+    with ThreadPoolExecutor(1) as executor:
+        engine = engine_over(scheduler, prompted_artifact, executor)
+        encode = engine.model("").tokenizer.encode
+        tokens = [len(encoding.input_ids) for texts in sides for encoding in encode(texts)]
+        assert sum(tokens) > 4 * 64  # some of each side waits while the first batch runs
+        scheduler.queues["m0"].speed.record(tokens=sum(tokens), busy_s=2.0)
+        options = pb.EncodeOptions(prompt_name="")
+        left, right = (
+            pb.Operand(texts=pb.TextList(texts=texts), options=options) for texts in sides
+        )
+        if kind == "cross":
+            cross = pb.CrossComparison(queries=left, documents=right)
+            request = pb.SimilarityRequest(cross=cross)
+        else:
+            request = pb.SimilarityRequest(pairs=pb.PairComparison(a=left, b=right))
+        caller = Caller(object(), now_s + 1.5)
+        comparing = asyncio.create_task(compare(engine, request, caller=caller, limits=LIMITS))
+        await encoder.has_started()
+        await run_off_loop(executor, int)  # all that was to be tokenized is by then
+        for _ in range(10):
+            await asyncio.sleep(0)
+        encoder.released.release(1000)
+        reply = await comparing
+    assert list(reply.usage.tokens) == tokens
+    assert reply.scores.rows * reply.scores.dim == (64 if kind == "cross" else 8)
+
+
+def engine_over(scheduler: Scheduler, artifact: Path, executor: Executor) -> Engine:
+    """An engine that tokenizes as the artifact says and runs the scheduler's encoder."""
+    loaded = load_artifact(artifact)
+    tokenizer = Tokenizer(loaded.tokenizer_path, max_seq_length=64)
+    return Engine(
+        {"m0": ServedModel("m0", loaded.manifest, tokenizer, "fp32", "cpu", 64)},
+        scheduler=scheduler,
+        gate=TokenGate(1 << 20, scheduler.seconds_for),
+        executor=executor,
+        comparing=executor,
+        limits=Limits(1024, 1 << 16, 1 << 20),
+    )

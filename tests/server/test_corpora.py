@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitvec_server.config import FixedLimits
-from unitvec_server.engine.engine import Caller
+from unitvec_server.engine.requests import Caller
 from unitvec_server.errors import InvalidRequest, Overloaded
 from unitvec_server.rpc.documents import Corpora, Corpus
 

@@ -16,8 +16,16 @@ import pytest
 from tests.server.encoders import Sums
 from unitvec_server.config import parse_config
 from unitvec_server.engine.admission import TokenGate
-from unitvec_server.engine.engine import Caller, Embedded, EncodeOptions, Engine, Limits, Model
+from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.loading import load_engine
+from unitvec_server.engine.requests import (
+    Caller,
+    Embedded,
+    EncodeOptions,
+    Limits,
+    Model,
+    TextList,
+)
 from unitvec_server.engine.scheduler import Rows, Scheduler
 from unitvec_server.errors import Overloaded
 from unitvec_server.model.artifact import load_artifact
@@ -69,7 +77,8 @@ async def test_only_tiny_requests_are_split_on_the_loop(
 ) -> None:
     engine, executor = served
     before = executor.count
-    await engine.embed(engine.model(""), texts, options, caller=Caller(object()))
+    wanted = [TextList(texts, options)]
+    await engine.embed(engine.model(""), wanted, caller=Caller(object()))
     assert executor.count - before == hops
 
 
@@ -78,7 +87,9 @@ async def test_where_texts_are_split_changes_nothing(served: tuple[Engine, Count
     texts = ["", "a cat on a mat", "é 猫 🙂", "word " * 40, "the quick brown fox", "x" * 60]
 
     async def embed(texts: Sequence[str]) -> Any:
-        return await engine.embed(engine.model(""), texts, ALONE, caller=Caller(object()))
+        wanted = [TextList(texts, ALONE)]
+        [embedded] = await engine.embed(engine.model(""), wanted, caller=Caller(object()))
+        return embedded
 
     together = await embed(texts)
     alone = await asyncio.gather(*(embed([text]) for text in texts))
@@ -113,10 +124,11 @@ async def test_what_comes_after_too_much_is_not_even_split(
     with Counting(1) as executor:
         engine = over(scheduler, prompted_artifact, executor)
 
-        def embed(word: str, deadline_s: float = math.inf) -> Coroutine[Any, Any, Embedded]:
+        def embed(word: str, deadline_s: float = math.inf) -> Coroutine[Any, Any, list[Embedded]]:
             texts = [f"{word} number {n} of many" for n in range(128)]
             caller = Caller(object(), deadline_s)
-            return engine.embed(engine.model(""), texts, UNSHAPED, caller=caller)
+            wanted = [TextList(texts, UNSHAPED)]
+            return engine.embed(engine.model(""), wanted, caller=caller)
 
         await embed("first")  # now the speed is known
         encoder.open.clear()
@@ -141,7 +153,7 @@ def over(scheduler: Scheduler, artifact: Path, executor: Executor) -> Engine:
     return Engine(
         {"m0": Model("m0", manifest, tokenizer, "fp32", "cpu", 64)},
         scheduler=scheduler,
-        gate=TokenGate(1 << 20, scheduler.throughput),
+        gate=TokenGate(1 << 20, scheduler.seconds_for),
         executor=executor,
         comparing=executor,
         limits=Limits(1024, 1 << 16, 1 << 20),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.engine.engine import Embedded, EncodeOptions
+from unitvec_server.engine.requests import Embedded, EncodeOptions
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.model.tokenizer import TokenizedText, Truncation
 from unitvec_server.rpc.messages import (

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from tests.e2e.certificates import not_after_s, write_certificate
 from tests.server.encoders import Held, queued, submit, text, texts
 from unitvec_server.config import FixedLimits, ServerConfig
-from unitvec_server.engine.admission import Throughput, TokenGate
+from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.observability.logs import LogWriter
@@ -78,7 +78,7 @@ def read(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
 
 def engine_over(scheduler: Scheduler) -> Engine:
     """An engine without models: what its gate holds is what is asked of it here."""
-    gate = TokenGate(100, throughput=Throughput())
+    gate = TokenGate(100, scheduler.seconds_for)
     nobody = SimpleNamespace()
     return Engine(
         {}, scheduler=scheduler, gate=gate, executor=nobody, comparing=nobody, limits=nobody

@@ -6,15 +6,15 @@ import heapq
 import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from tests.server.encoders import Sums
-from unitvec_server.engine.model_queue import Lane
+from unitvec_server.engine.model_queue import ModelQueue
 from unitvec_server.errors import RequestError
-from unitvec_server.policy.batching import BatchLimits, BatchQueue
+from unitvec_server.policy.batching import BatchLimits
 from unitvec_server.policy.items import Item
 
 TOKENS_PER_S = 8000.0
@@ -35,12 +35,29 @@ class Call:
         self.left = len(self.items)
 
 
-class Machine:
-    """Workers that run padded batches at a fixed speed, and a lane before them."""
+def steady(_: float) -> float:
+    """Speed in tokens a second, whatever the time."""
+    return TOKENS_PER_S
 
-    def __init__(self, seed: int) -> None:
+
+def drifting(now_s: float) -> float:
+    """The same, but half of it in the second half of each second: 0.75 of it on average."""
+    return TOKENS_PER_S * (1.0 if now_s % 1.0 < 0.5 else 0.5)
+
+
+class Machine:
+    """Workers that run padded batches, and the queue of a model before them.
+
+    Args:
+        seed: Of the lengths of texts.
+        tokens_per_s: Speed of all workers at a time in seconds.
+    """
+
+    def __init__(self, seed: int, tokens_per_s: Callable[[float], float] = steady) -> None:
         self.choice = random.Random(seed)
-        self.lane = Lane(0, Sums(), BatchQueue(BatchLimits(256)), WORKERS)
+        self.tokens_per_s = tokens_per_s
+        self.queue = ModelQueue(0, Sums(), BatchLimits(256), WORKERS)
+        self.batcher = self.queue.batcher
         self.now_s = 0.0
         self.free_at_s = [0.0] * WORKERS
         self.calls: dict[int, Call] = {}  # by the identity of their items
@@ -54,35 +71,35 @@ class Machine:
         lengths = [max(4, int(self.choice.gauss(20, 6))) for _ in range(texts)]
         items = [Item(length, flow, deadline_s) for length in lengths]
         try:
-            self.lane.check_turn(lengths, flow=flow, remaining_s=lives_s)
+            deadlines = self.queue.deadlines
+            deadlines.check_turn(lengths, flow=flow, left_s=lives_s, line=self.batcher)
         except RequestError:
             return None
         call = Call(self.now_s, deadline_s, items)
         self.calls |= {id(item): call for item in items}
-        self.lane.queue.add(items)
+        self.batcher.add(items)
         return call
 
     def work_until(self, time_s: float) -> None:
         """Runs what waits."""
-        while self.lane.queue.waiting_items and self.free_at_s[0] < time_s:
+        while self.batcher.waiting_items and self.free_at_s[0] < time_s:
             self.now_s = max(self.now_s, self.free_at_s[0])
-            plan = self.lane.queue.next_batch(
+            plan = self.batcher.next_batch(
                 now_s=self.now_s,
                 free_workers=sum(at_s <= self.now_s for at_s in self.free_at_s),
-                speed=self.lane.speed,
             )
             for item in plan.expired:
-                self.lane.queue.cancel(self.calls[id(item)].items)
+                self.batcher.cancel(self.calls[id(item)].items)
             if plan.batch:
                 self._run(plan.batch)
         self.now_s = max(self.now_s, time_s)
 
     def _run(self, batch: list[Item]) -> None:
         padded_tokens = len(batch) * max(item.length for item in batch)
-        busy_s = padded_tokens * WORKERS / TOKENS_PER_S
+        busy_s = padded_tokens * WORKERS / self.tokens_per_s(self.now_s)
         heapq.heapreplace(self.free_at_s, self.now_s + busy_s)
         tokens = sum(item.length for item in batch)
-        self.lane.record(tokens=tokens, busy_s=busy_s)
+        self.queue.record(tokens=tokens, busy_s=busy_s)
         for item in batch:
             call = self.calls[id(item)]
             call.left -= 1
@@ -90,9 +107,11 @@ class Machine:
                 self.done.append((call, self.now_s + busy_s))
 
 
-def overload(*, sizes: Sequence[int], lives_s: float, factor: float) -> Machine:
+def overload(
+    *, sizes: Sequence[int], lives_s: float, factor: float, machine: Machine | None = None
+) -> Machine:
     """Calls of texts of these numbers, at random times, at a multiple of what is possible."""
-    machine = Machine(seed=sum(sizes))
+    machine = machine or Machine(seed=sum(sizes))
     calls_per_s = factor * TOKENS_PER_S / (20 * statistics.mean(sizes))
     arrival_s = 0.0
     while arrival_s < WARM_UP_S + MEASURED_S:
@@ -104,13 +123,24 @@ def overload(*, sizes: Sequence[int], lives_s: float, factor: float) -> Machine:
 
 def goodput(*, sizes: Sequence[int], lives_s: float, factor: float) -> float:
     """Tokens a second of calls that were answered in time, as a part of what is possible."""
-    machine = overload(sizes=sizes, lives_s=lives_s, factor=factor)
-    in_time = (
+    return in_time(overload(sizes=sizes, lives_s=lives_s, factor=factor))
+
+
+def in_time(machine: Machine) -> float:
+    """The same for a machine that has run."""
+    tokens = (
         sum(item.length for item in call.items)
         for call, end_s in machine.done
         if end_s <= call.deadline_s and WARM_UP_S <= end_s < WARM_UP_S + MEASURED_S
     )
-    return sum(in_time) / (MEASURED_S * TOKENS_PER_S)
+    return sum(tokens) / (MEASURED_S * TOKENS_PER_S)
+
+
+def late(machine: Machine) -> float:
+    """Part of the accepted calls that were not answered in time."""
+    accepted = {id(call) for call in machine.calls.values() if call.born_s < MEASURED_S}
+    answered = {id(call) for call, end_s in machine.done if end_s <= call.deadline_s}
+    return 1 - len(answered & accepted) / len(accepted)
 
 
 @pytest.mark.parametrize("factor", [2, 5])
@@ -130,9 +160,27 @@ def test_what_is_accepted_is_answered_in_time(factor: float) -> None:
     sizes = [1, 2, 4, 8, 16, 32]
     assert goodput(sizes=sizes, lives_s=2.0, factor=factor) >= 0.85
     machine = overload(sizes=sizes, lives_s=2.0, factor=factor)
-    accepted = {id(call) for call in machine.calls.values() if call.born_s < MEASURED_S}
-    in_time = {id(call) for call, end_s in machine.done if end_s <= call.deadline_s}
-    assert len(in_time & accepted) >= 0.95 * len(accepted)
+    assert late(machine) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("texts", "factor", "least_goodput", "most_late"), [(64, 5, 0.88, 0.1), (16, 2, 0.88, 0.06)]
+)
+def test_a_machine_that_drifts_finishes_what_it_begins(
+    texts: int, factor: float, least_goodput: float, most_late: float
+) -> None:
+    """Its speed drops by half and comes back within each second; no average can know.
+
+    A batch that is chosen from all that waits, and not from the near work only, is fuller. But it
+    begins many calls long before they can be finished, and at their deadlines they are half done:
+    16 % of the large calls and 9 % of the others are late, and goodput of the large ones is 0.82.
+    """
+    machines = [
+        overload(sizes=[texts], lives_s=2.0, factor=factor, machine=Machine(seed, drifting))
+        for seed in range(5)
+    ]
+    assert statistics.mean(map(in_time, machines)) >= least_goodput * 0.75
+    assert statistics.mean(map(late, machines)) <= most_late
 
 
 def test_callers_that_wait_for_their_answers_are_not_refused() -> None:
@@ -155,7 +203,7 @@ def test_lone_texts_beside_bulk(stream: object) -> None:
     """Bulk calls or messages fill the machine; each lone text is soon answered."""
     machine = Machine(seed=0)
     for number in range(200):
-        while machine.lane.queue.waiting_items < 3 * 256:
+        while machine.batcher.waiting_items < 3 * 256:
             machine.submit(256, stream=stream)
         machine.work_until(0.1 * (number + 1))
         machine.submit(1)

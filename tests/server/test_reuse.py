@@ -47,8 +47,8 @@ class TestEqualTexts:
     def test_cache_keys_are_equal_only_for_equal_texts_of_one_model(
         self, ids: list[int], space: int, other_ids: list[int], other_space: int
     ) -> None:
-        key = cache_key(np.array(ids, np.int64), space=space)
-        other = cache_key(np.array(other_ids, np.int64), space=other_space)
+        key = cache_key(np.array(ids, np.int64), model_number=space)
+        other = cache_key(np.array(other_ids, np.int64), model_number=other_space)
         assert (key == other) == ((ids, space) == (other_ids, other_space))
 
 
@@ -113,13 +113,13 @@ class TestCache:
     @pytest.mark.parametrize("entries", [1000, 21_900])
     def test_bound_covers_what_memory_is_taken(self, entries: int) -> None:
         """Also where the table has just grown, and after many came and went."""
-        size_bytes = entry_bytes(cache_key(np.arange(20), space=0), dim=8)
+        size_bytes = entry_bytes(cache_key(np.arange(20), model_number=0), dim=8)
         cache = VectorCache(entries * size_bytes)
         tracemalloc.start()
         try:
             before_bytes, _ = tracemalloc.get_traced_memory()
             for number in range(2 * entries):
-                key = cache_key(np.arange(number, number + 20), space=0)
+                key = cache_key(np.arange(number, number + 20), model_number=0)
                 cache.put(key, vector_of(number, dim=8))
                 if number % 100 == 0:
                     taken_bytes = tracemalloc.get_traced_memory()[0] - before_bytes

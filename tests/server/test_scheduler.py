@@ -88,7 +88,27 @@ class TestResults:
         scheduler = make(Sums(), clock_s=lambda: float(next(times)))
         await submit(scheduler, [text(1, length=10)])
         await submit(scheduler, [text(1, length=10)])  # the first is recorded by now
-        assert scheduler.throughput.tokens_per_s == pytest.approx(10)
+        assert scheduler.tokens_per_s == pytest.approx(10)
+
+    async def test_workers_side_by_side_lose_no_batch(self, make: Callable[..., Scheduler]) -> None:
+        """Each is counted once, and recorded with the speed once, when it ends."""
+        scheduler = make(encoder := Sums(), workers=4, max_batch_tokens=1)
+        queue = scheduler.queues["m0"]
+        recorded: list[int] = []
+        record = queue.speed.record
+
+        def note(*, tokens: int, busy_s: float) -> None:
+            assert scheduler._changed._is_owned()  # type: ignore[attr-defined]
+            recorded.append(tokens)
+            record(tokens=tokens, busy_s=busy_s)
+
+        vars(queue.speed)["record"] = note
+        await asyncio.gather(*(submit(scheduler, texts(10 * n + 100, 10)) for n in range(100)))
+        await asyncio.to_thread(scheduler.stop)
+        assert len(encoder.batches) == 1000
+        for histogram in (queue.batches.seconds, queue.batches.texts, queue.batches.tokens):
+            assert sum(histogram.read().counts) == 1000
+        assert recorded == [1] * 1000
 
 
 class TestDeadlines:

@@ -154,7 +154,7 @@ class TestWorkersThatEnd:
         assert dead.fault.endswith("died of Killed")
         assert dead.run is None
         with scheduler._changed:  # the callers are told first, here too
-            assert scheduler._lanes["m0"].running == {}
+            assert scheduler.queues["m0"].running == {}
 
     async def test_a_run_that_is_given_up(self, make: Callable[..., Scheduler]) -> None:
         """Its callers need not wait, later equal texts do not join, and it may end after all."""

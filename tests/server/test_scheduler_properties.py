@@ -15,7 +15,8 @@ from tests.server.encoders import DIM, POISON
 from unitvec_server.engine.reuse import ENTRY_OVERHEAD_BYTES
 from unitvec_server.engine.scheduler import Encoded, Rows, Scheduler
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, Overloaded, RequestError
-from unitvec_server.policy.batching import BEGIN_MARGIN, BatchLimits
+from unitvec_server.policy.batching import BatchLimits
+from unitvec_server.policy.deadlines import BEGIN_MARGIN
 
 IDS = [1, 2, 3, POISON]
 MAX_BATCH_TOKENS = 6
@@ -123,8 +124,8 @@ class World:
     def _is_settled(self) -> bool:
         with self.scheduler._changed, self.encoder.lock:
             idle, held = self.scheduler._idle_workers, len(self.encoder.held)
-            (lane,) = self.scheduler._turns
-            return idle + held == self.workers and not (idle and lane.queue.waiting_items)
+            (queue,) = self.scheduler._turns
+            return idle + held == self.workers and not (idle and queue.batcher.waiting_items)
 
     def check(self) -> None:
         """What holds at any time."""
@@ -208,9 +209,9 @@ def test_everyone_gets_exactly_their_own(
 
 def check_the_end(world: World, *, everything_fits: bool) -> None:
     """Nobody fails without a reason, nothing is left, and the counters add up."""
-    (lane,) = world.scheduler._turns
+    (queue,) = world.scheduler._turns
     counts = world.scheduler.reuse
-    assert (lane.running, lane.queue.waiting_items, lane.queue._equals) == ({}, 0, {})
+    assert (queue.running, queue.batcher.waiting_items, queue.batcher._equals) == ({}, 0, {})
     assert counts.encoded == sum(map(len, world.encoder.given.values()))
     outcomes = [r.task.exception() for r in world.requests if not r.task.cancelled()]
     assert all(error is None or isinstance(error, RequestError) for error in outcomes)

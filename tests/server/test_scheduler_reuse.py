@@ -17,7 +17,6 @@ from tests.server.encoders import (
     texts,
     waiting,
 )
-from unitvec_server.engine.jobs import share_of
 from unitvec_server.engine.scheduler import Encoded, Rows, Scheduler
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, Unavailable
 
@@ -54,8 +53,8 @@ class TestInFlight:
         scheduler = make(encoder := Numbered())
         first = submit(scheduler, [text(1)])
         await encoder.has_started()
-        (item,) = scheduler.lanes["m0"].running.values()
-        vectors = share_of(item).job.vectors
+        (item,) = scheduler.queues["m0"].running.values()
+        vectors = item.payload.request.vectors
         vectors[:] = -1
         with scheduler._changed:
             encoder.released.release()
@@ -121,7 +120,7 @@ class TestInFlight:
         scheduler = make(Sums(), clock_s=lambda: float(next(times)))
         await submit(scheduler, [text(1, length=10)] * 5)
         await submit(scheduler, [text(1, length=10)] * 5)
-        assert scheduler.throughput.tokens_per_s == pytest.approx(10)
+        assert scheduler.tokens_per_s == pytest.approx(10)
 
 
 class TestLeaving:
@@ -215,7 +214,7 @@ class TestFailures:
             await submit(scheduler, [text(POISON)])
         assert encoder.batches.count([POISON]) == 2
         assert scheduler.reuse.encoded == 1
-        assert not any(lane.running for lane in scheduler._turns)
+        assert not any(queue.running for queue in scheduler._turns)
 
     async def test_next_one_is_run_anew(self, make: Callable[..., Scheduler]) -> None:
         class Moody(Sums):

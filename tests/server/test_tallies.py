@@ -1,7 +1,6 @@
 """Histograms and what is counted with them."""
 
 import itertools
-import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,25 +41,10 @@ def test_a_histogram_counts_what_is_up_to_each_bound(values: list[float]) -> Non
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20))
 def test_padding_is_what_a_rectangle_has_beside_its_texts(lengths: list[int]) -> None:
     tally = BatchTally()
-    tally.begin([Item(length, None) for length in lengths])
+    tally.begin([Item(length, None) for length in lengths], sum(lengths))
     assert tally.padding_tokens == sum(max(lengths) - length for length in lengths)
     assert tally.texts.read().sum == len(lengths)
     assert tally.tokens.read().sum == sum(lengths)
-
-
-def test_workers_side_by_side_lose_no_batch() -> None:
-    tally = BatchTally()
-
-    def work() -> None:
-        for _ in range(5000):
-            tally.end(1.0)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert tally.seconds.read().sum == sum(tally.seconds.read().counts) == 20_000
 
 
 def test_answered_texts() -> None:

@@ -16,81 +16,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Self
 
 from unitvec_server.errors import InvalidRequest, Overloaded
+from unitvec_server.policy.deadlines import retry_delay_s
 
-STREAM_SHARE = 0.5
+STREAM_PART = 0.5
 """Part of the bound that streams may fill: half keeps as much room for unary callers."""
 
 LEAST_TEXT_TOKENS = 8
-"""What a text counts at least, so that texts are bounded too: each costs memory beside its tokens,
-some 2 KiB with a vector of 384 floats."""
-
-_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
-_RATE_HALF_LIFE_TOKENS = 20_000
-_LASTING_HALF_LIFE_TOKENS = 200_000
+"""Least number of tokens that a text counts, so that texts are bounded too: each costs memory
+beside its tokens, some 2 KiB with a vector of 384 floats."""
 
 
 def count_tokens(lengths: Iterable[int]) -> int:
-    """What texts of these lengths in tokens count in the queue."""
-    return sum(max(length, LEAST_TEXT_TOKENS) for length in lengths)
-
-
-def retry_delay_s(seconds: float) -> float:
-    """A delay to tell a caller: neither at once nor a promise about the far future."""
-    return min(max(seconds, _MIN_RETRY_S), _MAX_RETRY_S)
-
-
-class Throughput:
-    """Tokens per second as measured lately: averages that forget by work done."""
-
-    def __init__(self) -> None:
-        self.tokens_per_s = 0.0
-        self._lasting_tokens_per_s = 0.0
-
-    def record(self, *, tokens: int, busy_s: float, workers: int) -> None:
-        """Notes a batch of `tokens` that took one of `workers` side-by-side workers `busy_s`."""
-        rate = workers * tokens / max(busy_s, 1e-9)
-        lately, lasting = tokens / _RATE_HALF_LIFE_TOKENS, tokens / _LASTING_HALF_LIFE_TOKENS
-        self.tokens_per_s = _blend(self.tokens_per_s, rate, half_lives=lately)
-        self._lasting_tokens_per_s = _blend(self._lasting_tokens_per_s, rate, half_lives=lasting)
-
-    def seconds_for(self, tokens: float) -> float:
-        """Time that `tokens` take; 0 while nothing was measured."""
-        return tokens / self.tokens_per_s if self.tokens_per_s else 0.0
-
-    def least_seconds_for(self, tokens: float) -> float:
-        """Time that `tokens` take at the better of the rates of late and of a longer past.
-
-        A few lone texts, which run slower than full batches, do not make it pessimistic.
-        """
-        return tokens / self.best_tokens_per_s
-
-    @property
-    def best_tokens_per_s(self) -> float:
-        """The better of the rates of late and of a longer past; infinite before any."""
-        return max(self.tokens_per_s, self._lasting_tokens_per_s) or math.inf
-
-
-def _blend(average: float, rate: float, *, half_lives: float) -> float:
-    weight = 0.5**half_lives if average else 0.0
-    return weight * average + (1 - weight) * rate
+    """What texts of these lengths in tokens count against the bound."""
+    return sum([max(length, LEAST_TEXT_TOKENS) for length in lengths])
 
 
 class Ticket:
-    """Permission to queue some tokens. Use as a context manager: leaving returns them."""
+    """Permission to queue some tokens. Use as a context manager: leaving returns them.
+
+    Attributes:
+        tokens: Number of tokens that it stands for.
+    """
 
     def __init__(self, gate: TokenGate, tokens: int, *, flow: Hashable = None) -> None:
         self._gate = gate
         self._flow = flow
         self.tokens = tokens
 
-    def settle(self, tokens: int) -> None:
-        """Corrects an estimate to the true count."""
+    def correct(self, tokens: int) -> None:
+        """Replaces an estimate by the true count.
+
+        Raises:
+            InvalidRequest: There can never be room for so many.
+        """
+        self._gate.check_size(tokens, waits=self._flow is not None)
         self._gate.give_back(self.tokens - tokens, flow=self._flow)
         self.tokens = tokens
 
@@ -98,11 +62,11 @@ class Ticket:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.settle(0)
+        self._gate.give_back(self.tokens, flow=self._flow)
 
 
 _Waiter = tuple[int, asyncio.Future[None]]
-"""Tokens and turn of a stream's request that waits."""
+"""A request of a stream that waits: its tokens, and a future that is set once it is let in."""
 
 
 class TokenGate:
@@ -110,23 +74,23 @@ class TokenGate:
 
     Args:
         max_queued_tokens: The bound.
-        throughput: The measured rate, for telling callers when to try again.
+        seconds_for: Time that so many tokens take, for telling callers when to try again.
+
+    Attributes:
+        max_queued_tokens: The bound.
+        unary_tokens: Number of tokens of unary requests that wait or run.
+        stream_tokens: The same of streams.
     """
 
-    def __init__(self, max_queued_tokens: int, throughput: Throughput) -> None:
-        self._max_queued_tokens = max_queued_tokens
-        self._max_stream_tokens = max(1, int(max_queued_tokens * STREAM_SHARE))
-        self._throughput = throughput
+    def __init__(self, max_queued_tokens: int, seconds_for: Callable[[float], float]) -> None:
+        self.max_queued_tokens = max_queued_tokens
+        self._max_stream_tokens = max(1, int(max_queued_tokens * STREAM_PART))
+        self._seconds_for = seconds_for
         self._lines: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()
         self._held: dict[Hashable, int] = {}
         self._streams_need_room = False
         self.unary_tokens = 0
         self.stream_tokens = 0
-
-    @property
-    def max_queued_tokens(self) -> int:
-        """The bound."""
-        return self._max_queued_tokens
 
     @property
     def waiting_streams(self) -> int:
@@ -145,12 +109,12 @@ class TokenGate:
             Overloaded: There is no room now.
             InvalidRequest: There can never be.
         """
-        self.check_size(tokens, self._max_queued_tokens)
-        excess = self.queued_tokens + tokens - self._max_queued_tokens
+        excess = self.unary_tokens + self.stream_tokens + tokens - self.max_queued_tokens
         if self._streams_need_room:
-            own = self._max_queued_tokens - self._max_stream_tokens
+            own = self.max_queued_tokens - self._max_stream_tokens
             excess = max(excess, self.unary_tokens + tokens - own)
         if excess > 0:
+            self.check_size(tokens, waits=False)
             raise self._overloaded(tokens, excess)
         self.unary_tokens += tokens
         return Ticket(self, tokens)
@@ -159,13 +123,13 @@ class TokenGate:
         """Lets a stream's request in as soon as there is room; streams take turns.
 
         Args:
-            tokens: What it counts.
+            tokens: Number of tokens that it counts.
             flow: The stream, never None.
 
         Raises:
             InvalidRequest: There can never be room.
         """
-        self.check_size(tokens, self._max_stream_tokens)
+        self.check_size(tokens, waits=True)
         waiter = (tokens, asyncio.get_running_loop().create_future())
         self._lines.setdefault(flow, deque()).append(waiter)
         self._wake()
@@ -182,7 +146,8 @@ class TokenGate:
             self.unary_tokens -= tokens
         else:
             self._hold(flow, -tokens)
-        self._wake()
+        if self._lines:
+            self._wake()
 
     def _leave(self, flow: Hashable, waiter: _Waiter) -> None:
         """Gives up a place, in line or, if the turn had come, in the queue."""
@@ -237,33 +202,34 @@ class TokenGate:
     def _stream_fits(self, tokens: int) -> bool:
         if self.stream_tokens + tokens > self._max_stream_tokens:
             return False
-        self._streams_need_room = self.queued_tokens + tokens > self._max_queued_tokens
+        self._streams_need_room = self.queued_tokens + tokens > self.max_queued_tokens
         return not self._streams_need_room
 
     def bound(self, *, waits: bool) -> int:
         """Most tokens of one request, of a stream (`waits`) or unary."""
-        return self._max_stream_tokens if waits else self._max_queued_tokens
+        return self._max_stream_tokens if waits else self.max_queued_tokens
 
-    def check_size(self, tokens: int, bound: int) -> None:
+    def check_size(self, tokens: int, *, waits: bool) -> None:
         """Holds a request against its bound.
 
         Raises:
             InvalidRequest: There can never be room for it.
         """
+        bound = self.bound(waits=waits)
         if tokens > bound:
             raise InvalidRequest(
                 f"the request has {tokens} tokens; this server queues at most {bound} of one call "
-                f"(max_queued_tokens is {self._max_queued_tokens}, streams may fill half of it, "
+                f"(max_queued_tokens is {self.max_queued_tokens}, streams may fill half of it, "
                 f"a text counts at least {LEAST_TEXT_TOKENS}); send fewer texts at a time",
                 reason="TOO_MANY_TOKENS",
                 field="texts",
             )
 
     def _overloaded(self, tokens: int, excess: int) -> Overloaded:
-        delay_s = retry_delay_s(self._throughput.seconds_for(excess))
+        delay_s = retry_delay_s(self._seconds_for(excess))
         return Overloaded(
             f"{self.queued_tokens} tokens are queued and the request adds up to {tokens}; the "
-            f"bound max_queued_tokens is {self._max_queued_tokens}; try again in {delay_s:.2f} s",
+            f"bound max_queued_tokens is {self.max_queued_tokens}; try again in {delay_s:.2f} s",
             retry_delay_s=delay_s,
             bound="max_queued_tokens",
         )

@@ -6,7 +6,6 @@ half counted, never a damaged number.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,8 +26,9 @@ class Buckets(NamedTuple):
     """A histogram as it is read.
 
     Attributes:
-        counts: Values up to each bound and not up to the one before it; the last, beyond all.
-        sum: Of the values.
+        counts: Number of values up to each bound and above the one before it; the last count is of
+            the values beyond all bounds.
+        sum: Sum of the values.
     """
 
     counts: list[int]
@@ -39,7 +39,10 @@ class Histogram:
     """Counts values by size.
 
     Args:
-        bounds: Ascending; a value counts for the first bound that is not below it.
+        bounds: Ascending upper bounds; a value counts for the first that is not below it.
+
+    Attributes:
+        bounds: The same.
     """
 
     __slots__ = ("_counts", "_sum", "bounds")
@@ -60,27 +63,30 @@ class Histogram:
 
 
 class BatchTally:
-    """What a model ran. Written by its workers."""
+    """Counts of what a model ran. Guarded by the scheduler's lock.
+
+    Attributes:
+        texts: Histogram of the texts of a batch.
+        tokens: Histogram of the tokens of a batch, without padding.
+        seconds: Histogram of the time that a worker took for a batch.
+        padding_tokens: Number of tokens of padding, if each batch is a rectangle.
+    """
 
     def __init__(self) -> None:
         self.texts = Histogram(BATCH_TEXTS)
         self.tokens = Histogram(BATCH_TOKENS)
         self.seconds = Histogram(SECONDS)
         self.padding_tokens = 0
-        self._lock = threading.Lock()
 
-    def begin(self, batch: Sequence[Item]) -> None:
-        """Counts a batch that a worker takes. Needs the scheduler's lock."""
-        lengths = [item.length for item in batch]
-        tokens = sum(lengths)
-        self.texts.observe(len(lengths))
+    def begin(self, batch: Sequence[Item], tokens: int) -> None:
+        """Counts a batch of so many tokens that a worker takes."""
+        self.texts.observe(len(batch))
         self.tokens.observe(tokens)
-        self.padding_tokens += len(lengths) * max(lengths) - tokens
+        self.padding_tokens += len(batch) * max([item.length for item in batch]) - tokens
 
     def end(self, busy_s: float) -> None:
-        """Counts how long a batch took. Callable from any thread."""
-        with self._lock:
-            self.seconds.observe(busy_s)
+        """Counts how long a batch took."""
+        self.seconds.observe(busy_s)
 
 
 class Work(NamedTuple):
@@ -88,12 +94,12 @@ class Work(NamedTuple):
 
     Attributes:
         model: Name of the model.
-        texts: How many.
-        tokens: Of all of them.
-        started_ns: When it was begun, on the monotonic clock.
-        tokenize_ns: Text to tokens.
-        queue_ns: Tokenized to first batch starting.
-        infer_ns: First batch starting to last one done.
+        texts: Number of texts.
+        tokens: Number of tokens of all texts.
+        started_ns: Time at which tokenization began, on the monotonic clock.
+        tokenize_ns: Time from text to tokens.
+        queue_ns: Time from submission to the start of the first run.
+        infer_ns: Time from then to the end of the last run.
     """
 
     model: str
@@ -106,7 +112,16 @@ class Work(NamedTuple):
 
 
 class EmbedTally:
-    """What a model answered. Written on the event loop."""
+    """Counts of what a model answered. Written on the event loop.
+
+    Attributes:
+        texts: Number of texts answered.
+        tokens: Number of their tokens.
+        truncated: Number of texts that were cut.
+        tokenize_seconds: Histogram of the time from text to tokens.
+        queue_seconds: Histogram of the time from submission to the start of the first run.
+        infer_seconds: Histogram of the time from then to the end of the last run.
+    """
 
     def __init__(self) -> None:
         self.texts = self.tokens = self.truncated = 0

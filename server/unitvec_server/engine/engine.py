@@ -1,137 +1,72 @@
-"""The path of a request: check -> admit -> tokenize -> schedule -> shape.
+"""The path of a request: check -> split into tokens -> admit -> schedule -> shape.
 
 Knows nothing of protobuf or gRPC; what it raises are domain errors.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TypeVar
 
 import numpy as np
 
 from unitvec_server.engine.admission import Ticket, TokenGate, count_tokens
 from unitvec_server.engine.counters import EmbedTally, Work
+from unitvec_server.engine.pending import Encoded
+from unitvec_server.engine.requests import Caller, Embedded, EncodeOptions, Limits, Model, TextList
 from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.engine.tokenization import are_tiny, in_chunks, likely_tokens, most_tokens
+from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import DeadlineExpired, InvalidRequest, ModelNotFound
-from unitvec_server.model.artifact import Manifest
-from unitvec_server.model.tokenizer import Encoding, TokenizedText, Tokenizer, Truncation
+from unitvec_server.model.tokenizer import Encoding, TokenizedText, Truncation
 from unitvec_server.vectors.packing import Floats, shape_embeddings
 
-_T = TypeVar("_T")
-
-_TOKENIZED_BYTES = 16  # of a reply, for each token: id, text and two offsets of up to 3 bytes
-_SPECIAL_TOKENS = 2  # most models add a first and a last one; an estimate needs no more
-# Chunks bound what a cancelled call leaves behind and how long another caller waits.
-_TOKENIZE_CHUNK_TEXTS = 128
-_TOKENIZE_CHUNK_CHARS = 65_536
-# What splits sooner than another thread takes over: 0.1 ms for 75 bytes, 0.25 ms for a hop.
-_INLINE_TEXTS = 4
-_INLINE_BYTES = 256
-_BYTES_PER_TOKEN = 4.0  # of English prose (4.4 in WordNet); other languages and code have fewer
+_TOKENIZED_BYTES = 16
+"""Bytes of a token in the reply of Tokenize: id, text and two offsets of up to 3 bytes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """One served model.
+@dataclasses.dataclass(eq=False)
+class _Part:
+    """A list of texts of a request, on its way to token ids.
 
     Attributes:
-        name: Its name in requests.
-        manifest: What it is.
-        tokenizer: Splits its texts.
-        precision: Of its graph.
-        provider: Where it runs.
-        max_batch_tokens: Tokens in one run of it, padding included.
+        wanted: Texts and options.
+        prompt: Text that is put before each of them.
+        sizes_bytes: Size of each text with its prompt.
+        started_ns: Time at which tokenization began, on the monotonic clock.
+        tokenize_ns: Time that tokenization took.
+        encodings: Encoding of each text.
     """
 
-    name: str
-    manifest: Manifest
-    tokenizer: Tokenizer
-    precision: str
-    provider: str
-    max_batch_tokens: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Bounds of one request. Named as in `ServerConfig`."""
-
-    max_texts_per_request: int
-    max_text_bytes: int
-    max_message_bytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Caller:
-    """On whose behalf work is done.
-
-    Attributes:
-        flow: Shares one place in the queue.
-        deadline_s: On the monotonic clock.
-        waits: Wait for room (streams) rather than be refused (unary calls).
-        note: Is told of each list of texts that was embedded.
-    """
-
-    flow: Hashable
-    deadline_s: float = math.inf
-    waits: bool = False
-    note: Callable[[Work], object] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodeOptions:
-    """How texts become vectors.
-
-    Attributes:
-        normalize: Scale to unit L2 norm.
-        dimensions: Leading dimensions to keep; 0 keeps all.
-        prompt_name: Which prompt; None for the model's default, empty for none.
-        truncation: Side to cut of too long texts; None refuses them.
-    """
-
-    normalize: bool = True
-    dimensions: int = 0
-    prompt_name: str | None = None
-    truncation: Truncation | None = Truncation.END
-
-
-@dataclasses.dataclass(frozen=True)
-class Embedded:
-    """What became of n texts.
-
-    Attributes:
-        vectors: (n, D) float32.
-        tokens: Tokens encoded of each text.
-        truncated: Indices of the texts that were cut.
-        tokenize_ns: Text to tokens.
-        queue_ns: Tokenized to first batch starting.
-        infer_ns: First batch starting to last one done.
-    """
-
-    vectors: Floats
-    tokens: list[int]
-    truncated: list[int]
-    tokenize_ns: int
-    queue_ns: int
-    infer_ns: int
+    wanted: TextList
+    prompt: str
+    sizes_bytes: list[int]
+    started_ns: int = 0
+    tokenize_ns: int = 0
+    encodings: list[Encoding] = dataclasses.field(default_factory=list)
 
 
 class Engine:
     """Serves several models. All methods run on one event loop.
 
     Args:
-        models: By name, the default first.
+        models: Models by name, the default first.
         scheduler: A started scheduler of the same models.
-        gate: Bounds the queue.
-        executor: Runs tokenization and other short work off the loop.
-        comparing: Runs comparisons of vectors, which may take long.
+        gate: Bound of the queue.
+        executor: Pool for tokenization and other short work off the loop.
+        comparing: Pool for comparisons of vectors, which may take long.
         limits: Bounds of one request.
+
+    Attributes:
+        models: The same.
+        gate: The same.
+        executor: The same.
+        comparing: The same.
+        tallies: Counts of what each model answered, by its name.
     """
 
     def __init__(
@@ -145,17 +80,12 @@ class Engine:
         limits: Limits,
     ) -> None:
         self.models = models
-        self.comparing = comparing
+        self.gate = gate
         self.executor = executor
+        self.comparing = comparing
         self.tallies = {name: EmbedTally() for name in models}
         self._scheduler = scheduler
-        self._gate = gate
         self._limits = limits
-
-    @property
-    def gate(self) -> TokenGate:
-        """What bounds the queue."""
-        return self._gate
 
     def model(self, name: str) -> Model:
         """The model of this name; empty for the default.
@@ -172,68 +102,126 @@ class Engine:
         return model
 
     async def embed(
-        self,
-        model: Model,
-        texts: Sequence[str],
-        options: EncodeOptions,
-        *,
-        caller: Caller,
-        field: str = "texts",
-    ) -> Embedded:
-        """Embeds texts, all or none.
+        self, model: Model, lists: Sequence[TextList], *, caller: Caller
+    ) -> list[Embedded]:
+        """Embeds lists of texts as one request: all or none, admitted and scheduled together.
 
         Args:
-            model: Which model.
-            texts: At least one.
-            options: How.
-            caller: For whom.
-            field: Name of the texts in the request, for errors.
+            model: Model that embeds them.
+            lists: At least one list, each with options of its own.
+            caller: Unary call or stream that asks for it.
 
         Raises:
             RequestError: See `errors`; nothing else.
         """
+        parts = [self._read(model, wanted) for wanted in lists]
+        encoded = await self._encode(model, parts, caller)
+        results: list[Embedded] = []
+        start = 0
+        for part in parts:
+            end = start + len(part.encodings)
+            vectors, options = encoded.vectors[start:end], part.wanted.options
+            if options.dimensions or (options.normalize and not model.manifest.normalized):
+                vectors = await self._shape(vectors, options)
+            results.append(_embedded(part, encoded, vectors))
+            self._note(model, results[-1], part.started_ns, caller)
+            start = end
+        return results
+
+    def _read(self, model: Model, wanted: TextList) -> _Part:
+        """Holds a list of texts against the limits before any work is done on it."""
+        options, field = wanted.options, wanted.field
         prompt = self._prompt(model, options.prompt_name)
-        self.check_texts(texts, field=field)
-        if options.dimensions:
-            self._check_dimensions(model, options.dimensions)
-        bound = self._gate.bound(waits=caller.waits)
-        sizes_bytes = _sizes_bytes(texts, prompt)
-        estimate = min(_most_tokens(model, sizes_bytes), bound)
-        with await self._admit(estimate, caller) as ticket:
-            started_ns = time.monotonic_ns()
-            side = options.truncation or Truncation.END
-            _check_deadline(caller)  # waiting for room may have taken long
-            is_tiny = len(texts) <= _INLINE_TEXTS and sum(sizes_bytes) <= _INLINE_BYTES
+        sizes_bytes = self._check_texts(wanted.texts, field=field)
+        if prompt:
+            prompt_bytes = len(prompt.encode())
+            sizes_bytes = [size + prompt_bytes for size in sizes_bytes]
+        if options.dimensions:  # an empty matrix shows whether a full one could be shaped
+            empty = np.empty((0, model.manifest.dim), np.float32)
+            shape_embeddings(empty, normalize=False, dimensions=options.dimensions)
+        return _Part(wanted, prompt, sizes_bytes)
+
+    async def _encode(self, model: Model, parts: Sequence[_Part], caller: Caller) -> Encoded:
+        """Splits the texts and runs them, with permission to queue their tokens.
+
+        Tiny requests are split at once and admitted by their true count. Others are admitted by an
+        estimate, since splitting them takes time and memory, and the estimate is corrected later.
+        """
+        sizes_bytes = [size for part in parts for size in part.sizes_bytes]
+        is_tiny = are_tiny(sizes_bytes)
+        if is_tiny:
+            tokens = await self._split(model, parts, off_loop=False)
+        else:
+            most = most_tokens(sizes_bytes, max_seq_length=model.manifest.max_seq_length)
+            tokens = min(most, self.gate.bound(waits=caller.waits))
+        with await self._admit(tokens, caller) as ticket:
+            if caller.deadline_s < math.inf:
+                self._check_deadline(model, () if is_tiny else parts, caller)
             if not is_tiny:
-                self._check_turn(model, texts, sizes_bytes, caller)
-            encode = functools.partial(model.tokenizer.encode, prompt=prompt, side=side)
-            encodings = encode(texts) if is_tiny else await self._in_chunks(encode, texts)
-            tokenized_ns = time.monotonic_ns()
-            tokens = [len(encoding.input_ids) for encoding in encodings]
-            counted = count_tokens(tokens)
-            self._gate.check_size(counted, bound)
-            ticket.settle(counted)
-            truncated = [i for i, encoding in enumerate(encodings) if encoding.truncated]
-            if truncated and options.truncation is None:
-                raise _too_long(model, encodings[truncated[0]], f"{field}[{truncated[0]}]")
-            encoded = await self._scheduler.encode(
+                ticket.correct(await self._split(model, parts, off_loop=True))
+            return await self._scheduler.encode(
                 model.name,
-                [encoding.input_ids for encoding in encodings],
+                [encoding.input_ids for part in parts for encoding in part.encodings],
                 flow=caller.flow,
                 deadline_s=caller.deadline_s,
             )
-        embedded = Embedded(
-            vectors=await self._shape(model, encoded.vectors, options),
-            tokens=tokens,
-            truncated=truncated,
-            tokenize_ns=tokenized_ns - started_ns,
-            queue_ns=encoded.queue_ns,
-            infer_ns=encoded.infer_ns,
-        )
-        self._count(model, embedded, started_ns, caller)
-        return embedded
 
-    def _count(self, model: Model, embedded: Embedded, started_ns: int, caller: Caller) -> None:
+    async def _split(self, model: Model, parts: Sequence[_Part], *, off_loop: bool) -> int:
+        """Splits the texts into tokens, here or on other threads.
+
+        Returns:
+            What they count against the bound of the queue.
+        """
+        for part in parts:
+            wanted, part.started_ns = part.wanted, time.monotonic_ns()
+            side = wanted.options.truncation or Truncation.END
+            encode = functools.partial(model.tokenizer.encode, prompt=part.prompt, side=side)
+            part.encodings = (
+                await in_chunks(self.executor, encode, wanted.texts)
+                if off_loop
+                else encode(wanted.texts)
+            )
+            part.tokenize_ns = time.monotonic_ns() - part.started_ns
+            if wanted.options.truncation is None:
+                _check_uncut(model, part)
+        return count_tokens(
+            [len(encoding.input_ids) for part in parts for encoding in part.encodings]
+        )
+
+    async def _admit(self, tokens: int, caller: Caller) -> Ticket:
+        if caller.waits:
+            return await self.gate.admit_when_free(tokens, flow=caller.flow)
+        return self.gate.admit(tokens)
+
+    def _check_deadline(self, model: Model, parts: Sequence[_Part], caller: Caller) -> None:
+        """Refuses what comes too late before its texts are split: that takes most of the time."""
+        if caller.deadline_s <= time.monotonic():  # waiting for room may have taken long
+            raise DeadlineExpired("the deadline passed before the work began; not run")
+        if parts and self._scheduler.queues[model.name].batcher.waiting_items:
+            distinct = {
+                (part.prompt, text): size
+                for part in parts
+                for text, size in zip(part.wanted.texts, part.sizes_bytes, strict=True)
+            }
+            most = model.manifest.max_seq_length
+            self._scheduler.check_turn(
+                model.name,
+                [likely_tokens(size, max_seq_length=most) for size in distinct.values()],
+                flow=caller.flow,
+                deadline_s=caller.deadline_s,
+            )
+
+    async def _shape(self, vectors: Floats, options: EncodeOptions) -> Floats:
+        shape = functools.partial(
+            shape_embeddings,
+            vectors,
+            normalize=options.normalize,
+            dimensions=options.dimensions,
+        )
+        return await run_off_loop(self.executor, shape)
+
+    def _note(self, model: Model, embedded: Embedded, started_ns: int, caller: Caller) -> None:
+        """Counts a list of texts, for the metrics and for the caller."""
         work = Work(
             model.name,
             len(embedded.tokens),
@@ -245,19 +233,6 @@ class Engine:
         if caller.note:
             caller.note(work)
 
-    def _check_turn(
-        self, model: Model, texts: Sequence[str], sizes_bytes: Sequence[int], caller: Caller
-    ) -> None:
-        """Before tokenization, which takes a good part of the time that a refusal does."""
-        if caller.deadline_s < math.inf and self._scheduler.lanes[model.name].queue.waiting_items:
-            distinct = dict(zip(texts, sizes_bytes, strict=True))
-            self._scheduler.check_turn(
-                model.name,
-                [_likely_tokens(model, size_bytes) for size_bytes in distinct.values()],
-                flow=caller.flow,
-                deadline_s=caller.deadline_s,
-            )
-
     async def tokenize(
         self, model: Model, texts: Sequence[str], *, prompt_name: str | None, side: Truncation
     ) -> list[TokenizedText]:
@@ -267,25 +242,24 @@ class Engine:
             RequestError: See `errors`; nothing else.
         """
         prompt = self._prompt(model, prompt_name)
-        self.check_texts(texts, field="texts")
-        self._check_tokenize_size(texts)
+        self._check_tokenize_size(self._check_texts(texts, field="texts"))
         tokenize = functools.partial(model.tokenizer.tokenize, prompt=prompt, side=side)
-        return await self._in_chunks(tokenize, texts)
+        return await in_chunks(self.executor, tokenize, texts)
 
-    def _check_tokenize_size(self, texts: Sequence[str]) -> None:
+    def _check_tokenize_size(self, sizes_bytes: Sequence[int]) -> None:
         """The reply must fit a message, and each byte may become a token."""
         bound = self._limits.max_message_bytes // _TOKENIZED_BYTES
-        size_bytes = sum(len(text.encode()) for text in texts)
-        if size_bytes > bound:
+        if sum(sizes_bytes) > bound:
             raise InvalidRequest(
-                f"texts have {size_bytes} bytes; the reply of Tokenize fits max_message_bytes "
-                f"({self._limits.max_message_bytes}) for {bound} bytes of text; split the request",
+                f"texts have {sum(sizes_bytes)} bytes; the reply of Tokenize fits "
+                f"max_message_bytes ({self._limits.max_message_bytes}) for {bound} bytes of text; "
+                "split the request",
                 reason="TEXT_TOO_LARGE",
                 field="texts",
             )
 
-    def check_texts(self, texts: Sequence[str], *, field: str) -> None:
-        """Holds texts against the limits.
+    def _check_texts(self, texts: Sequence[str], *, field: str) -> list[int]:
+        """Holds texts against the limits: the size of each in bytes.
 
         Raises:
             InvalidRequest: There are none, too many, or one is too long.
@@ -301,15 +275,17 @@ class Engine:
                 reason="TOO_MANY_TEXTS",
                 field=field,
             )
+        sizes_bytes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
         bound = self._limits.max_text_bytes
-        for index, text in enumerate(texts):
-            # A code point takes at most 4 bytes, so most texts need no encoding to be counted.
-            if len(text) * 4 > bound and (size_bytes := len(text.encode())) > bound:
-                raise InvalidRequest(
-                    f"{field}[{index}] has {size_bytes} bytes; the limit max_text_bytes is {bound}",
-                    reason="TEXT_TOO_LARGE",
-                    field=f"{field}[{index}]",
-                )
+        if max(sizes_bytes) > bound:
+            index = next(i for i, size_bytes in enumerate(sizes_bytes) if size_bytes > bound)
+            raise InvalidRequest(
+                f"{field}[{index}] has {sizes_bytes[index]} bytes; "
+                f"the limit max_text_bytes is {bound}",
+                reason="TEXT_TOO_LARGE",
+                field=f"{field}[{index}]",
+            )
+        return sizes_bytes
 
     def _prompt(self, model: Model, name: str | None) -> str:
         if name is None:
@@ -326,84 +302,27 @@ class Engine:
             )
         return prompt
 
-    @staticmethod
-    def _check_dimensions(model: Model, dimensions: int) -> None:
-        """Before the work, not after it."""
-        shape_embeddings(
-            np.empty((0, model.manifest.dim), np.float32), normalize=False, dimensions=dimensions
-        )
 
-    async def _admit(self, tokens: int, caller: Caller) -> Ticket:
-        if caller.waits:
-            return await self._gate.admit_when_free(tokens, flow=caller.flow)
-        return self._gate.admit(tokens)
-
-    async def _in_chunks(
-        self, work: Callable[[Sequence[str]], list[_T]], texts: Sequence[str]
-    ) -> list[_T]:
-        """Off the loop, chunk by chunk, so that callers take turns and cancelled calls stop."""
-        results: list[_T] = []
-        for chunk in _chunks(texts):
-            results += await run_in(self.executor, functools.partial(work, chunk))
-        return results
-
-    async def _shape(self, model: Model, vectors: Floats, options: EncodeOptions) -> Floats:
-        if not options.dimensions and (model.manifest.normalized or not options.normalize):
-            return vectors
-        shape = functools.partial(
-            shape_embeddings,
-            vectors,
-            normalize=options.normalize,
-            dimensions=options.dimensions,
-        )
-        return await run_in(self.executor, shape)
-
-
-async def run_in(executor: Executor, work: Callable[[], _T]) -> _T:
-    """Runs work off the loop."""
-    return await asyncio.get_running_loop().run_in_executor(executor, work)
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts in order, in lists that are short in both ways."""
-    chunk: list[str] = []
-    chars = 0
-    for text in texts:
-        full = len(chunk) == _TOKENIZE_CHUNK_TEXTS or chars + len(text) > _TOKENIZE_CHUNK_CHARS
-        if chunk and full:
-            yield chunk
-            chunk, chars = [], 0
-        chunk.append(text)
-        chars += len(text)
-    yield chunk
-
-
-def _sizes_bytes(texts: Sequence[str], prompt: str) -> list[int]:
-    extra = len(prompt.encode())
-    return [(len(text) if text.isascii() else len(text.encode())) + extra for text in texts]
-
-
-def _most_tokens(model: Model, sizes_bytes: Sequence[int]) -> int:
-    """About the most tokens that texts can have, until they are split: one for each byte."""
-    most = model.manifest.max_seq_length
-    return count_tokens(min(size_bytes + _SPECIAL_TOKENS, most) for size_bytes in sizes_bytes)
-
-
-def _likely_tokens(model: Model, size_bytes: int) -> int:
-    """About as many as the text has: what is refused by it is not tokenized."""
-    tokens = _SPECIAL_TOKENS + math.ceil(size_bytes / _BYTES_PER_TOKEN)
-    return min(tokens, model.manifest.max_seq_length)
-
-
-def _check_deadline(caller: Caller) -> None:
-    if caller.deadline_s <= time.monotonic():
-        raise DeadlineExpired("the deadline passed before the work began; not run")
-
-
-def _too_long(model: Model, encoding: Encoding, field: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"{field} has {encoding.full_length} tokens; model {model.name} takes "
-        f"{model.manifest.max_seq_length} and truncate is ERROR",
-        reason="TEXT_TOO_LONG",
-        field=field,
+def _embedded(part: _Part, encoded: Encoded, vectors: Floats) -> Embedded:
+    encodings = part.encodings
+    return Embedded(
+        vectors=vectors,
+        tokens=[len(encoding.input_ids) for encoding in encodings],
+        truncated=[index for index, encoding in enumerate(encodings) if encoding.truncated],
+        tokenize_ns=part.tokenize_ns,
+        queue_ns=encoded.queue_ns,
+        infer_ns=encoded.infer_ns,
     )
+
+
+def _check_uncut(model: Model, part: _Part) -> None:
+    """Refuses the first text that is longer than the model takes."""
+    for index, encoding in enumerate(part.encodings):
+        if encoding.truncated:
+            field = f"{part.wanted.field}[{index}]"
+            raise InvalidRequest(
+                f"{field} has {encoding.full_length} tokens; model {model.name} takes "
+                f"{model.manifest.max_seq_length} and truncate is ERROR",
+                reason="TEXT_TOO_LONG",
+                field=field,
+            )

@@ -10,7 +10,8 @@ from concurrent.futures import Executor
 
 from unitvec_server.config import ModelSpec, ServerConfig
 from unitvec_server.engine.admission import TokenGate
-from unitvec_server.engine.engine import Engine, Limits, Model
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.artifact import Manifest, Parity, load_artifact, verify_file
@@ -66,7 +67,7 @@ def load_engine(
     engine = Engine(
         {name: entry.model for name, entry in loaded.items()},
         scheduler=scheduler,
-        gate=TokenGate(config.max_queued_tokens, scheduler.throughput),
+        gate=TokenGate(config.max_queued_tokens, scheduler.seconds_for),
         executor=executor,
         comparing=comparing,
         limits=Limits(

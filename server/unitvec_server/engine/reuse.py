@@ -1,4 +1,4 @@
-"""Texts that need not be encoded again: what makes two equal, a cache of vectors, counters."""
+"""Texts that need not be encoded again: which are equal, a cache of their vectors, counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from unitvec_server.engine.jobs import Share, served_by, share_of
+from unitvec_server.engine.pending import Slot, served_by
 from unitvec_server.policy.items import Item
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ ENTRY_OVERHEAD_BYTES = 256
 6 slots an entry, just after it grew, of 4 + 16 + 8 bytes, and a node of 40; allocators round key
 and data up by some 24 each."""
 
-_SPACE_BYTES = 4
+_NUMBER_BYTES = 4
 _ID_TYPE = np.dtype("<u4")  # tokenizers' own type for ids
 
 
@@ -42,14 +42,14 @@ def equal_texts(rows: Sequence[npt.NDArray[np.int64]]) -> dict[bytes, list[int]]
     return texts
 
 
-def cache_key(input_ids: npt.NDArray[np.int64], *, space: int) -> bytes:
-    """A compact key for a text: equal only for equal ids of the same space.
+def cache_key(input_ids: npt.NDArray[np.int64], *, model_number: int) -> bytes:
+    """A compact key for a text: equal only for equal ids of the same model.
 
     Args:
-        input_ids: (S,) int64, from 0 to 2**32 - 1.
-        space: Number of the model.
+        input_ids: Token ids (S,) int64, from 0 to 2**32 - 1.
+        model_number: Number of the model.
     """
-    return space.to_bytes(_SPACE_BYTES, "little") + input_ids.astype(_ID_TYPE).tobytes()
+    return model_number.to_bytes(_NUMBER_BYTES, "little") + input_ids.astype(_ID_TYPE).tobytes()
 
 
 class VectorCache:
@@ -57,6 +57,10 @@ class VectorCache:
 
     Args:
         max_bytes: Most bytes of keys, vectors and overhead; 0 keeps nothing.
+
+    Attributes:
+        held_bytes: Number of bytes held now.
+        evictions: Number of vectors dropped for want of room.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -95,15 +99,15 @@ def _size_bytes(key: bytes, entry: bytes) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class ReuseCounts:
-    """What became of all texts so far; each answered one is encoded, joined or a hit.
+    """Counts of all texts so far; each answered text was encoded, joined or a hit.
 
     Attributes:
-        encoded: Texts that a model ran on, with success.
-        joined: Texts answered by the run of an equal one, of their own request or another.
-        hits: Texts answered by the cache.
-        misses: Texts that the cache did not know; 0 without a cache.
-        evictions: Vectors dropped from the cache for want of room.
-        held_bytes: Bytes that the cache holds now: keys, vectors and overhead.
+        encoded: Number of texts that a model ran on, with success.
+        joined: Number of texts answered by the run of an equal one, of any request.
+        hits: Number of texts answered by the cache.
+        misses: Number of texts that the cache did not know; 0 without a cache.
+        evictions: Number of vectors dropped from the cache for want of room.
+        held_bytes: Number of bytes that the cache holds now: keys, vectors and overhead.
     """
 
     encoded: int
@@ -134,45 +138,48 @@ class Reuse:
         self._cache = VectorCache(cache_bytes) if cache_bytes else None
         self._encoded = self._joined = self._hits = self._misses = 0
 
-    def answer(self, items: list[Item], *, space: int) -> list[Item]:
+    def answer(self, items: list[Item], *, model_number: int) -> list[Item]:
         """Fills the rows of the texts that are cached.
 
         Args:
             items: Distinct texts of one request.
-            space: Number of their model.
+            model_number: Number of their model.
 
         Returns:
-            The others.
+            The texts that are not cached.
         """
-        if self._cache is None:
+        cache = self._cache
+        if cache is None:
             return items
-        return [item for item in items if not self._answer(self._cache, share_of(item), space)]
+        return [item for item in items if not self._answer(cache, item.payload, model_number)]
 
-    def _answer(self, cache: VectorCache, share: Share, space: int) -> bool:
-        vector = cache.get(cache_key(share.input_ids, space=space))
+    def _answer(self, cache: VectorCache, slot: Slot, model_number: int) -> bool:
+        vector = cache.get(cache_key(slot.input_ids, model_number=model_number))
         if vector is None:
-            self._misses += len(share.indices)
+            self._misses += len(slot.indices)
             return False
-        self._hits += len(share.indices)
-        share.fill(vector)
+        self._hits += len(slot.indices)
+        slot.fill(vector)
         return True
 
-    def record(self, batch: list[Item], vectors: npt.NDArray[np.float32], *, space: int) -> None:
-        """Counts a run that succeeded and caches its vectors, before its jobs are completed.
+    def record(
+        self, batch: list[Item], vectors: npt.NDArray[np.float32], *, model_number: int
+    ) -> None:
+        """Counts a run that succeeded and caches its vectors, before its requests are completed.
 
         Args:
             batch: B texts, with those that joined them.
-            vectors: (B, D) float32.
-            space: Number of their model.
+            vectors: Matrix (B, D) float32.
+            model_number: Number of their model.
         """
         self._encoded += len(batch)
         for item, vector in zip(batch, vectors, strict=True):
-            share = share_of(item)
-            if item.joined or len(share.indices) > 1:
-                # A run may answer nobody: all who wanted it have left.
+            slot: Slot = item.payload
+            if item.joined or len(slot.indices) > 1:
+                # A run may answer nobody: all who wanted it may have left.
                 self._joined += max(0, _wanted_texts(item) - 1)
             if self._cache is not None:
-                self._cache.put(cache_key(share.input_ids, space=space), vector)
+                self._cache.put(cache_key(slot.input_ids, model_number=model_number), vector)
 
     def counts(self) -> ReuseCounts:
         """The counters as they stand."""
@@ -188,5 +195,5 @@ class Reuse:
 
 
 def _wanted_texts(item: Item) -> int:
-    shares = [share_of(served) for served in served_by(item)]
-    return sum(len(share.indices) for share in shares if not share.job.settled)
+    slots: list[Slot] = [served.payload for served in served_by(item)]
+    return sum(len(slot.indices) for slot in slots if not slot.request.is_done)

@@ -1,8 +1,8 @@
-"""The thin shell around `batching`: futures, worker threads, cancellation, drain.
+"""The thin shell around the batching policy: futures, worker threads, cancellation, the end.
 
-Workers pull: each takes the lock, asks the policy for the next batch and runs it, so a worker
-that finishes starts again without waiting for the event loop. Results are written straight
-into the request's matrix; the loop hears of a request once, when all of it is done.
+Workers pull. Each takes the lock, asks the policy for the next batch and runs it, so that a worker
+which finishes starts again without waiting for the event loop. Vectors are written straight into
+the matrix of their request; the loop hears of a request once, when all of it is done.
 
 A text that equals a running one joins its run, one that equals waiting ones is run with the first
 of them, and one whose vector is cached is not run at all.
@@ -10,7 +10,6 @@ of them, and one whose vector is cached is not run at all.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import threading
@@ -20,13 +19,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from unitvec_server.engine.admission import Throughput
-from unitvec_server.engine.jobs import Encoded, Job, Share, forget, is_wanted, served_by, share_of
-from unitvec_server.engine.model_queue import Encodes, Lane, Rows
+from unitvec_server.engine.model_queue import Encodes, ModelQueue, Rows
+from unitvec_server.engine.pending import (
+    Encoded,
+    PendingRequest,
+    Slot,
+    forget,
+    is_wanted,
+    served_by,
+)
 from unitvec_server.engine.reuse import Reuse, ReuseCounts, equal_texts
 from unitvec_server.engine.watchdog import Run, Worker
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, RequestError, Unavailable
-from unitvec_server.policy.batching import BatchLimits, BatchQueue
+from unitvec_server.policy.batching import BatchLimits, Plan
 from unitvec_server.policy.items import Item
 
 logger = logging.getLogger(__name__)
@@ -42,9 +47,14 @@ class Scheduler:
     Args:
         encoders: Encoders by model name.
         limits: Bounds of one batch, by model name.
-        workers: Runs side by side, over all models.
+        workers: Number of runs side by side, over all models.
         cache_bytes: Bound of the cache of vectors, for all models; 0 is none.
-        clock_s: Seconds, the clock of deadlines.
+        clock_s: Clock of the deadlines, in seconds.
+
+    Attributes:
+        queues: What waits and runs, by model name.
+        workers: All workers, for whoever watches them.
+        cache_bytes: Bound of the cache of vectors.
     """
 
     def __init__(
@@ -56,19 +66,18 @@ class Scheduler:
         cache_bytes: int = 0,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lanes = {
-            name: Lane(space, encoder, BatchQueue(limits[name]), workers)
-            for space, (name, encoder) in enumerate(encoders.items())
+        self.queues: Mapping[str, ModelQueue] = {
+            name: ModelQueue(number, encoder, limits[name], workers)
+            for number, (name, encoder) in enumerate(encoders.items())
         }
-        self._turns = list(self._lanes.values())
-        self._workers = [Worker(f"encode-{index}") for index in range(workers)]
+        self.workers: Sequence[Worker] = [Worker(f"encode-{index}") for index in range(workers)]
+        self.cache_bytes = cache_bytes
+        self._turns = list(self.queues.values())
         self._clock_s = clock_s
         self._changed = threading.Condition()
         self._idle_workers = 0
-        self._stopping = False
-        self._cache_bytes = cache_bytes
+        self._is_stopping = False
         self._reuse = Reuse(cache_bytes)
-        self.throughput = Throughput()
 
     @property
     def reuse(self) -> ReuseCounts:
@@ -77,28 +86,28 @@ class Scheduler:
             return self._reuse.counts()
 
     @property
-    def lanes(self) -> Mapping[str, Lane]:
-        """The models by name, for whoever counts what they do."""
-        return self._lanes
-
-    @property
-    def cache_bytes(self) -> int:
-        """Bound of the cache of vectors; 0 is none."""
-        return self._cache_bytes
-
-    @property
-    def workers(self) -> Sequence[Worker]:
-        """All workers, for whoever watches them."""
-        return self._workers
-
-    @property
     def waiting_texts(self) -> int:
         """Texts that no worker has taken. Callable from any thread."""
-        return sum(lane.queue.waiting_items for lane in self._lanes.values())
+        return sum(queue.batcher.waiting_items for queue in self._turns)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Speed of all workers on the slowest model that has run; 0 before any has."""
+        speeds = [queue.speed.tokens_per_s for queue in self.queues.values()]
+        return min(filter(None, speeds), default=0.0)
+
+    def seconds_for(self, tokens: float) -> float:
+        """Time that all workers take for so many tokens at that speed; 0 while it is unknown."""
+        return tokens / self.tokens_per_s if self.tokens_per_s else 0.0
+
+    def expected_s(self, run: Run) -> float:
+        """Time that a run should take on its one worker; 0 while nothing was measured."""
+        queue, _ = run.work
+        return len(self.workers) * float(queue.speed.seconds_for(run.tokens))
 
     def start(self) -> None:
         """Starts the workers."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.thread = threading.Thread(
                 target=self._live, args=(worker,), name=worker.name, daemon=True
             )
@@ -107,105 +116,106 @@ class Scheduler:
     def stop(self) -> None:
         """Ends the workers after their present batch; what still waits fails as UNAVAILABLE."""
         with self._changed:
-            stopped_before, self._stopping = self._stopping, True
-            for lane in self._turns:
-                while plan := lane.queue.next_batch(now_s=-math.inf, free_workers=1).batch:
-                    self._fail(plan, Unavailable(_SHUT_DOWN))
+            was_stopping, self._is_stopping = self._is_stopping, True
+            for queue in self._turns:
+                while batch := queue.batcher.next_batch(now_s=-math.inf, free_workers=1).batch:
+                    self._fail(batch, Unavailable(_SHUT_DOWN))
             self._changed.notify_all()
-        for worker in self._workers:
+        for worker in self.workers:
             if worker.thread is not None:
                 worker.thread.join()
-        if not stopped_before:
+        if not was_stopping:
             self.reuse.log()
 
     async def encode(
         self, model: str, rows: Rows, *, flow: Hashable, deadline_s: float = math.inf
     ) -> Encoded:
-        """Runs n encoded texts.
+        """Runs one request of n encoded texts.
 
         Args:
             model: Name of the model.
             rows: Token ids of each text, at least one text.
-            flow: Texts of one flow share its place in the queue.
-            deadline_s: When they stop being worth running, on the scheduler's clock.
+            flow: Unary call or stream that the request belongs to.
+            deadline_s: Time at which it stops being worth running, on the scheduler's clock.
 
         Raises:
-            DeadlineExpired: The deadline passed before all of it ran.
+            DeadlineExpired: The deadline passed, or is too near, before all of it ran.
             Overloaded: So much waits that it cannot all run by the deadline.
             InferenceFailed: The model failed on it.
             Unavailable: The scheduler was stopped.
         """
-        lane = self._lanes[model]
-        job = _new_job(lane, len(rows))
+        queue = self.queues[model]
+        request = PendingRequest(queue.batcher, np.empty((len(rows), queue.dim), np.float32))
         items = [
             # An empty encoding is padded to one token.
-            Item(max(1, len(row)), flow, deadline_s, Share(job, indices, row), key)
+            Item(max(1, len(row)), flow, deadline_s, Slot(request, indices, row), key)
             for key, indices in equal_texts(rows).items()
             for row in [rows[indices[0]]]
         ]
         with self._changed:
-            if self._stopping:
+            if self._is_stopping:
                 raise Unavailable(_SHUT_DOWN)
-            self._admit(lane, job, items)
-        if not job.items:
-            return Encoded(job.vectors, 0, 0)
+            self._submit(queue, request, items)
+        if not request.items:
+            return Encoded(request.vectors, 0, 0)
         try:
-            return await job.future
+            return await request.future
         finally:
-            if not job.settled:
+            if not request.is_done:
                 with self._changed:
-                    job.settled = True
-                    job.drop()
+                    request.is_done = True
+                    request.drop()
 
     def check_turn(
         self, model: str, lengths: Sequence[int], *, flow: Hashable, deadline_s: float
     ) -> None:
         """Refuses texts whose turn would probably come too late, before they are tokenized.
 
-        Where there is a cache it may hold them, and what could never be in time has an error of its
-        own: that is for `encode` to find out.
+        A cache may hold the texts, so nothing is refused where there is one. Texts that could never
+        be in time are left to `encode`, which knows their true lengths and has an error for them.
 
         Args:
             model: Name of the model.
             lengths: Tokens that each text probably has, at least one text.
-            flow: As for `encode`.
-            deadline_s: The same.
+            flow: Unary call or stream that the texts belong to.
+            deadline_s: Time at which they stop being worth running, on the scheduler's clock.
 
         Raises:
             Overloaded: Too much waits.
         """
-        if self._cache_bytes:
+        queue = self.queues[model]
+        if self.cache_bytes or not queue.batcher.waiting_items:
             return
-        lane = self._lanes[model]
         with self._changed:
-            remaining_s = deadline_s - self._clock_s()
-            if lane.is_possible(sum(lengths), remaining_s=remaining_s):
-                lane.check_turn(lengths, flow=flow, remaining_s=remaining_s)
+            left_s = deadline_s - self._clock_s()
+            if queue.deadlines.is_possible(sum(lengths), left_s=left_s):
+                queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=queue.batcher)
 
-    def _admit(self, lane: Lane, job: Job, items: list[Item]) -> None:
+    def _submit(self, queue: ModelQueue, request: PendingRequest, items: list[Item]) -> None:
         """Answers texts from the cache, joins running ones, lets the rest wait. Needs the lock."""
-        wanted = self._reuse.answer(items, space=lane.space)
-        waits = [item for item in wanted if item.key not in lane.running]
-        self._check_deadline(lane, waits)
-        job.items, job.remaining = wanted, len(wanted)
+        wanted = self._reuse.answer(items, model_number=queue.number)
+        waits = [item for item in wanted if item.key not in queue.running]
+        if waits and waits[0].deadline_s < math.inf:
+            self._check_deadline(queue, waits)
+        request.items, request.remaining = wanted, len(wanted)
         if len(waits) < len(wanted):
-            self._join(lane, job, wanted)
-        lane.queue.add(waits)
+            self._join(queue, request, wanted)
+        queue.batcher.add(waits)
         self._changed.notify(len(waits))
 
-    def _check_deadline(self, lane: Lane, items: list[Item]) -> None:
-        if items and (deadline_s := items[0].deadline_s) < math.inf:
-            lengths = [item.length for item in items]
-            remaining_s = deadline_s - self._clock_s()
-            lane.check_possible(sum(lengths), remaining_s=remaining_s)
-            lane.check_turn(lengths, flow=items[0].flow, remaining_s=remaining_s)
+    def _check_deadline(self, queue: ModelQueue, waits: list[Item]) -> None:
+        lengths = [item.length for item in waits]
+        left_s = waits[0].deadline_s - self._clock_s()
+        queue.deadlines.check_possible(sum(lengths), left_s=left_s)
+        flow = waits[0].flow
+        queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=queue.batcher)
 
     @staticmethod
-    def _join(lane: Lane, job: Job, items: list[Item]) -> None:
-        for item in items:
-            if (running := lane.running.get(item.key)) is not None:
+    def _join(queue: ModelQueue, request: PendingRequest, wanted: list[Item]) -> None:
+        for item in wanted:
+            if (running := queue.running.get(item.key)) is not None:
                 running.joined.append(item)
-                job.start(time.monotonic_ns())
+                request.started_ns = request.started_ns or time.monotonic_ns()
 
     def _live(self, worker: Worker) -> None:
         """All that a worker does. Its death is noted for the watchdog."""
@@ -216,113 +226,109 @@ class Scheduler:
             logger.critical("worker %s died", worker.name, exc_info=exc)
             worker.fault = f"worker {worker.name} died of {type(exc).__name__}"
 
-    def _work(self, worker: Worker, lane: Lane, batch: list[Item]) -> None:
-        started_s = self._clock_s()
-        try:
-            self._run(worker, lane, batch)
-        except BaseException:
-            self._give_up(lane, batch)
-            raise
-        finally:
-            worker.run = None
-        forget(batch)
-        busy_s = self._clock_s() - started_s
-        tokens = sum(item.length for item in batch)
-        lane.record(tokens=tokens, busy_s=busy_s)
-        self.throughput.record(tokens=tokens, busy_s=busy_s, workers=lane.workers)
-
-    def _take(self) -> tuple[Lane, list[Item]] | None:
-        """Waits for work; None when the scheduler stops."""
+    def _take(self) -> tuple[ModelQueue, Plan] | None:
+        """Waits for a batch; None when the scheduler stops."""
         with self._changed:
             self._idle_workers += 1
             try:
-                while not self._stopping:
+                while not self._is_stopping:
                     # Models take turns: the one that ran longest ago is asked first.
-                    for lane in [lane for lane in self._turns if lane.queue.waiting_items]:
-                        plan = lane.queue.next_batch(
-                            now_s=self._clock_s(),
-                            free_workers=self._idle_workers,
-                            speed=lane.speed,
-                        )
-                        self._fail(plan.expired, DeadlineExpired(_EXPIRED))
-                        if plan.batch:
-                            lane.begin(plan.batch)
-                            self._turns.remove(lane)
-                            self._turns.append(lane)
-                            return lane, plan.batch
+                    for queue in self._turns:
+                        if queue.batcher.waiting_items and (plan := self._plan(queue)).batch:
+                            queue.begin(plan)
+                            self._turns.remove(queue)
+                            self._turns.append(queue)
+                            return queue, plan
                     self._changed.wait()
                 return None
             finally:
                 self._idle_workers -= 1
 
-    def _run(self, worker: Worker, lane: Lane, batch: list[Item]) -> None:
-        """Runs a batch; if it fails, each text apart, so that one bad text harms no other."""
-        worker.run = Run(sum(item.length for item in batch), (lane, batch))
+    def _plan(self, queue: ModelQueue) -> Plan:
+        """The next batch of a model. Fails what expired. Needs the lock."""
+        now_s, free_workers = self._clock_s(), self._idle_workers
+        plan = queue.batcher.next_batch(now_s=now_s, free_workers=free_workers)
+        if plan.expired:
+            self._fail(plan.expired, DeadlineExpired(_EXPIRED))
+        return plan
+
+    def _work(self, worker: Worker, queue: ModelQueue, plan: Plan) -> None:
+        started_s = self._clock_s()
         try:
-            vectors = lane.encode(batch)
+            self._run(worker, queue, plan.batch, plan.tokens)
+        except BaseException:
+            self._give_up(queue, plan.batch)
+            raise
+        finally:
+            worker.run = None
+        forget(plan.batch)
+        busy_s = self._clock_s() - started_s
+        with self._changed:
+            queue.record(tokens=plan.tokens, busy_s=busy_s)
+
+    def _run(self, worker: Worker, queue: ModelQueue, batch: list[Item], tokens: int) -> None:
+        """Runs a batch; if it fails, each text apart, so that one bad text harms no other."""
+        worker.run = Run(tokens, (queue, batch))
+        try:
+            vectors = queue.encode(batch)
         except Exception as exc:
             if len(batch) > 1:
                 logger.warning("a batch of %d texts failed, running each apart", len(batch))
-                self._run_apart(worker, lane, batch)
+                self._run_apart(worker, queue, batch)
                 return
-            logger.exception("inference failed on a text of %d tokens", batch[0].length)
+            logger.exception("inference failed on a text of %d tokens", tokens)
             error = InferenceFailed("the model failed on this text; it is not retried")
             error.__cause__ = exc
             with self._changed:
-                lane.end(batch[0])
+                queue.end(batch[0])
                 self._fail(batch, error)
-            lane.probe()
+            queue.probe()
             return
-        self._deliver(lane, batch, vectors)
+        self._deliver(queue, batch, vectors)
 
-    def _run_apart(self, worker: Worker, lane: Lane, batch: list[Item]) -> None:
+    def _run_apart(self, worker: Worker, queue: ModelQueue, batch: list[Item]) -> None:
         for item in batch:
             with self._changed:
                 if not (wanted := is_wanted(item)):
-                    lane.end(item)
+                    queue.end(item)
             if wanted:
-                self._run(worker, lane, [item])
+                self._run(worker, queue, [item], item.length)
 
-    def _deliver(self, lane: Lane, batch: list[Item], vectors: npt.NDArray[np.float32]) -> None:
-        shares = [share_of(item) for item in batch]
-        for share, vector in zip(shares, vectors, strict=True):
-            share.fill(vector)
+    def _deliver(
+        self, queue: ModelQueue, batch: list[Item], vectors: npt.NDArray[np.float32]
+    ) -> None:
+        for item, vector in zip(batch, vectors, strict=True):
+            item.payload.fill(vector)
         with self._changed:
             now_ns = time.monotonic_ns()  # after the start of any that has just joined
-            self._reuse.record(batch, vectors, space=lane.space)
-            for item, share, vector in zip(batch, shares, vectors, strict=True):
-                share.complete(now_ns)
+            self._reuse.record(batch, vectors, model_number=queue.number)
+            for item, vector in zip(batch, vectors, strict=True):
+                item.payload.complete(now_ns)
                 for joined in item.joined:
-                    share_of(joined).fill(vector)
-                    share_of(joined).complete(now_ns)
-                lane.end(item)
+                    joined.payload.fill(vector)
+                    joined.payload.complete(now_ns)
+                queue.end(item)
 
     def give_up(self, run: Run) -> None:
         """Fails the callers of a run that will never end. Callable from any thread."""
         self._give_up(*run.work)
 
-    def _give_up(self, lane: Lane, batch: list[Item]) -> None:
+    def _give_up(self, queue: ModelQueue, batch: list[Item]) -> None:
         """Fails what still runs of a batch; later equal texts do not join it."""
         with self._changed:
             for item in batch:
-                if lane.is_running(item):
-                    lane.end(item)
-                    self._fail_jobs([item], InferenceFailed(_GIVEN_UP))
+                if queue.is_running(item):
+                    queue.end(item)
+                    self._fail_requests([item], InferenceFailed(_GIVEN_UP))
 
     def _fail(self, items: list[Item], error: RequestError) -> None:
-        """Fails the jobs of these items and drops what else of them waits. Needs the lock."""
-        self._fail_jobs(items, error)
+        """Fails the requests of these items and drops what else of them waits. Needs the lock."""
+        self._fail_requests(items, error)
         forget(items)
 
     @staticmethod
-    def _fail_jobs(items: list[Item], error: RequestError) -> None:
-        for job in {share_of(served).job for item in items for served in served_by(item)}:
-            if not job.settled:
-                job.finish(error)
-                job.drop()
-
-
-def _new_job(lane: Lane, count: int) -> Job:
-    loop = asyncio.get_running_loop()
-    vectors = np.empty((count, lane.encoder.dim), np.float32)
-    return Job(lane.queue, loop, loop.create_future(), vectors, time.monotonic_ns())
+    def _fail_requests(items: list[Item], error: RequestError) -> None:
+        for request in {served.payload.request for item in items for served in served_by(item)}:
+            if not request.is_done:
+                request.finish(error)
+                request.drop()

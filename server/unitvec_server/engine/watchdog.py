@@ -1,37 +1,41 @@
-"""Notices threads that died or hang, so that the server never looks healthy and answers nothing.
+"""Threads that are watched, and the watchdog that notices when one died or hangs.
 
-A worker that died cannot be trusted to have left its work in order, and a thread that hangs cannot
-be interrupted: the process must be replaced. Whoever asks here turns health to NOT_SERVING and ends
-it.
+Without it a server could look healthy and answer nothing. A worker that died cannot be trusted to
+have left its work in order, and a thread that hangs cannot be interrupted: only a new process
+helps. Whoever asks the watchdog therefore turns health to NOT_SERVING and ends the process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolExecutor
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from unitvec_server.engine.admission import Throughput
-from unitvec_server.engine.helpers import Helpers
+from unitvec_server.errors import InferenceFailed
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _TICK_S = 0.5
-"""Between two looks: a dead worker is noticed in as much."""
+"""Time between two looks, and so the time in which a dead worker is noticed."""
 
 _STUCK_FACTOR = 20
-"""A run hangs once it takes so many times as long as measured: a long text, a page that comes
-from the disk or a throttled CPU stretch a run by less."""
+"""Times as long as expected after which a run is taken to hang: a long text, a page that comes from
+the disk or a throttled CPU stretch a run by less."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Run:
-    """One run of a graph.
+    """One run of a model on one batch.
 
     Attributes:
-        tokens: Its tokens.
-        work: What runs, for whoever must give it up.
+        tokens: Number of tokens of the batch.
+        work: Object that tells the scheduler what to give up.
     """
 
     tokens: int
@@ -40,13 +44,13 @@ class Run:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Worker:
-    """One worker, as it is seen from outside. It alone writes; reading needs no lock.
+    """A thread that runs batches, as it is seen from outside. It alone writes; reading is free.
 
     Attributes:
-        name: Of its thread.
-        thread: None before it starts.
-        run: What it runs now, a new object for each run.
-        fault: Why it died.
+        name: Name of its thread.
+        thread: Its thread; None before it starts.
+        run: Run that it is busy with, a new object for each; None while it is idle.
+        fault: Reason why it died; empty while it lives.
     """
 
     name: str
@@ -56,53 +60,111 @@ class Worker:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it will never work again, and has begun to."""
+        """Whether it has begun to work and will never work again."""
         return bool(self.fault) or (self.thread is not None and not self.thread.is_alive())
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class PoolTask:
+    """Short work that a thread of a pool does now.
+
+    Attributes:
+        future: Future of its result; None for the moment until it is known.
+    """
+
+    future: Future[Any] | None = None
+
+    def give_up(self) -> None:
+        """Fails the task, since it will never end. Callable from any thread."""
+        if self.future is not None:
+            with contextlib.suppress(InvalidStateError):  # it ended after all
+                self.future.set_exception(
+                    InferenceFailed("a thread hung on this request; it is not retried")
+                )
+
+
+class WatchedPool(ThreadPoolExecutor):
+    """Threads for short work off the event loop, such as tokenization and comparisons.
+
+    Args:
+        threads: Number of threads.
+        name: First part of their names.
+
+    Attributes:
+        tasks: Tasks in work by the name of their thread. Each thread writes its own entry; any
+            thread may take a copy.
+    """
+
+    def __init__(self, threads: int, *, name: str) -> None:
+        super().__init__(threads, thread_name_prefix=name)
+        self.tasks: dict[str, PoolTask] = {}
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Runs a function on the next free thread."""
+        task = PoolTask()
+        task.future = future = super().submit(self._run, task, fn, *args, **kwargs)
+        return future
+
+    def _run(
+        self, task: PoolTask, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        name = threading.current_thread().name
+        self.tasks[name] = task
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            del self.tasks[name]
+
+
+async def run_off_loop(executor: Executor, work: Callable[[], _T]) -> _T:
+    """Runs short work on a thread of a pool, so that the event loop goes on."""
+    return await asyncio.get_running_loop().run_in_executor(executor, work)
 
 
 class Watched(Protocol):
     """What the watchdog needs of a scheduler."""
 
-    throughput: Throughput
-
     @property
     def workers(self) -> Sequence[Worker]:
-        """All of them."""
+        """All workers."""
 
     @property
     def waiting_texts(self) -> int:
         """Texts that no worker has taken. Callable from any thread, without a lock."""
+
+    def expected_s(self, run: Run) -> float:
+        """Time that a run should take; 0 while nothing was measured."""
 
     def give_up(self, run: Run) -> None:
         """Fails the callers of a run that will never end."""
 
 
 class Watchdog:
-    """Looks at the workers and their helpers from time to time.
+    """Looks at the workers and the threads of the pools from time to time.
 
     Args:
         watched: The scheduler.
-        helpers: Threads beside it, whose jobs are short.
-        stuck_after_s: Least time after which a run, a job, or a text that nobody takes, counts as
+        pools: Pools whose tasks are short.
+        stuck_after_s: Least time after which a run, a task, or a text that nobody takes, counts as
             stuck.
-        clock_s: Seconds.
+        clock_s: Clock in seconds.
     """
 
     def __init__(
         self,
         watched: Watched,
         *,
-        helpers: Sequence[Helpers] = (),
+        pools: Sequence[WatchedPool] = (),
         stuck_after_s: float,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watched = watched
-        self._helpers = helpers
+        self._pools = pools
         self._stuck_after_s = stuck_after_s
         self._clock_s = clock_s
         self._looked_s = clock_s()
         self._ages_s: dict[str, float] = {}
-        self._seen: dict[str, object] = {}  # what a thread did at the last look
+        self._seen: dict[str, object] = {}  # what each thread did at the last look
         self._idle_s = 0.0
 
     async def wait_for_fault(self) -> str:
@@ -112,13 +174,13 @@ class Watchdog:
         return fault
 
     def look(self) -> str:
-        """What is wrong; empty if nothing is. Fails the callers of runs that hang."""
+        """Says what is wrong; empty if nothing is. Fails the callers of runs that hang."""
         now_s = self._clock_s()
         # A process that was stopped for a while has not hung: time counts by looks.
         elapsed_s = min(now_s - self._looked_s, 2 * _TICK_S)
         self._looked_s = now_s
         faults = [self._look_at(worker, elapsed_s) for worker in self._watched.workers]
-        faults += [self._look_at_helpers(helpers, elapsed_s) for helpers in self._helpers]
+        faults += [self._look_at_pool(pool, elapsed_s) for pool in self._pools]
         return next(filter(None, faults), "") or self._look_at_queue(elapsed_s)
 
     def _look_at(self, worker: Worker, elapsed_s: float) -> str:
@@ -131,28 +193,27 @@ class Watchdog:
         self._watched.give_up(run)
         return f"worker {worker.name} hangs: a run of {run.tokens} tokens takes {age_s:.0f} s"
 
-    def _look_at_helpers(self, helpers: Helpers, elapsed_s: float) -> str:
-        for name, job in helpers.jobs.copy().items():
-            if (age_s := self._age_s(name, job, elapsed_s)) >= self._stuck_after_s:
-                job.give_up()
+    def _look_at_pool(self, pool: WatchedPool, elapsed_s: float) -> str:
+        for name, task in pool.tasks.copy().items():
+            if (age_s := self._age_s(name, task, elapsed_s)) >= self._stuck_after_s:
+                task.give_up()
                 return f"thread {name} hangs: it takes {age_s:.0f} s"
         return ""
 
     def _age_s(self, name: str, doing: object, elapsed_s: float) -> float:
-        """For how long a thread was seen doing the same."""
+        """How long a thread was seen doing the same."""
         if name not in self._seen or self._seen[name] is not doing:
             self._seen[name], self._ages_s[name] = doing, -elapsed_s
         self._ages_s[name] += elapsed_s
         return self._ages_s[name]
 
     def _limit_s(self, run: Run) -> float:
-        workers = len(self._watched.workers)
-        expected_s = workers * self._watched.throughput.seconds_for(run.tokens)
-        return max(self._stuck_after_s, _STUCK_FACTOR * expected_s)
+        return max(self._stuck_after_s, _STUCK_FACTOR * self._watched.expected_s(run))
 
     def _look_at_queue(self, elapsed_s: float) -> str:
-        idle = all(worker.run is None for worker in self._watched.workers)
-        self._idle_s = self._idle_s + elapsed_s if idle and self._watched.waiting_texts else 0.0
+        is_idle = all(worker.run is None for worker in self._watched.workers)
+        is_stuck = is_idle and self._watched.waiting_texts
+        self._idle_s = self._idle_s + elapsed_s if is_stuck else 0.0
         if self._idle_s < self._stuck_after_s:
             return ""
         return f"{self._watched.waiting_texts} texts wait and no worker takes them"

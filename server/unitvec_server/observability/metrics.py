@@ -21,8 +21,9 @@ from prometheus_client.registry import Collector
 
 from unitvec_protos import __version__
 from unitvec_server.engine.counters import EmbedTally, Histogram
-from unitvec_server.engine.engine import Engine, Model
-from unitvec_server.engine.model_queue import Lane
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.model_queue import ModelQueue
+from unitvec_server.engine.requests import Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.observability.logs import LogWriter
 from unitvec_server.rpc.calls import MethodTally
@@ -87,7 +88,7 @@ class Metrics(Collector):
         if (backend := self._backend) is not None:
             yield from _collect_texts(backend.engine.tallies)
             yield from _collect_queue(backend)
-            yield from _collect_batches(backend.scheduler.lanes)
+            yield from _collect_batches(backend.scheduler.queues)
             yield from _collect_workers(backend.scheduler)
             yield from _collect_reuse(backend.scheduler)
             yield _model_info(backend.engine.models)
@@ -202,26 +203,27 @@ def _collect_texts(tallies: Mapping[str, EmbedTally]) -> Iterator[Metric]:
 
 
 def _collect_queue(backend: _Backend) -> Iterator[Metric]:
-    lanes, gate = backend.scheduler.lanes, backend.engine.gate
+    queues, gate = backend.scheduler.queues, backend.engine.gate
     for name, text, read in (
-        ("unitvec_queue_texts", "Texts that wait.", lambda lane: lane.queue.waiting_items),
-        ("unitvec_queue_tokens", "Tokens that wait.", lambda lane: lane.queue.waiting_tokens),
+        ("unitvec_queue_texts", "Texts that wait.", lambda queue: queue.batcher.waiting_items),
+        ("unitvec_queue_tokens", "Tokens that wait.", lambda queue: queue.batcher.waiting_tokens),
         ("unitvec_queue_oldest_seconds", "How long the oldest text has waited.", _oldest_s),
     ):
-        yield _gauge(name, text, ("model",), [((key,), read(lane)) for key, lane in lanes.items()])
+        rows = [((model,), read(queue)) for model, queue in queues.items()]
+        yield _gauge(name, text, ("model",), rows)
     admitted = [(("unary",), gate.unary_tokens), (("stream",), gate.stream_tokens)]
     yield _gauge("unitvec_admitted_tokens", "Tokens waiting or running.", ("kind",), admitted)
     yield _number("unitvec_admitted_tokens_limit", "Most of them.", gate.max_queued_tokens)
     yield _number("unitvec_streams_waiting", "Streams that wait for room.", gate.waiting_streams)
 
 
-def _oldest_s(lane: Lane) -> float:
-    since_ns = lane.oldest_ns()
+def _oldest_s(queue: ModelQueue) -> float:
+    since_ns = queue.oldest_ns()
     return 0.0 if since_ns is None else (time.monotonic_ns() - since_ns) * 1e-9
 
 
-def _collect_batches(lanes: Mapping[str, Lane]) -> Iterator[Metric]:
-    batches = [((model,), lane.batches) for model, lane in lanes.items()]
+def _collect_batches(queues: Mapping[str, ModelQueue]) -> Iterator[Metric]:
+    batches = [((model,), queue.batches) for model, queue in queues.items()]
     for name, text, field in (
         ("unitvec_batch_texts", "Texts of batches.", "texts"),
         ("unitvec_batch_tokens", "Tokens of batches, without padding.", "tokens"),
@@ -237,7 +239,7 @@ def _collect_workers(scheduler: Scheduler) -> Iterator[Metric]:
     busy = sum(worker.run is not None for worker in scheduler.workers)
     yield _number("unitvec_workers", "Workers.", len(scheduler.workers))
     yield _number("unitvec_workers_busy", "Workers that run a batch.", busy)
-    rate = scheduler.throughput.tokens_per_s
+    rate = scheduler.tokens_per_s
     yield _number("unitvec_throughput_tokens_per_second", "Tokens a second, measured.", rate)
 
 

@@ -1,6 +1,10 @@
-"""Fair sharing, the ideal that real machines can only follow: who would be how far by now.
+"""Fair sharing: how far each flow would be if all flows were served side by side.
 
-All flows that have work are served at the same time, each at the same number of tokens a second.
+This is the ideal of processor sharing, which a real machine can only follow: every flow that has
+work gets the same number of tokens in the same time. Its clock, the virtual time, counts the tokens
+that each flow with work has had since the start. The batcher ranks requests by it, and so gives
+short work its due without ever holding the machine to it text by text (Friedman and Henderson,
+"Fairness and efficiency in web server protocols", SIGMETRICS 2003).
 """
 
 from __future__ import annotations
@@ -9,34 +13,36 @@ import heapq
 import itertools
 from collections.abc import Collection, Hashable
 
-_MOST = 0.8
-"""Part of the machine that others may be thought to take: it is a guess about the future."""
-
 
 class FairSharing:
-    """The machine as if all flows that have work shared it.
+    """A model of the machine in which all flows that have work share it.
 
-    It does as much as the real one, in another order: what it has not done may be done in truth.
+    The model does as much work as the real machine, in another order. What it has not done yet may
+    therefore be done in truth, and the other way round.
     """
 
     def __init__(self) -> None:
-        self._time = 0.0  # tokens that each flow with work has had since the start
-        self._ends: dict[Hashable, float] = {}
-        self._next_ends: list[tuple[float, int, Hashable]] = []
         self._order = itertools.count()
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins anew, without any work."""
+        self._time = 0.0
+        self._ends: dict[Hashable, float] = {}  # virtual time at which each flow's work is done
+        self._next_ends: list[tuple[float, int, Hashable]] = []  # a heap, with outdated entries
 
     def start_of(self, flow: Hashable) -> float:
-        """When more work of a flow would begin."""
+        """Virtual time at which more work of a flow would begin."""
         return self._ends.get(flow, self._time)
 
     def work_until_end_of(self, flow: Hashable, tokens: int) -> float:
-        """Work of all until so much more of one flow is done, if no more flows join than end."""
+        """Tokens of all flows until so many more of one are done, if as many flows join as end."""
         flows = len(self._ends) + (flow not in self._ends)
         return (self.start_of(flow) + tokens - self._time) * flows
 
     def begin(self, flow: Hashable, tokens: int) -> float:
-        """Adds work to a flow and returns when it begins."""
-        start = self.start_of(flow)
+        """Adds work to a flow and returns the virtual time at which it begins."""
+        start = self._ends.get(flow, self._time)
         self._ends[flow] = start + tokens
         heapq.heappush(self._next_ends, (start + tokens, next(self._order), flow))
         return start
@@ -68,44 +74,10 @@ class FairSharing:
             heapq.heappush(self._next_ends, (end, next(self._order), flow))
 
     def forget_ghosts(self, waiting: Collection[Hashable]) -> None:
-        """Drops flows that wait no more where they are many: dropped work leaves them behind."""
+        """Drops flows that wait no more once there are many: dropped work leaves them behind."""
         if len(self._ends) > 2 * len(waiting) + 64:
             self._ends = {flow: end for flow, end in self._ends.items() if flow in waiting}
         if len(self._next_ends) > 2 * len(self._ends) + 64:
             live = self._ends.items()
             self._next_ends = [(end, next(self._order), flow) for flow, end in live]
             heapq.heapify(self._next_ends)
-
-
-class Overtaking:
-    """How much of the machine goes to requests that come later, are smaller, and so are done first.
-
-    Measured by work, not by a clock: what came for each token that was run meanwhile.
-
-    Args:
-        half_life_tokens: After so much work, what came before it counts half.
-        known_tokens: With so much work in which nothing came it begins, lest a few decide.
-    """
-
-    def __init__(self, half_life_tokens: float, *, known_tokens: float) -> None:
-        self._half_life_tokens = half_life_tokens
-        self._worked_tokens = known_tokens
-        self._came_tokens: dict[int, float] = {}  # by the power of two of the request's tokens
-
-    def come(self, tokens: int) -> None:
-        """Notes a request of so many tokens."""
-        size = tokens.bit_length()
-        self._came_tokens[size] = self._came_tokens.get(size, 0.0) + tokens
-
-    def work(self, tokens: int) -> None:
-        """Notes work that was done, and forgets by it."""
-        kept = 0.5 ** (tokens / self._half_life_tokens)
-        self._worked_tokens = kept * self._worked_tokens + tokens
-        for size in self._came_tokens:
-            self._came_tokens[size] *= kept
-
-    def part(self, tokens: int) -> float:
-        """Part of the machine that will be left to others by a request of so many tokens."""
-        size = tokens.bit_length()
-        came_tokens = sum(came for other, came in self._came_tokens.items() if other < size)
-        return min(_MOST, came_tokens / self._worked_tokens)

@@ -1,4 +1,4 @@
-"""Texts that wait, in the order of their ranks and by their lengths."""
+"""The texts that wait, one by one (`Item`), by request (`QueuedRequest`), and in order (`Pool`)."""
 
 from __future__ import annotations
 
@@ -6,60 +6,70 @@ import dataclasses
 import heapq
 import math
 from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class QueuedRequest:
+    """The items that were added together, as the queue knows them.
+
+    Attributes:
+        rank: Place in the order in which requests are served, see `batching`.
+        waiting_tokens: Number of tokens of those items that still wait.
+        is_small: Whether all items together fit in one batch.
+        is_near: Whether its items may be taken before their turn, to fill a batch.
+        is_begun: Whether one of its items was taken.
+        is_failed: Whether one of its items came too late, so that the request cannot be answered.
+    """
+
+    rank: float
+    waiting_tokens: int
+    is_small: bool
+    is_near: bool = False
+    is_begun: bool = False
+    is_failed: bool = False
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Item:
-    """One waiting text.
+    """One text that waits. Equal texts of one request are one item.
 
     Attributes:
-        length: Its tokens, at least one.
-        flow: The request or stream it belongs to.
-        deadline_s: When it stops being worth running, on the caller's clock.
-        payload: The caller's own.
-        key: Items of one key are equal; None is equal to nothing.
-        waiting: False once taken, joined, cancelled or expired.
-        request: The queue's own.
-        joined: Equal items that left with it, to be served by its run; later ones may follow.
+        length: Number of its tokens, at least one.
+        flow: Unary call or stream that the text belongs to.
+        deadline_s: Time at which it stops being worth running, on the clock of `next_batch`.
+        payload: Object of the caller, which the queue never looks at.
+        key: Value that is the same for equal texts; None is equal to nothing.
+        is_waiting: Whether the item is in the queue: neither taken, joined, dropped nor expired.
+        request: Request that the item was added with; set by the queue.
+        joined: Equal items of other requests that left with this one and share its run. Items that
+            arrive while it runs may still be appended.
     """
 
     length: int
     flow: Hashable
     deadline_s: float = math.inf
-    payload: object = None
+    payload: Any = None
     key: Hashable = None
-    waiting: bool = False
-    request: Request | None = None
+    is_waiting: bool = False
+    request: QueuedRequest = dataclasses.field(init=False)
     joined: list[Item] = dataclasses.field(default_factory=list)
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class Request:
-    """Items that were added together.
-
-    Attributes:
-        rank: Its place, see `batching`.
-        waiting_tokens: Of those that still wait.
-        small: Whether all of them fit in one batch.
-        near: Whether its items may be mates.
-        begun: Whether one of its items was taken.
-        failed: Whether one of its items came too late, and so all of it.
-    """
-
-    rank: float
-    waiting_tokens: int
-    small: bool
-    near: bool = False
-    begun: bool = False
-    failed: bool = False
-
-
 Entry = tuple[float, int, Item]
-"""Rank, order of arrival, item: entries of a heap, which never come to compare items."""
+"""Rank, order of arrival, item: an entry of a heap, which therefore never compares two items."""
 
 
 class Pool:
-    """Items that may be taken by rank, or by length and then by rank. Taken ones are left out."""
+    """Waiting items, to be taken by rank, or by length and then by rank.
+
+    An item that leaves the queue stays in the heaps until it comes to their top or is compacted.
+
+    Attributes:
+        by_rank: Heap of all entries.
+        by_length: Heap of the entries of each length.
+        length_entries: Number of entries in all heaps of `by_length`.
+    """
 
     def __init__(self) -> None:
         self.by_rank: list[Entry] = []
@@ -73,28 +83,28 @@ class Pool:
         self.length_entries += 1
 
     def pop(self) -> Item | None:
-        """Takes the item of the lowest rank."""
+        """Takes the waiting item of the lowest rank."""
         while self.by_rank:
             item = heapq.heappop(self.by_rank)[2]
-            if item.waiting:
+            if item.is_waiting:
                 return item
         return None
 
     def pop_length(self, length: int, may_be_taken: Callable[[Item], bool]) -> Item | None:
-        """Takes the item of the lowest rank of those of this length, if it may be."""
+        """Takes the waiting item of this length that has the lowest rank, if it may be taken."""
         while entries := self.by_length.get(length):
             item = entries[0][2]
-            if item.waiting and not may_be_taken(item):
+            if item.is_waiting and not may_be_taken(item):
                 return None
             heapq.heappop(entries)
             self.length_entries -= 1
-            if item.waiting:
+            if item.is_waiting:
                 return item
         self.by_length.pop(length, None)
         return None
 
     def lengths_near(self, length: int, *, max_padding: float) -> Iterator[int]:
-        """Lengths that waiting items may have, nearest first, within the bound of padding."""
+        """Lengths of waiting items, nearest first, as far as the bound of padding reaches."""
         reach = math.ceil(length * max_padding / (1 - max_padding))
         for distance in range(reach + 1):
             if length - distance in self.by_length:
@@ -103,13 +113,13 @@ class Pool:
                 yield length + distance
 
     def clear(self) -> None:
-        """Forgets all."""
+        """Forgets all items."""
         self.by_rank.clear()
         self.by_length.clear()
         self.length_entries = 0
 
     def compact(self, bound: int) -> None:
-        """Forgets items that wait no more once there are more entries than this."""
+        """Forgets items that wait no more, once there are more entries than the bound."""
         if len(self.by_rank) > bound:
             self.by_rank = _waiting(self.by_rank)
         if self.length_entries > bound:
@@ -120,6 +130,6 @@ class Pool:
 
 def _waiting(entries: list[Entry]) -> list[Entry]:
     """The heap without items that wait no more."""
-    kept = [entry for entry in entries if entry[2].waiting]
+    kept = [entry for entry in entries if entry[2].is_waiting]
     heapq.heapify(kept)
     return kept

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
-from collections.abc import Coroutine, Iterable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.config import FixedLimits
-from unitvec_server.engine.engine import Caller, Embedded, Engine, Model, run_in
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.requests import Caller, Embedded, Model, TextList
+from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.rpc.messages import (
     read_matrix,
@@ -25,8 +26,6 @@ from unitvec_server.rpc.messages import (
 )
 from unitvec_server.vectors.packing import Floats
 from unitvec_server.vectors.scores import Metric, cross_scores, pair_scores, prepare, top_k
-
-_T = TypeVar("_T")
 
 _BLOCK_COMPARISONS = 1_000_000
 """Comparisons in one go: some tens of milliseconds."""
@@ -47,25 +46,41 @@ class Side(NamedTuple):
     embedded: list[Embedded]
 
 
-async def read_side(
-    engine: Engine, model: Model, operand: pb.Operand, *, caller: Caller, field: str
-) -> Side:
-    """Embeds the texts of an operand, or reads its vectors.
+async def read_sides(
+    engine: Engine, model: Model, operands: Mapping[str, pb.Operand], *, caller: Caller
+) -> list[Side]:
+    """Embeds the texts of operands as one request, and reads their vectors.
+
+    Args:
+        engine: Engine that embeds.
+        model: Model that embeds.
+        operands: Operands by the name of their field.
+        caller: Unary call or stream that asks for it.
+
+    Returns:
+        The sides, in the order of the operands.
 
     Raises:
-        RequestError: It cannot be used; the error names the field.
+        RequestError: One cannot be used; the error names the field.
     """
-    kind = operand.WhichOneof("values")
-    if kind == "texts":
-        options = read_options(operand.options, field=f"{field}.options")
-        embedded = await engine.embed(
-            model, operand.texts.texts, options, caller=caller, field=f"{field}.texts"
-        )
-        return Side(embedded.vectors, [embedded])
-    if kind == "vectors":
-        read = functools.partial(read_matrix, operand.vectors, field=f"{field}.vectors")
-        return Side(await run_in(engine.executor, read), [])
-    raise InvalidRequest("give texts or vectors", reason="MISSING_FIELD", field=field)
+    sides: dict[str, Side] = {}
+    lists: dict[str, TextList] = {}
+    for field, operand in operands.items():
+        kind = operand.WhichOneof("values")
+        if kind == "texts":
+            options = read_options(operand.options, field=f"{field}.options")
+            lists[field] = TextList(operand.texts.texts, options, f"{field}.texts")
+        elif kind == "vectors":
+            read = functools.partial(read_matrix, operand.vectors, field=f"{field}.vectors")
+            sides[field] = Side(await run_off_loop(engine.executor, read), [])
+        else:
+            raise InvalidRequest("give texts or vectors", reason="MISSING_FIELD", field=field)
+    if lists:
+        embedded = await engine.embed(model, list(lists.values()), caller=caller)
+        sides |= {
+            field: Side(one.vectors, [one]) for field, one in zip(lists, embedded, strict=True)
+        }
+    return [sides[field] for field in operands]
 
 
 async def compare(
@@ -78,19 +93,15 @@ async def compare(
     """
     started_ns = time.monotonic_ns()
     model, metric = engine.model(request.model), read_metric(request.metric)
-    operands = _operands(request)
-    left, right = await _all_or_none(
-        read_side(engine, model, operand, caller=caller, field=field)
-        for field, operand in operands.items()
-    )
+    left, right = await read_sides(engine, model, _operands(request), caller=caller)
     response = pb.SimilarityResponse(model=model.name)
     reply = Reply(response, metric, request.cross.top_k, request.as_list, limits)
     if request.WhichOneof("comparison") == "pairs":
         pairs = functools.partial(_pairs, left.vectors, right.vectors, reply)
-        await run_in(engine.comparing, pairs)
+        await run_off_loop(engine.comparing, pairs)
     else:
         queries, documents = [
-            await run_in(engine.comparing, functools.partial(prepare, side.vectors, metric))
+            await run_off_loop(engine.comparing, functools.partial(prepare, side.vectors, metric))
             for side in (left, right)
         ]
         await score(engine, queries, documents, reply)
@@ -124,18 +135,6 @@ def _count(operand: pb.Operand) -> int:
     return len(operand.texts.texts) if is_texts else operand.vectors.rows
 
 
-async def _all_or_none(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Results of all; if one fails, the others are cancelled and its error is raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
 class Reply(NamedTuple):
     """Where scores go, how they are wanted, and how many there may be."""
 
@@ -164,14 +163,16 @@ async def score(engine: Engine, queries: Floats, documents: Floats, reply: Reply
     blocks = [queries[start : start + block] for start in range(0, len(queries), block)]
     if reply.top_k:
         for part in blocks:
-            await run_in(engine.comparing, functools.partial(_rank, part, documents, reply))
+            await run_off_loop(engine.comparing, functools.partial(_rank, part, documents, reply))
         return
     metric = reply.metric
     scores = [
-        await run_in(engine.comparing, functools.partial(cross_scores, part, documents, metric))
+        await run_off_loop(
+            engine.comparing, functools.partial(cross_scores, part, documents, metric)
+        )
         for part in blocks
     ]
-    await run_in(engine.comparing, lambda: _write_scores(np.concatenate(scores), reply))
+    await run_off_loop(engine.comparing, lambda: _write_scores(np.concatenate(scores), reply))
 
 
 def _rank(queries: Floats, documents: Floats, reply: Reply) -> None:

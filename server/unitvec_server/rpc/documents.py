@@ -10,13 +10,15 @@ import numpy as np
 
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.config import FixedLimits
-from unitvec_server.engine.engine import Caller, Engine, run_in
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.requests import Caller
+from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest, Overloaded, RequestError
 from unitvec_server.rpc.comparison import (
     Reply,
     Side,
     dimension_mismatch,
-    read_side,
+    read_sides,
     score,
 )
 from unitvec_server.rpc.messages import read_metric, write_usage
@@ -134,9 +136,10 @@ class Corpus:
             raise InvalidRequest(
                 "give setup, documents or query", reason="MISSING_FIELD", field="action"
             )
-        side = await read_side(self._engine, self._model, operand, caller=self._caller, field=field)
+        operands = {field: operand}
+        [side] = await read_sides(self._engine, self._model, operands, caller=self._caller)
         make = functools.partial(prepare, side.vectors, self._metric)
-        vectors = await run_in(self._engine.executor, make)
+        vectors = await run_off_loop(self._engine.executor, make)
         return Side(vectors, side.embedded)
 
     async def apply(
@@ -153,7 +156,7 @@ class Corpus:
             return response
         if request.WhichOneof("action") == "documents":
             add = functools.partial(self._add, side.vectors)
-            response.documents.CopyFrom(await run_in(self._engine.comparing, add))
+            response.documents.CopyFrom(await run_off_loop(self._engine.comparing, add))
         else:
             await self._query(request.query, side.vectors, result=response.result)
         response.usage.CopyFrom(write_usage(side.embedded))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.engine.engine import Embedded, EncodeOptions, Model
+from unitvec_server.engine.requests import Embedded, EncodeOptions, Model
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.model.tokenizer import TokenizedText, Truncation
 from unitvec_server.vectors.packing import Dtype, Floats, check_values, pack, unpack

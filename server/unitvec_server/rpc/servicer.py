@@ -12,7 +12,8 @@ from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import FixedLimits, ServerConfig
-from unitvec_server.engine.engine import Caller, Engine
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.requests import Caller, TextList
 from unitvec_server.errors import RequestError, Unavailable
 from unitvec_server.model.tokenizer import Truncation
 from unitvec_server.rpc import calls
@@ -202,7 +203,8 @@ async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb
     started_ns = time.monotonic_ns()
     model, dtype = engine.model(request.model), read_dtype(request)
     options = read_options(request.options)
-    embedded = await engine.embed(model, request.texts, options, caller=caller)
+    texts = TextList(request.texts, options)
+    [embedded] = await engine.embed(model, [texts], caller=caller)
     return pb.EmbedResponse(
         embeddings=write_matrix(embedded.vectors, dtype=dtype, as_list=request.as_list),
         model=model.name,

@@ -1,0 +1,129 @@
+"""Requests that are not answered yet: what the scheduler knows of each until it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from unitvec_server.policy.batching import Batcher
+from unitvec_server.policy.items import Item
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """The outcome of a request of n texts.
+
+    Attributes:
+        vectors: Matrix (n, D) float32.
+        queue_ns: Time from submission to the start of the first of its runs.
+        infer_ns: Time from then to the end of the last one.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    queue_ns: int
+    infer_ns: int
+
+
+@dataclasses.dataclass(eq=False)
+class PendingRequest:
+    """One request of n texts, from its submission to its answer.
+
+    Everything but `future` and the rows of `vectors` is guarded by the scheduler's lock.
+
+    Attributes:
+        batcher: Queue in which its items wait.
+        vectors: Matrix (n, D) float32, filled row by row.
+        loop: Event loop of the caller.
+        future: Outcome, set on that loop.
+        submitted_ns: Time of its submission on the monotonic clock.
+        items: Its distinct texts that are, or were, in the queue or in a run.
+        remaining: Number of these that are still to come.
+        started_ns: Time at which the first of them started to run; 0 before.
+        is_done: Whether the request is answered, failed or given up by its caller.
+    """
+
+    batcher: Batcher
+    vectors: npt.NDArray[np.float32]
+    loop: asyncio.AbstractEventLoop = dataclasses.field(default_factory=asyncio.get_running_loop)
+    future: asyncio.Future[Encoded] = dataclasses.field(init=False)
+    submitted_ns: int = dataclasses.field(default_factory=time.monotonic_ns)
+    items: list[Item] = dataclasses.field(default_factory=list)
+    remaining: int = 0
+    started_ns: int = 0
+    is_done: bool = False
+
+    def __post_init__(self) -> None:
+        self.future = self.loop.create_future()
+
+    def finish(self, outcome: Encoded | Exception) -> None:
+        """Answers or fails the request, once. Callable from any thread."""
+        self.is_done = True
+
+        def tell() -> None:
+            if not self.future.done():
+                if isinstance(outcome, Exception):
+                    self.future.set_exception(outcome)
+                else:
+                    self.future.set_result(outcome)
+
+        # A closed loop has nobody left to tell, and must not end the worker.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(tell)
+
+    def drop(self) -> None:
+        """Takes its items that still wait out of the queue."""
+        for item in self.batcher.cancel(self.items):
+            item.payload = None
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Slot:
+    """The payload of an item: where the vector of its text goes.
+
+    Attributes:
+        request: Request that the text belongs to.
+        indices: Rows of the request's matrix that are of this text, at least one.
+        input_ids: Token ids (S,) int64 of the text.
+    """
+
+    request: PendingRequest
+    indices: list[int]
+    input_ids: npt.NDArray[np.int64]
+
+    def fill(self, vector: npt.NDArray[np.float32]) -> None:
+        """Copies a vector (D,) into the rows."""
+        for index in self.indices:
+            self.request.vectors[index] = vector
+
+    def complete(self, now_ns: int) -> None:
+        """Notes that the rows are filled; the last slot of a request answers it."""
+        request = self.request
+        request.remaining -= 1
+        if request.remaining == 0 and not request.is_done:
+            queue_ns = request.started_ns - request.submitted_ns
+            request.finish(Encoded(request.vectors, queue_ns, now_ns - request.started_ns))
+
+
+def served_by(item: Item) -> tuple[Item, ...]:
+    """The item and the equal ones that its run answers too."""
+    return (item, *item.joined)
+
+
+def is_wanted(item: Item) -> bool:
+    """Whether a request still waits for the item's run."""
+    return any(not served.payload.request.is_done for served in served_by(item))
+
+
+def forget(items: Iterable[Item]) -> None:
+    """Frees the requests of items that left the queue, which may hold the items for a while."""
+    for item in items:
+        item.payload = None
+        for joined in item.joined:
+            joined.payload = None
+        item.joined.clear()

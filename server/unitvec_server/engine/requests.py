@@ -1,0 +1,112 @@
+"""What the engine is asked for, by whom, of which model, and what comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable, Sequence
+
+from unitvec_server.engine.counters import Work
+from unitvec_server.model.artifact import Manifest
+from unitvec_server.model.tokenizer import Tokenizer, Truncation
+from unitvec_server.vectors.packing import Floats
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One served model.
+
+    Attributes:
+        name: Name of the model in requests.
+        manifest: Manifest of its artifact.
+        tokenizer: Tokenizer of its texts.
+        precision: Precision of its graph.
+        provider: Execution provider that runs it.
+        max_batch_tokens: Most tokens in one run of it, padding included.
+    """
+
+    name: str
+    manifest: Manifest
+    tokenizer: Tokenizer
+    precision: str
+    provider: str
+    max_batch_tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds of one request, named as in `ServerConfig`."""
+
+    max_texts_per_request: int
+    max_text_bytes: int
+    max_message_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """The unary call or stream on whose behalf work is done.
+
+    Attributes:
+        flow: Identity of the unary call or stream, which has one place in the queue.
+        deadline_s: Time of its deadline on the monotonic clock.
+        waits: Whether it waits for room, as streams do, rather than be refused, as unary calls are.
+        note: Function that is told of each list of texts that was embedded.
+    """
+
+    flow: Hashable
+    deadline_s: float = math.inf
+    waits: bool = False
+    note: Callable[[Work], object] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeOptions:
+    """How texts become vectors.
+
+    Attributes:
+        normalize: Whether vectors are scaled to unit L2 norm.
+        dimensions: Number of leading dimensions to keep; 0 keeps all.
+        prompt_name: Name of the prompt; None for the model's default, empty for none.
+        truncation: Side that is cut off too long texts; None refuses them.
+    """
+
+    normalize: bool = True
+    dimensions: int = 0
+    prompt_name: str | None = None
+    truncation: Truncation | None = Truncation.END
+
+
+@dataclasses.dataclass(frozen=True)
+class TextList:
+    """Texts that are embedded alike.
+
+    Attributes:
+        texts: Texts, at least one.
+        options: Options for all of them.
+        field: Name of the texts in the caller's message, for errors.
+    """
+
+    texts: Sequence[str]
+    options: EncodeOptions
+    field: str = "texts"
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """The outcome of a list of n texts.
+
+    Attributes:
+        vectors: Matrix (n, D) float32.
+        tokens: Number of tokens that were encoded of each text.
+        truncated: Indices of the texts that were cut.
+        tokenize_ns: Time from text to tokens.
+        queue_ns: Time from submission to the start of the first run.
+        infer_ns: Time from then to the end of the last run.
+    """
+
+    vectors: Floats
+    tokens: list[int]
+    truncated: list[int]
+    tokenize_ns: int
+    queue_ns: int
+    infer_ns: int
