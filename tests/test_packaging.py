@@ -24,6 +24,7 @@ PACKAGES = {
 DATA = {
     "unitvec_export/prove/sample.jsonl",
     "unitvec_loadtest/data/default_texts.jsonl",
+    "unitvec_loadtest/data/page.html",
     "unitvec_protos/v1/embedding.binpb",
     "unitvec_protos/v1/embedding_pb2.pyi",
     "unitvec_client/py.typed",

@@ -1,6 +1,12 @@
-"""A finished load test as one HTML page that needs nothing else: no scripts, fonts or files."""
+"""A finished load test as one HTML page that needs nothing else: no scripts, fonts or files.
 
+The page is the template `data/page.html`; what there may be several of, or none, is made here.
+"""
+
+from collections.abc import Iterable
 from html import escape
+from importlib import resources
+from string import Template
 
 from unitvec_loadtest.plots import draw_all
 from unitvec_loadtest.report import (
@@ -13,35 +19,33 @@ from unitvec_loadtest.report import (
 )
 from unitvec_protos import __version__
 
-_STYLE = """
-:root { color-scheme: light; }
-body { margin: 0; background: #f5f7fa; color: #1f2933;
-       font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 28px 24px 48px; }
-h1 { font-size: 24px; margin: 0; }
-h2 { font-size: 15px; margin: 0 0 6px; }
-.about { color: #616e7c; margin: 4px 0 20px; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; }
-.tile, section { background: #fff; border: 1px solid #e4e7eb; border-radius: 10px; }
-.tile { padding: 12px 16px; }
-.tile b { display: block; font-size: 24px; line-height: 1.3; font-variant-numeric: tabular-nums; }
-.tile span { color: #616e7c; font-size: 13px; }
-.bad b { color: #dc2626; }
-.good b { color: #059669; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(520px, 100%), 1fr));
-         gap: 12px; }
-section { padding: 16px; margin-top: 12px; overflow-x: auto; }
-.plots section { margin: 0; }
-.plots { margin-top: 12px; }
-section svg { width: 100%; height: auto; display: block; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 10px; text-align: right; border-top: 1px solid #e4e7eb; white-space: nowrap; }
-tr:first-child > * { border-top: 0; color: #616e7c; font-weight: 600; }
-th:first-child, .text { text-align: left; font-weight: 400; }
-td.text { white-space: normal; overflow-wrap: anywhere; }
-pre { margin: 0; font-size: 13px; }
-footer { color: #616e7c; font-size: 13px; margin-top: 20px; }
-"""
+_SECTION = Template("<section><h2>$title</h2>$content</section>")
+_TABLE = Template("<table>$rows</table>")
+_TILE = Template('<div class="tile $kind"><b>$value</b><span>$label</span></div>')
+_STEPS = Template("<pre>$steps</pre>")
+_ROW = Template("<tr>$cells</tr>")
+_HEAD = Template("<th>$value</th>")
+_CELL = Template("<td>$value</td>")
+_TEXT_HEAD = Template('<th class="text">$value</th>')
+_TEXT_CELL = Template('<td class="text">$value</td>')
+
+
+class _Html(str):
+    """Text that is HTML already; all other text is escaped."""
+
+    __slots__ = ()
+
+
+def _fill(template: Template, **values: object) -> _Html:
+    safe = {
+        name: value if isinstance(value, _Html) else escape(str(value))
+        for name, value in values.items()
+    }
+    return _Html(template.substitute(safe))
+
+
+def _join(parts: Iterable[_Html]) -> _Html:
+    return _Html("".join(parts))
 
 
 def to_html(report: Report) -> str:
@@ -50,44 +54,36 @@ def to_html(report: Report) -> str:
     Raises:
         PlotsUnavailableError: matplotlib is not installed.
     """
-    plots = "".join(_section(title, svg) for title, svg in draw_all(report))
-    body = (
-        _head(report),
-        f'<div class="tiles">{_tiles(report)}</div>',
-        _search(report),
-        _section("Times in milliseconds", _times(report)),
-        _errors(report),
-        f'<div class="plots">{plots}</div>',
-        _section("Settings", _settings(report)),
-        f"<footer>unitvec-loadtest {escape(__version__)}</footer>",
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Load test of {escape(report.settings.target)}</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(body)}\n</main>\n"
-        "</body>\n</html>\n"
+    page = resources.files("unitvec_loadtest").joinpath("data", "page.html").read_text("utf-8")
+    return _fill(
+        Template(page),
+        target=report.settings.target,
+        about=_about(report),
+        tiles=_tiles(report),
+        search=_search(report),
+        times=_times(report),
+        errors=_errors(report),
+        plots=_join(
+            _fill(_SECTION, title=title, content=_Html(svg)) for title, svg in draw_all(report)
+        ),
+        settings=_settings(report),
+        version=__version__,
     )
 
 
-def _head(report: Report) -> str:
+def _about(report: Report) -> str:
     window = f"{report.summary.window_s:,.1f} s measured, {report.settings.warmup_s:g} s of warm-up"
     ended = ", interrupted" if report.interrupted else ""
-    about = (
-        f"{describe_load(report.settings)} · {window}{ended} · "
-        f"{report.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    )
-    return (
-        f"<h1>Load test of {escape(report.settings.target)}</h1>"
-        f'<p class="about">{escape(about)}</p>'
-    )
+    started = f"{report.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{describe_load(report.settings)} · {window}{ended} · {started}"
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: Report) -> _Html:
     summary, latency = report.summary, report.summary.latency
     asked = "sent/s"
     if summary.asked_rate_per_s is not None:
         asked += f", {summary.asked_rate_per_s:,.1f} asked"
+    failed = f"failed of {summary.sent:,} requests"
     tiles = [
         ("", f"{summary.rate_per_s:,.1f}", asked),
         ("", f"{summary.requests_per_s:,.1f}", "requests/s succeeded"),
@@ -95,60 +91,48 @@ def _tiles(report: Report) -> str:
         ("", f"{summary.tokens_per_s:,.0f}", "tokens/s"),
         ("", f"{latency.p50_ms:,.1f} ms" if latency else "-", "p50 latency"),
         ("", f"{latency.p99_ms:,.1f} ms" if latency else "-", "p99 latency"),
-        (
-            "bad" if summary.failed else "good",
-            f"{summary.failed:,}",
-            f"failed of {summary.sent:,} requests",
-        ),
+        ("bad" if summary.failed else "good", f"{summary.failed:,}", failed),
     ]
-    return "".join(
-        f'<div class="tile {kind}"><b>{value}</b><span>{escape(label)}</span></div>'
-        for kind, value, label in tiles
-    )
+    return _join(_fill(_TILE, kind=kind, value=value, label=label) for kind, value, label in tiles)
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>"
-
-
-def _search(report: Report) -> str:
+def _search(report: Report) -> _Html:
     if report.search is None:
-        return ""
-    lines = "\n".join(describe_step(step) for step in report.search.steps)
+        return _Html()
     title = describe_search(report.search)
-    return _section(title[:1].upper() + title[1:], f"<pre>{escape(lines)}</pre>")
+    steps = "\n".join(describe_step(step) for step in report.search.steps)
+    content = _fill(_STEPS, steps=steps)
+    return _fill(_SECTION, title=title[:1].upper() + title[1:], content=content)
 
 
-def _times(report: Report) -> str:
-    rows = ["".join(f"<th>{name}</th>" for name in ("", *times_header()))]
+def _times(report: Report) -> _Html:
+    rows = [_row((_HEAD, name) for name in ("", *times_header()))]
     rows += [
-        f"<th>{escape(name)}</th>" + "".join(f"<td>{cell}</td>" for cell in times_row(times))
+        _row([(_HEAD, name), *((_CELL, cell) for cell in times_row(times))])
         for name, times in report.times.items()
     ]
-    return _table(rows)
+    return _join(rows)
 
 
-def _errors(report: Report) -> str:
+def _errors(report: Report) -> _Html:
     if not report.summary.errors:
-        return ""
-    rows = ['<th>code</th><th>count</th><th class="text">example</th>']
+        return _Html()
+    rows = [_row([(_HEAD, "code"), (_HEAD, "count"), (_TEXT_HEAD, "example")])]
     rows += [
-        f"<th>{error.outcome.name}</th><td>{error.count:,}</td>"
-        f'<td class="text">{escape(error.example)}</td>'
+        _row(
+            [(_HEAD, error.outcome.name), (_CELL, f"{error.count:,}"), (_TEXT_CELL, error.example)]
+        )
         for error in report.summary.errors
     ]
-    return _section("Errors", _table(rows))
+    return _fill(_SECTION, title="Errors", content=_fill(_TABLE, rows=_join(rows)))
 
 
-def _settings(report: Report) -> str:
+def _settings(report: Report) -> _Html:
     given = {key: value for key, value in report.settings.public().items() if value is not None}
-    rows = ["<th>setting</th><th></th>"]
-    rows += [
-        f'<th>{escape(key)}</th><td class="text">{escape(str(value))}</td>'
-        for key, value in given.items()
-    ]
-    return _table(rows)
+    rows = [_row([(_HEAD, "setting"), (_HEAD, "")])]
+    rows += [_row([(_HEAD, key), (_TEXT_CELL, value)]) for key, value in given.items()]
+    return _join(rows)
 
 
-def _table(rows: list[str]) -> str:
-    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+def _row(cells: Iterable[tuple[Template, object]]) -> _Html:
+    return _fill(_ROW, cells=_join(_fill(template, value=value) for template, value in cells))
