@@ -16,7 +16,7 @@ from unitvec_loadtest.flags import read_settings
 from unitvec_loadtest.plots import PlotsUnavailableError, require_matplotlib
 from unitvec_loadtest.report import Report, Step, describe_step, to_json, to_text
 from unitvec_loadtest.settings import Settings, SettingsError
-from unitvec_loadtest.tester import LoadTest, ReferencesError
+from unitvec_loadtest.tester import EveryCallFailsError, LoadTest, ReferencesError
 
 _FORCED_EXIT = 130
 """What shells report for a program ended by Ctrl-C: 128 + SIGINT."""
@@ -27,7 +27,8 @@ class ExitCode(Enum):
 
     OK = 0
     FAILED = 1
-    """A request failed (and --allow-errors was not given), or no rate holds the target."""
+    """A request failed (and --allow-errors was not given), every call gets one and the same error,
+    or no rate holds the target."""
     USAGE = 2
     """The flags, a file of texts or a certificate is wrong."""
     UNREACHABLE = 3
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(exc, ExitCode.USAGE)
     except ServerUnreachableError as exc:
         return _complain(exc, ExitCode.UNREACHABLE)
-    except ReferencesError as exc:
+    except (ReferencesError, EveryCallFailsError) as exc:
         return _complain(exc, ExitCode.FAILED)
     sys.stdout.write(to_text(report))
     try:

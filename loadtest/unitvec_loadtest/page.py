@@ -14,6 +14,7 @@ from unitvec_loadtest.report import (
     describe_load,
     describe_search,
     describe_step,
+    describe_surroundings,
     times_header,
     times_row,
 )
@@ -59,6 +60,7 @@ def to_html(report: Report) -> str:
         Template(page),
         target=report.settings.target,
         about=_about(report),
+        surroundings=" · ".join(describe_surroundings(report)),
         tiles=_tiles(report),
         search=_search(report),
         times=_times(report),

@@ -1,6 +1,6 @@
 """A finished load test as text for people and as JSON for programs."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +8,7 @@ from unitvec_loadtest.results import Columns
 from unitvec_loadtest.search import Stage
 from unitvec_loadtest.settings import Settings
 from unitvec_loadtest.statistics import Distribution, Span, Summary
+from unitvec_loadtest.surroundings import Machine, ServedModel, describe_machine
 from unitvec_protos import __version__
 
 FORMAT_VERSION = 1
@@ -53,6 +54,9 @@ class Report:
     span: Span
     interrupted: bool = False
     search: SearchReport | None = None
+    served: ServedModel | None = None
+    """None where the server does not say."""
+    machine: Machine = field(default_factory=describe_machine)
 
     @property
     def times(self) -> dict[str, Distribution | None]:
@@ -83,6 +87,8 @@ def to_json(report: Report) -> dict[str, Any]:
         "started_at": report.started_at.isoformat(),
         "interrupted": report.interrupted,
         "settings": report.settings.public(),
+        "served": None if report.served is None else asdict(report.served),
+        "machine": asdict(report.machine),
         "summary": {**summary, "failed": report.summary.failed},
         "search": None if report.search is None else _search_to_json(report.search),
     }
@@ -137,7 +143,14 @@ def _head(report: Report) -> str:
         window += f" after {report.settings.warmup_s:g} s of warm-up"
     if report.interrupted:
         window += " (interrupted)"
-    return f"{report.settings.target}: {describe_load(report.settings)}\n{window}"
+    load = f"{report.settings.target}: {describe_load(report.settings)}"
+    return "\n".join([load, *describe_surroundings(report), window])
+
+
+def describe_surroundings(report: Report) -> tuple[str, str]:
+    """Says in two lines what answered, and where the load came from."""
+    served = "the server does not say what it serves" if report.served is None else report.served
+    return f"served by {served}", f"load from {report.machine}"
 
 
 def _counts(summary: Summary) -> str:

@@ -31,6 +31,19 @@ class Load:
     """A request this far behind its schedule is not sent any more but recorded as NOT_SENT."""
 
 
+HOPELESS_CALLS = 10
+"""If so many calls from the start get the same error, all others will."""
+_BY_LOAD = frozenset(
+    {
+        Outcome.RESOURCE_EXHAUSTED,
+        Outcome.DEADLINE_EXCEEDED,
+        Outcome.NOT_SENT,
+        Outcome.WRONG_ANSWER,
+    }
+)
+"""Failures that a load test is there to count, even where every call meets one."""
+
+
 class Run:
     """One run of a load. Build it on the event loop that runs it, and run it once."""
 
@@ -45,6 +58,14 @@ class Run:
         self._dispatcher: asyncio.Task[None] | None = None
         self._start_ns = time.perf_counter_ns()
         self._stopped_ns: int | None = None
+        self._first_failures: list[Answer] = []
+        self._is_hopeful = False
+
+    @property
+    def every_call_gets(self) -> Answer | None:
+        """The error that ended the run because every call got it; None where there is none."""
+        is_hopeless = len(self._first_failures) == HOPELESS_CALLS
+        return self._first_failures[0] if is_hopeless else None
 
     @property
     def now_ns(self) -> int:
@@ -140,3 +161,18 @@ class Run:
         self.results.add(
             Result(ticket.due_ns, sent_ns, self.now_ns, texts, ticket.measured, answer)
         )
+        self._watch(answer)
+
+    def _watch(self, answer: Answer) -> None:
+        """End the run where every call so far got one and the same error, and no load causes it."""
+        if self._is_hopeful:
+            return
+        first = (self._first_failures or [answer])[0].outcome
+        if answer.outcome in (Outcome.OK, *_BY_LOAD) or answer.outcome is not first:
+            self._is_hopeful = True
+            self._first_failures = []
+            return
+        self._first_failures.append(answer)
+        if len(self._first_failures) == HOPELESS_CALLS:
+            self._is_hopeful = True
+            self.stop()

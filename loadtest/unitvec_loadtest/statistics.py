@@ -171,12 +171,16 @@ def _arrived(columns: Columns, measured: Columns, span: Span) -> Columns:
 
     With a fixed end these are the answers that arrived in the window, whenever their requests
     were sent: those sent in the warm-up make up for those still in flight at the end, so a
-    closed loop in its steady state is measured without bias.
+    closed loop in its steady state is measured without bias. But a backlog of the warm-up that is
+    worked off in the window is no throughput of the window: no more are counted than were sent
+    in it and answered well in the end.
     """
     if span.end_ns is None:
         return select(measured, measured.ok)
     within = (columns.done_ns >= span.start_ns) & (columns.done_ns < span.end_ns)
-    return select(columns, columns.ok & within)
+    arrived = select(columns, columns.ok & within)
+    sent = select(measured, measured.ok & (measured.sent_ns < span.end_ns))
+    return min(arrived, sent, key=lambda answers: len(answers.due_ns))
 
 
 def _rate_per_s(measured: Columns, span: Span) -> float:

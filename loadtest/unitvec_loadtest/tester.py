@@ -12,7 +12,7 @@ import grpc
 from unitvec_client.connection import call_metadata
 from unitvec_client.console.terminal import working
 from unitvec_loadtest.answers import MalformedMatrixError, References
-from unitvec_loadtest.connection import connection_options, open_stubs
+from unitvec_loadtest.connection import CONNECT_TIMEOUT_S, connection_options, open_stubs
 from unitvec_loadtest.corpus import Corpus, load_corpus
 from unitvec_loadtest.pacer import Window
 from unitvec_loadtest.progress import show_progress
@@ -29,6 +29,7 @@ from unitvec_loadtest.senders import (
 from unitvec_loadtest.settings import Rpc, Settings
 from unitvec_loadtest.statistics import Summary, summarize
 from unitvec_loadtest.streams import StreamSender
+from unitvec_loadtest.surroundings import ServedModel, ask_model
 
 if TYPE_CHECKING:
     from unitvec_protos.v1.embedding_pb2_grpc import EmbeddingServiceAsyncStub
@@ -42,6 +43,10 @@ _SENDERS: dict[Rpc, Callable[..., Sender]] = {
 
 class ReferencesError(RuntimeError):
     """The reference vectors of --verify could not be had."""
+
+
+class EveryCallFailsError(RuntimeError):
+    """Every call gets one and the same error, which no load causes: such as a wrong token."""
 
 
 class LoadTest:
@@ -82,14 +87,15 @@ class LoadTest:
         Raises:
             ServerUnreachableError: There is no server.
             ReferencesError: --verify could not get its reference vectors.
+            EveryCallFailsError: Every call gets one and the same error.
             InputError: A certificate cannot be read, or the token cannot be sent.
         """
         async with open_stubs(self._settings) as stubs:
+            served = await self._ask_model(stubs[0])
             sender = await self._prepare_sender(stubs)
             try:
-                if self._settings.find_max:
-                    return await self._search(sender)
-                return await self._measure(sender)
+                measure = self._search if self._settings.find_max else self._measure
+                return replace(await measure(sender), served=served)
             finally:
                 await sender.close()
 
@@ -98,6 +104,12 @@ class LoadTest:
         self._stopping = True
         if self._current is not None:
             self._current.stop()
+
+    async def _ask_model(self, stub: "EmbeddingServiceAsyncStub") -> ServedModel | None:
+        asked = self._settings
+        timeout_s = min(CONNECT_TIMEOUT_S, asked.timeout_s)
+        metadata = call_metadata(connection_options(asked))
+        return await ask_model(stub, asked.model, timeout_s=timeout_s, metadata=metadata)
 
     async def _prepare_sender(self, stubs: "list[EmbeddingServiceAsyncStub]") -> Sender:
         asked = self._settings
@@ -146,6 +158,8 @@ class LoadTest:
             run.stop()
         async with _progress_line(run, self._progress):
             results = await run.run()
+        if (failure := run.every_call_gets) is not None:
+            raise EveryCallFailsError(f"every call gets {failure.outcome.name}: {failure.message}")
         columns = results.columns()
         pacer = run.load.pacer
         summary = summarize(

@@ -36,6 +36,8 @@ class SmallServicer(EmbeddingServiceServicer):
         self.tokens: Counter[str] = Counter()
         self.streams = 0
         self.fail_when: Callable[[int], bool] = lambda call: False
+        self.refuse_all: tuple[grpc.StatusCode, str] | None = None
+        self.refuse_when: Callable[[int], bool] = lambda call: True
         self.wrong_when: Callable[[int], bool] = lambda call: False
         self.end_stream_after: int | None = None
         self.gate = asyncio.Event()
@@ -56,18 +58,32 @@ class SmallServicer(EmbeddingServiceServicer):
 
     async def Embed(self, request, context):
         """Answers one request."""
-        call = self._enter(request.texts, context)
+        call = await self._enter(request.texts, context)
         await self.gate.wait()
         if self.fail_when(call):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue is full at {call}")
         return self._embed(request, call)
+
+    async def ListModels(self, request, context):
+        """Two models, the second one the default."""
+        one = pb.ModelInfo(name="one", model_id="org/one", dim=DIM, precision="fp32")
+        two = pb.ModelInfo(
+            name="two",
+            model_id="org/two",
+            revision="c5f2",
+            dim=DIM,
+            precision="int8",
+            provider="cpu",
+            is_default=True,
+        )
+        return pb.ListModelsResponse(models=[one, two], server_version="1.2")
 
     async def StreamEmbed(self, request_iterator, context):
         """Answers each message, in order, until `end_stream_after` of them."""
         self.streams += 1
         answered = 0
         async for message in request_iterator:
-            call = self._enter(message.request.texts, context)
+            call = await self._enter(message.request.texts, context)
             await self.gate.wait()
             if self.fail_when(call):
                 error = pb.Error(code=8, message=f"queue is full at {call}")
@@ -83,7 +99,7 @@ class SmallServicer(EmbeddingServiceServicer):
         """Compares queries with documents by cosine."""
         queries = list(request.cross.queries.texts.texts)
         documents = list(request.cross.documents.texts.texts)
-        call = self._enter(queries + documents, context)
+        call = await self._enter(queries + documents, context)
         await self.gate.wait()
         if self.fail_when(call):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue is full at {call}")
@@ -94,13 +110,16 @@ class SmallServicer(EmbeddingServiceServicer):
             scores=_matrix(scores), usage=_usage(queries + documents), timings=TIMINGS
         )
 
-    def _enter(self, texts, context) -> int:
+    async def _enter(self, texts, context) -> int:
         self.calls += 1
         self._announce()
         self.texts.extend(texts)
         self.peers.add(context.peer())
         self.tokens[dict(context.invocation_metadata()).get("authorization", "")] += 1
-        return self.calls
+        call = self.calls
+        if self.refuse_all is not None and self.refuse_when(call):
+            await context.abort(*self.refuse_all)
+        return call
 
     def _embed(self, request, call: int) -> pb.EmbedResponse:
         rows = np.stack([vector_of(text) for text in request.texts])

@@ -1,6 +1,7 @@
 """Reports as text, JSON and a page, from records made up for the purpose."""
 
 import json
+import platform
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from unitvec_loadtest.results import Answer, Outcome, Result, Results, ServerTim
 from unitvec_loadtest.search import Stage
 from unitvec_loadtest.settings import Settings
 from unitvec_loadtest.statistics import Span, summarize
+from unitvec_loadtest.surroundings import Machine, ServedModel, describe_machine
 
 MS = 1_000_000
 HOSTILE = '<script src="https://evil.example/x.js">alert(1)</script>'
@@ -29,6 +31,10 @@ SEARCH = SearchReport(
     ),
     50.0,
 )
+
+
+SERVED = ServedModel("1.2", "minilm", "org/minilm", "c5f2", 384, "int8", "cpu")
+MACHINE = Machine("Some CPU @ 2 GHz", 2, "Linux x86_64")
 
 
 def make_report(*, size: int = 400, failures: int = 20, **changes: object) -> Report:
@@ -53,7 +59,8 @@ def make_report(*, size: int = 400, failures: int = 20, **changes: object) -> Re
         target="server:50051", rate_per_s=max(size / 4, 1), warmup_s=1, token="hush-hush"
     )
     started_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    return replace(Report(settings, started_at, summary, columns, span), **changes)
+    report = Report(settings, started_at, summary, columns, span, served=SERVED, machine=MACHINE)
+    return replace(report, **changes)
 
 
 REPORTS = {
@@ -196,6 +203,28 @@ def test_text_says_what_happened() -> None:
     assert "(interrupted)" in to_text(REPORTS["interrupted"])
     assert to_text(REPORTS["search"]).endswith("without errors: 50.0/s\n")
     assert "no rate was confirmed" in to_text(REPORTS["search without a find"])
+
+
+def test_every_report_says_what_was_measured_and_from_where() -> None:
+    """Numbers mean nothing without the model, its precision, the server and the machine."""
+    report = REPORTS["clean"]
+    for text in (to_text(report), Page(to_html(report)).text):
+        assert "served by unitvec 1.2, minilm in int8 on cpu (org/minilm" in text
+        assert "load from Some CPU @ 2 GHz, 2 CPUs, Linux x86_64" in text
+    read = to_json(report)
+    assert read["served"]["precision"] == "int8"
+    assert read["machine"] == {"cpu": "Some CPU @ 2 GHz", "cpus": 2, "system": "Linux x86_64"}
+    silent = replace(report, served=None)
+    assert "the server does not say what it serves" in to_text(silent)
+    assert to_json(silent)["served"] is None
+
+
+def test_the_machine_is_this_one() -> None:
+    """Whatever it is."""
+    machine = describe_machine()
+    assert machine.cpu
+    assert machine.cpus >= 1
+    assert machine.system.startswith(platform.system())
 
 
 def test_a_large_page_stays_small() -> None:

@@ -120,6 +120,32 @@ def test_throughput_counts_what_arrives_in_the_window() -> None:
     assert summary.rate_per_s == 3 / 2
 
 
+def test_a_backlog_of_the_warm_up_is_no_throughput() -> None:
+    """A server that stalls in the warm-up answers more in the window than was sent in it."""
+    backlog = [record(due=10 * n, done=1000 + n, tokens=99, measured=False) for n in range(100)]
+    sent = [record(due=1000 + 100 * n, done=1001 + 100 * n, tokens=5) for n in range(10)]
+    late = record(due=1990, sent=2010, done=2020, tokens=5)
+    summary = summarize(collect(*backlog, *sent, late).columns(), span=Span(NS_PER_S, 2 * NS_PER_S))
+    assert (summary.rate_per_s, summary.requests_per_s) == (10, 10)
+    assert (summary.texts_per_s, summary.tokens_per_s) == (20, 50)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2999), st.integers(0, 900), st.integers(0, 2000))),
+    st.booleans(),
+)
+def test_throughput_is_never_above_the_rate(times: list[tuple[int, int, int]], fails: bool) -> None:
+    """Whatever was late, slow, or sent before the window."""
+    records = [
+        record(due=due, sent=due + lag, done=due + lag + took, measured=due >= 1000)
+        for due, lag, took in times
+    ]
+    if fails:
+        records.append(record(due=1500, done=1600, outcome=Outcome.INTERNAL))
+    summary = summarize(collect(*records).columns(), span=Span(NS_PER_S, 3 * NS_PER_S))
+    assert summary.requests_per_s <= summary.rate_per_s
+
+
 def test_a_count_ends_with_its_last_answer() -> None:
     """Throughput is over the time to the last answer; the rate over the gaps between sendings."""
     results = collect(*(record(due=100 * n, done=100 * n + 200) for n in range(4)))

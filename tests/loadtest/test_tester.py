@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from unitvec_loadtest.corpus import load_corpus
 from unitvec_loadtest.report import Report, Step
 from unitvec_loadtest.results import Outcome
 from unitvec_loadtest.settings import Arrivals, Rpc, Settings
-from unitvec_loadtest.tester import LoadTest, ReferencesError
+from unitvec_loadtest.tester import EveryCallFailsError, LoadTest, ReferencesError
 
 ALL_RPCS = pytest.mark.parametrize("rpc", list(Rpc), ids=lambda rpc: rpc.value)
 
@@ -267,3 +268,42 @@ async def test_texts_come_from_the_file(small_server, tmp_path: Path) -> None:
     assert texts == {"one": 10, "two words": 10, "three more words": 10}
     assert Counter(report.columns.tokens.tolist()) == {3: 10, 4: 10, 5: 10}
     assert np.all(report.columns.outcome == Outcome.OK)
+
+
+@ALL_RPCS
+@pytest.mark.parametrize("pace", [{"concurrency": 3}, {"rate_per_s": 200.0}], ids=str)
+async def test_an_error_that_every_call_gets_ends_the_run(small_server, rpc, pace) -> None:
+    """An hour's run with a wrong token ends with what the server says of it."""
+    small_server.servicer.refuse_all = (grpc.StatusCode.UNAUTHENTICATED, "no valid token")
+    with pytest.raises(EveryCallFailsError, match="gets UNAUTHENTICATED: no valid token"):
+        await run_test(small_server.target, rpc=rpc, duration_s=3600, **pace)
+    assert small_server.servicer.calls < 100
+
+
+async def test_errors_after_a_success_do_not_end_the_run(small_server) -> None:
+    """They are what a load test counts."""
+    small_server.servicer.refuse_all = (grpc.StatusCode.INTERNAL, "a bug")
+    small_server.servicer.refuse_when = lambda call: call > 1
+    report = await run_test(small_server.target, count=40)
+    assert errors_of(report) == {"INTERNAL": 39}
+
+
+async def test_refusals_by_load_do_not_end_the_run(small_server) -> None:
+    """Even if there is nothing else."""
+    small_server.servicer.fail_when = lambda call: True
+    report = await run_test(small_server.target, count=40, concurrency=2)
+    assert errors_of(report) == {"RESOURCE_EXHAUSTED": 40}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", "unitvec 1.2, two in int8 on cpu (org/two, revision c5f2, 8 dimensions)"),
+        ("one", "unitvec 1.2, one in fp32 (org/one, 8 dimensions)"),
+        ("none", "None"),
+    ],
+)
+async def test_the_report_names_the_model_that_was_called(small_server, asked, said) -> None:
+    """The default one, where none is named; a server that does not know it says so to calls."""
+    report = await run_test(small_server.target, count=3, model=asked)
+    assert str(report.served) == said
