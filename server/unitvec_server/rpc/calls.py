@@ -1,7 +1,8 @@
-"""RPCs as they are seen from outside: what each was, cost and came to, and counts of them all.
+"""Calls as an operator sees them: the record of each one, and counts of all.
 
-The edge begins and ends each call; the engine adds what its texts cost; observers read it at its
-end. For one event loop.
+The edge makes the record of a call when it begins and closes it when it ends. In between, the
+engine adds what the texts of the call cost. Observers, such as the access log, read the record
+when it is closed. All of it belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ CODES = (
 """Names of gRPC's status codes, each at its number."""
 
 _MAX_WORKS = 64
-"""Lists of texts of one call that are kept apart, of a stream the first ones."""
+"""Lists of texts that the record of one call keeps apart. Of a stream these are the first ones."""
 
 
 class Method(NamedTuple):
-    """An RPC of a service.
+    """A method of a gRPC service.
 
     Attributes:
-        service: Full name.
-        name: Of the RPC.
-        kind: ``unary``, ``server_stream``, ``client_stream`` or ``bidi_stream``.
+        service: Full name of the service.
+        name: Name of the method.
+        kind: One of ``unary``, ``server_stream``, ``client_stream`` or ``bidi_stream``.
     """
 
     service: str
@@ -48,7 +49,7 @@ class Method(NamedTuple):
 
 
 def name_method(path: str, *, streams_in: bool, streams_out: bool) -> Method:
-    """The method at ``/SERVICE/NAME``."""
+    """Returns the method at the path ``/SERVICE/NAME``."""
     kinds = {
         (False, False): "unary",
         (False, True): "server_stream",
@@ -60,7 +61,7 @@ def name_method(path: str, *, streams_in: bool, streams_out: bool) -> Method:
 
 
 class ErrorTally:
-    """Requests that failed: unary ones, and each of a stream."""
+    """Counts of the requests that failed: those of unary calls, and each one of a stream."""
 
     def __init__(self) -> None:
         kinds = RequestError.__subclasses__()
@@ -68,17 +69,25 @@ class ErrorTally:
         self.by_bound = Counter(dict.fromkeys(BOUNDS, 0))
 
     def count(self, error: RequestError) -> None:
-        """Counts one."""
+        """Counts a failed request."""
         self.by_reason[error.reason] += 1
         if isinstance(error, Overloaded):
             self.by_bound[error.bound] += 1
 
 
 class MethodTally:
-    """Calls of one method.
+    """Counts of the calls of one method.
 
     Args:
-        method: Which.
+        method: The method.
+
+    Attributes:
+        method: The method.
+        started: Calls that have begun.
+        received: Messages that came from clients.
+        sent: Messages that went to clients.
+        handled: Calls that have ended, by the name of their status.
+        seconds: Times of the calls that have ended.
     """
 
     def __init__(self, method: Method) -> None:
@@ -90,27 +99,29 @@ class MethodTally:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Call:
-    """One RPC.
+    """The record of one call.
 
     Attributes:
-        method: Which.
-        request_id: The caller's or ours.
-        metadata: What the caller sent along, by key.
-        peer: The caller's address.
-        deadline_s: On the monotonic clock.
-        errors: Counts the failed requests of all calls.
-        code: Name of its status, OK until it fails.
-        reason: Why it, or the last request of a stream, failed.
-        failed: Requests of a stream, or 1 for the call itself, that failed.
+        method: The method that was called.
+        request_id: The id that the client sent, or else one of ours.
+        metadata: The metadata that the client sent, by key.
+        peer: The address of the client.
+        deadline_s: The time on the monotonic clock by which the client wants the reply.
+        errors: The counts of failed requests, shared by all calls.
+        code: The name of the call's status; it is OK until the call fails.
+        reason: The reason of the failure, of a stream that of the last request that failed.
+        failed: The number of failed requests of a stream; 1 for a unary call that failed.
         request_bytes: Size of the message that was read last.
         reply_bytes: Size of the reply of a unary call, once it is written.
-        works: The first lists of texts that were embedded.
-        lists: How many there were in all.
-        texts: Of all lists.
-        tokens: Of all texts.
-        tokenize_ns: Of the list that took longest, like `queue_ns` and `infer_ns`.
-        started_ns: On the monotonic clock.
-        ended_ns: Likewise; 0 before.
+        works: The first lists of texts that were embedded, and what each cost.
+        lists: The number of lists of texts that were embedded.
+        texts: The number of texts in all lists.
+        tokens: The number of tokens in all texts.
+        tokenize_ns: The longest time that a list took to be tokenized.
+        queue_ns: The longest time that a list waited for its first run.
+        infer_ns: The longest time from the first run of a list to the end of its last.
+        started_ns: The time on the monotonic clock at which the call began.
+        ended_ns: The time at which it ended; 0 until then.
     """
 
     method: Method
@@ -135,7 +146,7 @@ class Call:
     ended_ns: int = 0
 
     def add(self, work: Work) -> None:
-        """Notes a list of texts."""
+        """Adds what a list of texts has cost."""
         self.lists += 1
         self.texts += work.texts
         self.tokens += work.tokens
@@ -146,23 +157,23 @@ class Call:
             self.works.append(work)
 
     def note(self, error: RequestError) -> None:
-        """Notes a request that failed."""
+        """Adds a request that failed."""
         self.failed += 1
         self.reason = error.reason
         self.errors.count(error)
 
 
 Observer = Callable[[Call], None]
-"""Is shown each call at its end."""
+"""A function that is shown each call at its end."""
 
 current: ContextVar[Call] = ContextVar("call")
-"""The call that a task works for. The edge sets it."""
+"""The call that the running task works for. The edge sets it when the call begins."""
 
 
 def end(call: Call, tally: MethodTally, observers: Sequence[Observer]) -> None:
-    """Counts a call that is over, once, and shows it to observers.
+    """Closes the record of a call, counts it, and shows it to the observers.
 
-    Their faults are not the caller's.
+    Only the first time counts. An exception of an observer is logged and does not harm the call.
     """
     if call.ended_ns:
         return

@@ -28,10 +28,10 @@ from unitvec_server.vectors.packing import Floats
 from unitvec_server.vectors.scores import Metric, cross_scores, pair_scores, prepare, top_k
 
 _BLOCK_COMPARISONS = 1_000_000
-"""Comparisons in one go: some tens of milliseconds."""
+"""Comparisons that are made at a time, which takes some tens of milliseconds."""
 
 _BLOCK_QUERIES = 10_000
-"""Queries in one go, however few the documents: each costs some microseconds of its own."""
+"""Queries that are compared at a time, even with few documents: each costs some microseconds."""
 
 
 class Side(NamedTuple):
@@ -39,7 +39,7 @@ class Side(NamedTuple):
 
     Attributes:
         vectors: (n, D) float32.
-        embedded: What embedding its texts cost; nothing for given vectors.
+        embedded: The embedded texts, with their cost; empty for vectors that were given.
     """
 
     vectors: Floats
@@ -136,7 +136,7 @@ def _count(operand: pb.Operand) -> int:
 
 
 class Reply(NamedTuple):
-    """Where scores go, how they are wanted, and how many there may be."""
+    """The message that scores are written to, their form, and the limits of their number."""
 
     message: pb.SimilarityResponse | pb.QueryResult
     metric: Metric
@@ -152,10 +152,10 @@ def _pairs(a: Floats, b: Floats, reply: Reply) -> None:
 
 
 async def score(engine: Engine, queries: Floats, documents: Floats, reply: Reply) -> None:
-    """Scores prepared vectors and writes them as asked.
+    """Compares prepared vectors and writes the scores in the form that was asked for.
 
-    In blocks of queries, so that callers take turns and a cancelled call stops early. Writing is
-    slower than comparing, so that too is done off the loop.
+    It works in blocks of queries, so that calls take turns and a cancelled one stops early. Writing
+    takes longer than comparing, so neither happens on the event loop.
     """
     _check_dims(queries, documents, "queries")
     _check_scores(len(queries), len(documents), reply)
@@ -205,7 +205,7 @@ def _check_dims(a: Floats, b: Floats, field: str) -> None:
 
 
 def dimension_mismatch(a: Floats, b: Floats, field: str) -> InvalidRequest:
-    """The error for vectors that cannot be compared."""
+    """Returns the error for vectors that cannot be compared."""
     return InvalidRequest(
         f"vectors of {a.shape[1]} and of {b.shape[1]} dimensions cannot be compared",
         reason="DIMENSION_MISMATCH",

@@ -1,4 +1,4 @@
-"""The documents of one StreamSimilarity: they live as long as the stream."""
+"""The documents of one StreamSimilarity, which are kept for as long as the stream lasts."""
 
 from __future__ import annotations
 
@@ -31,20 +31,26 @@ _FLOAT_BYTES = np.dtype(np.float32).itemsize
 
 
 class Corpora:
-    """Bytes of vectors that all streams hold. Callable from any thread.
+    """The bytes of vectors that all streams hold. Its methods may be called from any thread.
 
     Args:
-        max_bytes: The bound.
+        max_bytes: The limit.
+
+    Attributes:
+        held_bytes: The bytes that are held now.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # A matrix may be freed wherever the interpreter pleases, in here too.
+        # The interpreter may free a matrix at any moment, even while this thread holds the lock.
         self._lock = threading.RLock()
         self.held_bytes = 0
 
     def allocate(self, rows: int, *, dim: int) -> Floats | None:
-        """An uninitialized matrix, counted while anybody refers to it; None for no room."""
+        """Returns an uninitialized matrix, or None when there is no room.
+
+        Its bytes count for as long as anything refers to it.
+        """
         size_bytes = rows * dim * _FLOAT_BYTES
         with self._lock:
             if self.held_bytes + size_bytes > self._max_bytes:
@@ -59,7 +65,7 @@ class Corpora:
             self.held_bytes -= size_bytes
 
     def overloaded(self) -> Overloaded:
-        """The error for those who find no room."""
+        """Returns the error for a stream that finds no room."""
         return Overloaded(
             f"the documents of all streams may take {self._max_bytes} bytes (max_corpora_bytes), "
             f"of which {self.held_bytes} are taken; try again later, or another server",
@@ -74,10 +80,10 @@ class Corpus:
     `read` may run for several messages at a time; `apply` must run in request order.
 
     Args:
-        engine: Embeds texts.
-        caller: Whose stream it is.
-        limits: How much it may hold and compare.
-        corpora: What all streams hold.
+        engine: The engine that embeds texts.
+        caller: The caller of the stream.
+        limits: The limits of what one stream may hold and compare.
+        corpora: The bytes that all streams hold.
     """
 
     def __init__(
@@ -99,10 +105,10 @@ class Corpus:
         self._documents, self._count = np.empty((0, 0), np.float32), 0
 
     def set_up(self, request: pb.StreamSimilarityRequest) -> None:
-        """Takes note of a message before the next is read: a setup holds for all that follow.
+        """Looks at a message before the next one is read, since a setup is for all that follow.
 
         Raises:
-            RequestError: A setup that comes late or cannot be met.
+            RequestError: A setup comes late or cannot be met.
         """
         first, self._begun = not self._begun, True
         if self._setup_error is not None:
@@ -115,12 +121,12 @@ class Corpus:
             self._model = self._engine.model(request.setup.model)
             self._metric = read_metric(request.setup.metric)
         except RequestError as exc:
-            # What follows was meant for another model or metric: no scores are better than wrong.
+            # The messages that follow were meant for another model or metric: they all fail.
             self._setup_error = exc
             raise
 
     async def read(self, request: pb.StreamSimilarityRequest) -> Side | None:
-        """Embeds what a message brings; None for a setup.
+        """Embeds the documents or queries of a message; a setup has none.
 
         Raises:
             RequestError: It cannot be used.
@@ -174,7 +180,7 @@ class Corpus:
         return pb.DocumentsAdded(first_index=first, count=len(vectors))
 
     def _grow(self, total: int, *, dim: int) -> None:
-        """Makes room for so many documents, for as many again if there is memory."""
+        """Makes room for so many documents, and for twice as many as now if there is memory."""
         doubled = min(max(total, 2 * len(self._documents)), self._limits.max_stream_documents)
         grown = self._corpora.allocate(doubled, dim=dim)
         if grown is None:

@@ -1,9 +1,10 @@
-"""Flow control of a stream: how far it is read ahead of what it is answered.
+"""Flow control of a stream: how many requests are read before earlier ones are answered.
 
-A request is read only once there is room for one more in work, and its room is free again
-only when its reply was taken. So a client that sends without reading stops being read, and
-what a stream can hold in memory is bounded: in requests and, with all other streams, in bytes.
-One that says nothing for long is ended: it takes the place of a call, and may have been forgotten.
+A request is read only when there is room for one more in work, and it gives its room back only
+when gRPC has taken its reply. So a client that sends without reading is no longer read, and the
+memory of a stream is limited: by a number of requests and, together with all other streams, by a
+number of bytes. A stream over which nothing comes for long is ended, because it takes the place of
+a call and its client may have forgotten it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ Reply = TypeVar("Reply")
 
 
 class Memory:
-    """What all streams hold in messages in work. For one event loop.
+    """The bytes that all streams hold in messages. It belongs to one event loop.
 
     Args:
-        max_bytes: Of all streams together; those that hold nothing may still read one message.
-        max_stream_bytes: Of one stream.
+        max_bytes: Limit of all streams together. A stream that holds nothing may always read one
+            message, so that each of them goes on.
+        max_stream_bytes: Limit of one stream.
+
+    Attributes:
+        held_bytes: The bytes that all streams hold now.
     """
 
     def __init__(self, *, max_bytes: int, max_stream_bytes: int) -> None:
@@ -34,29 +39,32 @@ class Memory:
         self.held_bytes = 0
 
     def is_full(self, stream_bytes: int) -> bool:
-        """Whether a stream that holds so much must not read on."""
+        """Returns whether a stream that holds this many bytes must wait before it reads on."""
         full = stream_bytes >= self._max_stream_bytes or self.held_bytes >= self._max_bytes
         return full and stream_bytes > 0
 
     def hold(self, size_bytes: int) -> None:
-        """Notes what was read, or with a negative number what was let go."""
+        """Adds bytes that were read; a negative number takes off bytes that were let go."""
         self.held_bytes += size_bytes
         if size_bytes < 0:
             self._freed.set()
 
     async def wait(self) -> None:
-        """Until something is let go."""
+        """Waits until a stream lets go of some bytes."""
         self._freed.clear()
         await self._freed.wait()
 
 
 class Room(Generic[Request]):
-    """What one stream may hold.
+    """The room that one stream has for requests.
 
     Args:
-        most: Requests read and not yet taken as replies.
-        memory: Shared with all streams; None for as much as they bring.
-        weigh: Bytes that a request and its reply hold, about.
+        most: Requests that may be read and whose replies are not yet taken.
+        memory: The bytes of all streams; None for no limit of bytes.
+        weigh: Tells about how many bytes a request and its reply hold.
+
+    Attributes:
+        held_bytes: The bytes that the stream holds now.
     """
 
     def __init__(
@@ -71,24 +79,24 @@ class Room(Generic[Request]):
         self.held_bytes = 0
 
     async def wait(self) -> None:
-        """Until one more request may be read."""
+        """Waits until one more request may be read."""
         await self._free.acquire()
         while self._memory.is_full(self.held_bytes):
             await self._memory.wait()
 
     def take(self, request: Request) -> int:
-        """Holds a request that was read: its weight, to be given back."""
+        """Takes room for a request that was read, and returns its weight for `give_back`."""
         weight = self._weigh(request)
         self._hold(weight)
         return weight
 
     def give_back(self, weight: int) -> None:
-        """Lets go of a request whose reply was taken."""
+        """Gives back the room of a request whose reply was taken."""
         self._hold(-weight)
         self._free.release()
 
     def close(self) -> None:
-        """Lets go of all."""
+        """Gives back the bytes of all requests, when the stream is over."""
         self._hold(-self.held_bytes)
 
     def _hold(self, size_bytes: int) -> None:
@@ -100,12 +108,12 @@ class Pipeline(Generic[Request, Reply]):
     """Works on several requests of one stream at a time.
 
     Args:
-        requests: The stream.
-        work: Answers one request; must not raise.
-        room: How much of it may be in work.
-        in_order: Reply in request order, else as the work finishes.
-        max_idle_s: Silence, with nothing in work, after which the stream is ended, give or take as
-            much.
+        requests: The requests of the stream.
+        work: Answers one request and never raises.
+        room: The room for requests in work.
+        in_order: Whether replies come in the order of the requests, or else as they finish.
+        max_idle_s: Time without a request, and with none in work, after which the stream is ended.
+            It may last up to twice as long.
     """
 
     def __init__(
@@ -130,17 +138,20 @@ class Pipeline(Generic[Request, Reply]):
         self._count_read = 0
 
     def stop_reading(self) -> None:
-        """Reads no more; what was read is still answered. May come before `replies` begins."""
+        """Stops reading. Requests that were read are still answered.
+
+        It may be called before `replies` begins.
+        """
         self._stopped = True
         if self._reader is not None:
             self._reader.cancel()
 
     async def replies(self) -> AsyncGenerator[Reply]:
-        """Replies until all that was read is answered.
+        """Yields replies until all requests that were read are answered.
 
         Raises:
-            Unavailable: The stream was silent for too long.
-            Exception: Whatever reading the stream raised, after the last reply.
+            Unavailable: Nothing came over the stream for too long.
+            Exception: The exception that reading the stream raised, after the last reply.
         """
         self._reader = asyncio.create_task(self._read())
         self._reader.add_done_callback(lambda _: self._ready.put_nowait(None))
@@ -175,7 +186,7 @@ class Pipeline(Generic[Request, Reply]):
 
     async def _read(self) -> None:
         while True:
-            # Room first: a request that was read is never given up.
+            # Room comes first, so that a request that was read is never given up.
             await self._room.wait()
             try:
                 request = await anext(self._requests)

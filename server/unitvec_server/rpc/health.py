@@ -1,4 +1,4 @@
-"""gRPC's standard health service: of the server, and of our service in it."""
+"""The standard health service of gRPC, for the server as a whole and for our service."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from unitvec_server.rpc.interceptor import SERVICE
 _SERVICES = ("", SERVICE)
 
 _LAST_WORD_S = 0.1
-"""For a watch to pass on NOT_SERVING before it ends."""
+"""Time for a watch to pass NOT_SERVING on before it ends."""
 
 
 class Health(health.aio.HealthServicer):
-    """Ends its watches when the server drains: one left open would use up all of the grace."""
+    """Answers health checks, and ends all watches when the server drains.
+
+    A watch that stayed open would use up all of the time that calls have to finish.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,18 +27,18 @@ class Health(health.aio.HealthServicer):
         self._is_serving = True  # as the base class starts
 
     def is_serving(self) -> bool:
-        """Whether it says so. Callable from any thread."""
+        """Returns whether health says SERVING. It may be called from any thread."""
         return self._is_serving
 
     async def set_serving(self, *, serving: bool) -> None:
-        """SERVING or NOT_SERVING, of all."""
+        """Sets SERVING or NOT_SERVING for the server and for our service."""
         states = health_pb2.HealthCheckResponse
         for service in _SERVICES:
             await self.set(service, states.SERVING if serving else states.NOT_SERVING)
         self._is_serving = serving
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - gRPC's name
-        """Reports changes until the server drains."""
+        """Reports changes to a client until the server drains."""
         watch = asyncio.ensure_future(super().Watch(request, context))
         draining = asyncio.ensure_future(self._draining.wait())
         try:
@@ -47,7 +50,7 @@ class Health(health.aio.HealthServicer):
             await asyncio.gather(watch, draining, return_exceptions=True)
 
     async def drain(self) -> None:
-        """NOT_SERVING for good."""
+        """Sets NOT_SERVING for good and ends all watches."""
         await self.enter_graceful_shutdown()
         self._is_serving = False
         self._draining.set()

@@ -1,4 +1,4 @@
-"""Protobuf <-> domain: the messages of the contract, read and written."""
+"""Messages of the contract, read into domain values and written from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unitvec_server.vectors.scores import Metric, Rankings
 _T = TypeVar("_T")
 
 _PART = 10_000
-"""Numbers written in one go: about a millisecond."""
+"""Numbers that are written at a time, which takes about a millisecond."""
 
 _TRUNCATIONS: Mapping[int, Truncation | None] = {
     pb.TRUNCATE_UNSPECIFIED: Truncation.END,
@@ -50,7 +50,7 @@ _POOLINGS: Mapping[str, pb.Pooling] = {"mean": pb.POOLING_MEAN, "cls": pb.POOLIN
 
 
 def read_options(options: pb.EncodeOptions, *, field: str = "options") -> EncodeOptions:
-    """EncodeOptions with the contract's defaults filled in.
+    """Reads EncodeOptions and fills in the defaults of the contract.
 
     Raises:
         InvalidRequest: An enum has a value that this server does not know.
@@ -64,19 +64,19 @@ def read_options(options: pb.EncodeOptions, *, field: str = "options") -> Encode
 
 
 def read_truncation(truncate: int) -> Truncation | None:
-    """Which side to cut; None for ERROR.
+    """Reads which side of a long text is cut; None stands for ERROR.
 
     Raises:
-        InvalidRequest: Unknown value.
+        InvalidRequest: The value is unknown.
     """
     return _read_enum(_TRUNCATIONS, truncate, "Truncate", "truncate")
 
 
 def read_dtype(request: pb.EmbedRequest) -> Dtype:
-    """Number type of the reply.
+    """Reads the number type of the reply.
 
     Raises:
-        InvalidRequest: Unknown value, or one that `as_list` cannot carry.
+        InvalidRequest: The value is unknown, or one that `as_list` cannot carry.
     """
     dtype = _read_enum(_DTYPES, request.dtype, "Dtype", "dtype")
     if request.as_list and dtype is not Dtype.FLOAT32:
@@ -87,19 +87,19 @@ def read_dtype(request: pb.EmbedRequest) -> Dtype:
 
 
 def read_metric(metric: int) -> Metric:
-    """How to compare.
+    """Reads how vectors are compared.
 
     Raises:
-        InvalidRequest: Unknown value.
+        InvalidRequest: The value is unknown.
     """
     return _read_enum(_METRICS, metric, "Metric", "metric")
 
 
 def read_matrix(matrix: pb.Matrix, *, field: str) -> Floats:
-    """Given vectors as (rows, dim) float32.
+    """Reads vectors that a client gives, as (rows, dim) float32.
 
     Raises:
-        InvalidRequest: They are malformed.
+        InvalidRequest: The matrix is malformed.
     """
     dtype = _read_enum(_DTYPES, matrix.dtype, "Dtype", f"{field}.dtype")
     if not matrix.values:
@@ -120,7 +120,7 @@ def read_matrix(matrix: pb.Matrix, *, field: str) -> Floats:
 def write_matrix(
     vectors: Floats, *, dtype: Dtype = Dtype.FLOAT32, as_list: bool = False
 ) -> pb.Matrix:
-    """A matrix message of (n, D) float32."""
+    """Writes vectors (n, D) float32 as a message."""
     rows, dim = vectors.shape
     if as_list:
         matrix = pb.Matrix(rows=rows, dim=dim, dtype=pb.DTYPE_FLOAT32)
@@ -132,7 +132,7 @@ def write_matrix(
 
 
 def write_usage(parts: Iterable[Embedded]) -> pb.Usage:
-    """Token counts of one or more lists of texts, one after the other."""
+    """Writes the token counts of lists of texts, one list after the other."""
     usage = pb.Usage()
     for part in parts:
         offset = len(usage.tokens)
@@ -144,7 +144,10 @@ def write_usage(parts: Iterable[Embedded]) -> pb.Usage:
 
 
 def write_timings(parts: Iterable[Embedded], *, total_ns: int) -> pb.Timings:
-    """Times of lists of texts that were embedded side by side: the longest of each counts."""
+    """Writes the times of lists of texts that were embedded side by side.
+
+    Of each kind of time the longest counts.
+    """
     tokenize_ns = queue_ns = infer_ns = 0
     for part in parts:
         tokenize_ns = max(tokenize_ns, part.tokenize_ns)
@@ -156,7 +159,7 @@ def write_timings(parts: Iterable[Embedded], *, total_ns: int) -> pb.Timings:
 
 
 def write_rankings(rankings: Rankings) -> Iterator[pb.Ranking]:
-    """One message for each query."""
+    """Writes the ranking of each query as a message."""
     for indices, scores in zip(rankings.indices, rankings.scores, strict=True):
         ranking = pb.Ranking()
         for part in _in_parts(indices):
@@ -167,13 +170,16 @@ def write_rankings(rankings: Rankings) -> Iterator[pb.Ranking]:
 
 
 def _in_parts(values: npt.NDArray[Any]) -> Iterator[list[Any]]:
-    """Numbers of Python, so many at a time: filling a message holds the interpreter's lock."""
+    """Yields the values as Python numbers, in parts.
+
+    Filling a message holds the lock of the interpreter, and other threads get it between parts.
+    """
     for start in range(0, len(values), _PART):
         yield values[start : start + _PART].tolist()
 
 
 def write_tokenized(text: TokenizedText) -> pb.TokenizedText:
-    """One split text."""
+    """Writes a text as its tokens."""
     return pb.TokenizedText(
         ids=text.ids,
         tokens=text.tokens,
@@ -186,7 +192,7 @@ def write_tokenized(text: TokenizedText) -> pb.TokenizedText:
 
 
 def write_model(model: Model, *, is_default: bool) -> pb.ModelInfo:
-    """What a model is."""
+    """Writes what a client may know of a model."""
     manifest = model.manifest
     return pb.ModelInfo(
         name=model.name,

@@ -1,4 +1,7 @@
-"""The RPCs: protobuf <-> domain, and the flow control of streams."""
+"""The methods of the service: they pass what a message asks for to the engine, and answer.
+
+Streams also get their flow control here.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,11 @@ from unitvec_server.rpc.messages import (
 _T = TypeVar("_T")
 
 _SIMILARITY_AHEAD = 4
-"""Messages of a StreamSimilarity in work: keeps the workers busy and the memory bounded."""
+"""Messages of one StreamSimilarity in work: enough to keep the workers busy."""
 
 _STREAM_MESSAGES = 16
-"""Longest messages, with their replies, that all streams hold together before they are no longer
-read ahead; each may hold one. 256 MiB by default."""
+"""Messages of the longest kind, with their replies, that all streams hold together before they are
+no longer read ahead. Beyond that each stream may still hold one. By default these are 256 MiB."""
 
 _FLOAT_BYTES = 4
 
@@ -49,8 +52,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Serves `unitvec.v1.EmbeddingService`.
 
     Args:
-        config: The limits that were set.
-        limits: Those that have no flag.
+        config: The configuration, which has the limits with a flag.
+        limits: The limits without a flag.
     """
 
     def __init__(self, config: ServerConfig, limits: FixedLimits) -> None:
@@ -66,33 +69,33 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self._pipelines: set[Pipeline[Any, Any]] = set()
 
     def open(self, engine: Engine) -> None:
-        """Starts answering; until then every call is UNAVAILABLE."""
+        """Starts to answer. Until then every call gets UNAVAILABLE."""
         self._engine = engine
 
     @property
     def stream_bytes(self) -> int:
-        """What all streams hold in messages."""
+        """Bytes that all streams hold in messages."""
         return self._memory.held_bytes
 
     @property
     def corpora_bytes(self) -> int:
-        """What all streams hold in vectors of documents."""
+        """Bytes that all streams hold in vectors of documents."""
         return self._corpora.held_bytes
 
     def drain(self) -> None:
-        """Ends streams after the requests they have read; gRPC itself refuses new calls."""
+        """Ends streams once the requests that were read are answered. gRPC refuses new calls."""
         self._draining = True
         for pipeline in self._pipelines:
             pipeline.stop_reading()
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        """One list of texts -> one matrix."""
+        """Answers a list of texts with one matrix."""
         return await _embed(self._ready(), request, _caller())
 
     async def StreamEmbed(
         self, request_iterator: AsyncIterator[pb.StreamEmbedRequest], context: Context
     ) -> AsyncIterator[pb.StreamEmbedResponse]:
-        """Many requests, answered by id as they finish."""
+        """Answers the requests of a stream by their ids, as they finish."""
         engine = self._ready()
         caller = _caller(waits=True)
 
@@ -123,14 +126,14 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def Similarity(
         self, request: pb.SimilarityRequest, context: Context
     ) -> pb.SimilarityResponse:
-        """Pairs, or all with all."""
+        """Compares pairs, or each query with each document."""
         caller = _caller()
         return await compare(self._ready(), request, caller=caller, limits=self._limits)
 
     async def StreamSimilarity(
         self, request_iterator: AsyncIterator[pb.StreamSimilarityRequest], context: Context
     ) -> AsyncIterator[pb.StreamSimilarityResponse]:
-        """Documents, then queries over them; answered in order."""
+        """Takes documents and then queries over them, and answers in order."""
         engine = self._ready()
         caller = _caller(waits=True)
         corpus = Corpus(engine, caller, limits=self._limits, corpora=self._corpora)
@@ -150,7 +153,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                     yield await _finish(corpus, step)
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
-        """Token ids, tokens and offsets, and what Embed would cut."""
+        """Answers with token ids, tokens, offsets, and the part that Embed would cut."""
         engine = self._ready()
         model = engine.model(request.model)
         texts = await engine.tokenize(
@@ -168,7 +171,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        """What is served, and the limits."""
+        """Answers with the models and the limits of this server."""
         models = self._ready().models.values()
         limits = vars(self._config) | vars(self._limits)
         return pb.ListModelsResponse(
@@ -185,7 +188,10 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         return self._engine
 
     async def _replies(self, pipeline: Pipeline[Any, _T]) -> AsyncGenerator[_T]:
-        """Replies of a stream; when the server drains, all that was read and then UNAVAILABLE."""
+        """Yields the replies of a stream.
+
+        When the server drains, the requests that were read are answered; then comes UNAVAILABLE.
+        """
         if self._draining:
             raise Unavailable("the server is shutting down; try another")
         self._pipelines.add(pipeline)
@@ -214,18 +220,18 @@ async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb
 
 
 def _row_bytes(engine: Engine) -> int:
-    """Bytes of one vector, of the model with the longest."""
+    """Bytes of a vector of the model whose vectors are the longest."""
     return _FLOAT_BYTES * max(model.manifest.dim for model in engine.models.values())
 
 
 def _weigh_similarity(request: pb.StreamSimilarityRequest, *, row_bytes: int) -> int:
-    """The message, and the vectors that are made of it before its turn."""
+    """Bytes of a message, of its reply, and of the vectors that are made before its turn."""
     operand = request.documents if request.HasField("documents") else request.query.queries
     return 2 * request.ByteSize() + row_bytes * len(operand.texts.texts)
 
 
 class _Step(NamedTuple):
-    """A message of a StreamSimilarity, its texts embedded, not yet applied."""
+    """A message of a StreamSimilarity whose texts are embedded and that was not yet applied."""
 
     request: pb.StreamSimilarityRequest
     outcome: Side | Exception | None
@@ -233,7 +239,7 @@ class _Step(NamedTuple):
 
 
 def _begin(corpus: Corpus, request: pb.StreamSimilarityRequest) -> Awaitable[_Step]:
-    """Starts on a message. A setup takes effect here, before the next message is read."""
+    """Starts to work on a message. A setup takes effect here, before the next one is read."""
     started_ns = time.monotonic_ns()
 
     async def read() -> _Step:
@@ -252,7 +258,7 @@ def _begin(corpus: Corpus, request: pb.StreamSimilarityRequest) -> Awaitable[_St
 
 
 async def _finish(corpus: Corpus, step: _Step) -> pb.StreamSimilarityResponse:
-    """Applies a message, in its turn, and answers it."""
+    """Applies a message when its turn has come, and answers it."""
     try:
         if isinstance(step.outcome, Exception):
             raise step.outcome
@@ -266,6 +272,6 @@ async def _finish(corpus: Corpus, step: _Step) -> pb.StreamSimilarityResponse:
 
 
 def _caller(*, waits: bool = False) -> Caller:
-    """The caller of the call that this task serves, in a flow of its own."""
+    """The caller of this task's call. Each call is a flow of its own, so that calls take turns."""
     call = calls.current.get()
     return Caller(object(), call.deadline_s, waits=waits, note=call.add)

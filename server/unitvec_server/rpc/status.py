@@ -1,4 +1,4 @@
-"""Domain errors -> gRPC status, once, by one table."""
+"""Domain errors as gRPC statuses, by one table."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _MAX_TEXT_BYTES = 1000  # trailers share 8 KiB by default, and each error travel
 
 
 class Trailer(NamedTuple):
-    """One trailing metadata entry."""
+    """One entry of trailing metadata."""
 
     key: str
     value: str | bytes
 
 
 def to_message(error: RequestError, *, request_id: str) -> pb.Error:
-    """The error as a message, for streams and for the `unitvec-error-bin` trailer."""
+    """Returns an error as a message, for streams and for the trailer `unitvec-error-bin`."""
     return pb.Error(
         code=_number(error),
         reason=error.reason,
@@ -56,7 +56,7 @@ def to_message(error: RequestError, *, request_id: str) -> pb.Error:
 
 
 def to_trailers(message: pb.Error) -> Sequence[Trailer]:
-    """Trailing metadata that carry the details of an error."""
+    """Returns the trailing metadata that carry the details of an error."""
     trailers = [
         Trailer("x-request-id", message.request_id),
         Trailer("grpc-status-details-bin", _rich_status(message).SerializeToString()),
@@ -68,7 +68,7 @@ def to_trailers(message: pb.Error) -> Sequence[Trailer]:
 
 
 def status_code(error: RequestError) -> grpc.StatusCode:
-    """The canonical code of an error."""
+    """Returns the canonical code of an error."""
     return STATUS_CODES[type(error)]
 
 
