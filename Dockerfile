@@ -37,6 +37,4 @@ COPY --from=export /models /models
 USER 65534:65534
 EXPOSE 50051
 ENV UNITVEC_MODEL=/models/all-MiniLM-L6-v2 UNITVEC_HOST=0.0.0.0
-# Else gRPC writes a line for each failed handshake, with which strangers could fill the log.
-ENV GRPC_VERBOSITY=ERROR
 ENTRYPOINT ["unitvec-serve"]

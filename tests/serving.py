@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -29,9 +29,10 @@ class ServerProcess:
         self,
         *args: str,
         variables: Mapping[str, str] | None = None,
-        module: str = "unitvec_server.server",
+        module: str = "unitvec_server",
+        wrapper: Sequence[str] = (),
     ) -> None:
-        command = [sys.executable, "-m", module, "--port", "0", *args]
+        command = [*wrapper, sys.executable, "-m", module, "--port", "0", *args]
         env = {key: val for key, val in os.environ.items() if not key.startswith("UNITVEC_")}
         env |= variables or {}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
@@ -48,6 +49,13 @@ class ServerProcess:
                 self.output.append(line)
                 self._lines.put(line)
         self._lines.put("")
+
+    def wait_for_line(self, part: str) -> None:
+        """Reads on until a line holds `part`, whoever wrote it."""
+        while line := self._lines.get(timeout=START_TIMEOUT_S):
+            if part in line:
+                return
+        raise AssertionError(f"the server ended without {part!r}: {self.output}")
 
     def wait_for_log(self, part: str) -> str:
         """The first log message that holds `part`."""

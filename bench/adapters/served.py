@@ -74,7 +74,7 @@ class OurServer(_Served):
     def command(self, setup: Setup) -> list[str]:
         """Its module, for the console script may be of another environment."""
         flags = server_flags(setup)
-        return ["-m", "unitvec_server.server", "--port", "0", "--log-format", "text", *flags]
+        return ["-m", "unitvec_server", "--port", "0", "--log-format", "text", *flags]
 
 
 class NaiveServer(_Served):

@@ -50,7 +50,7 @@ def open_site(server_flags: Sequence[str], *, threads: int) -> Iterator[Site]:
         WorkerFailed: The server does not start.
     """
     env = environment_variables(threads)
-    command = ["-m", "unitvec_server.server", "--port", "0", "--log-format", "text", *server_flags]
+    command = ["-m", "unitvec_server", "--port", "0", "--log-format", "text", *server_flags]
     with tempfile.TemporaryDirectory() as name, held_to(threads):
         folder = Path(name)
         texts = (folder / "small.txt", folder / "large.txt")

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig, read_config
+from unitvec_server.descriptors import make_room
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.heartbeat import Heartbeat
 from unitvec_server.engine.loading import load_engine, worker_count
@@ -86,6 +87,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signals = Signals()
     signals.listen()
+    make_room(config.max_connections)
     with (
         Heartbeat(stuck_after_s=limits.stuck_after_s, on_stuck=_end_stuck) as heartbeat,
         Telemetry(config, logs) as telemetry,
@@ -289,7 +291,3 @@ def _run(main_coroutine: Coroutine[Any, Any, None]) -> None:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main_coroutine)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,7 @@ STOP_TIMEOUT_S = 90.0
 _STARTS = 5
 """Tries to start on a port that was ours: another process may hold it for a moment."""
 
-PLAIN = "unitvec_server.server"
+PLAIN = "unitvec_server"
 FAULTY = "tests.chaos.faulty_server"
 
 

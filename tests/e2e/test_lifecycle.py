@@ -32,7 +32,7 @@ Start = Callable[..., Server]
 
 def refused(
     *args: str,
-    module: str = "unitvec_server.server",
+    module: str = "unitvec_server",
     variables: Mapping[str, str] | None = None,
 ) -> str:
     """What a server prints that refuses to start: one line, exit status 2."""

@@ -29,7 +29,7 @@ class Unread:
     """A server whose standard error is a small pipe that nobody reads once it serves."""
 
     def __init__(self, artifact: Path) -> None:
-        command = [sys.executable, "-m", "unitvec_server.server", "--port", "0"]
+        command = [sys.executable, "-m", "unitvec_server", "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--model", str(artifact)], stderr=subprocess.PIPE, text=True
         )
@@ -70,7 +70,7 @@ def test_a_stuck_reader_of_logs_stops_nothing(unread: Unread) -> None:
 def test_a_full_disk_of_logs_stops_nothing() -> None:
     """Not even the refusal to start, whose line is lost."""
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "unitvec_server.server", "--model", "missing"]
+        command = [sys.executable, "-m", "unitvec_server", "--model", "missing"]
         assert subprocess.run(command, stderr=full, timeout=TIMEOUT_S, check=False).returncode == 2
 
 

@@ -1,0 +1,30 @@
+"""File descriptors: each connection takes one."""
+
+from __future__ import annotations
+
+import logging
+import resource
+
+logger = logging.getLogger(__name__)
+
+_OTHERS = 128
+"""Of models, event loops, logs and scrapes of metrics: some 50 are seen."""
+
+
+def make_room(max_connections: int) -> None:
+    """Raises the limit of the process as connections need it, and says if they do not fit."""
+    needed = max_connections + _OTHERS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if _is_below(soft, needed):
+        soft = hard if _is_below(hard, needed) else needed
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if _is_below(soft, needed):
+        logger.warning(
+            "at most %d files may be open (ulimit -Hn), which is too few for %d connections: "
+            "raise it (LimitNOFILE=, --ulimit nofile=), or lower --max-connections to %d",
+            *(soft, max_connections, max(soft - _OTHERS, 1)),
+        )
+
+
+def _is_below(limit: int, needed: int) -> bool:
+    return limit != resource.RLIM_INFINITY and limit < needed
