@@ -10,6 +10,7 @@ of them, and one whose vector is cached is not run at all.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
@@ -145,7 +146,12 @@ class Scheduler:
             Unavailable: The scheduler was stopped.
         """
         queue = self.queues[model]
-        request = PendingRequest(queue.batcher, np.empty((len(rows), queue.dim), np.float32))
+        request = PendingRequest(
+            asyncio.get_running_loop().create_future(),
+            queue.batcher,
+            np.empty((len(rows), queue.dim), np.float32),
+            submitted_ns=time.monotonic_ns(),
+        )
         items = [
             # An empty encoding is padded to one token.
             Item(max(1, len(row)), flow, deadline_s, Slot(request, indices, row), key)
@@ -206,9 +212,8 @@ class Scheduler:
     def _check_deadline(self, queue: ModelQueue, waits: list[Item]) -> None:
         lengths = [item.length for item in waits]
         left_s = waits[0].deadline_s - self._clock_s()
-        queue.deadlines.check_possible(sum(lengths), left_s=left_s)
         flow = waits[0].flow
-        queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=queue.batcher)
+        queue.deadlines.check(lengths, flow=flow, left_s=left_s, line=queue.batcher)
 
     @staticmethod
     def _join(queue: ModelQueue, request: PendingRequest, wanted: list[Item]) -> None:

@@ -3,9 +3,10 @@
 The question is asked three times, each time by the class `Deadlines`:
 
 1. **At the door**: could the request be done in time if nothing were ahead of it? If not, it is
-   refused as DEADLINE_TOO_SHORT (`check_possible`).
+   refused as DEADLINE_TOO_SHORT (`check`).
 2. **In line**: with what waits, will its turn come early enough? If not, it is refused as
-   OVERLOADED, with a delay after which it would have been accepted (`check_turn`).
+   OVERLOADED, with a delay after which it would have been accepted (`check`, and `check_turn` for
+   texts whose tokens are only estimated yet).
 3. **At its turn**: can what is left of it still be done? If not, it is handed back as expired, so
    that the time goes to a request that can be done (`is_late`).
 
@@ -188,34 +189,36 @@ class Deadlines:
         """Whether so much can be done in the time that is left if nothing is ahead of it."""
         return _OWN_PART * tokens / self._speed.best_tokens_per_s <= left_s
 
-    def check_possible(self, tokens: int, *, left_s: float) -> None:
-        """Refuses work that could not be done in time even if nothing were ahead of it.
-
-        Args:
-            tokens: Number of tokens of the texts that must run, at least one.
-            left_s: Time until their deadline.
-
-        Raises:
-            DeadlineExpired: The work could not be done in time.
-        """
-        if not self.is_possible(tokens, left_s=left_s):
-            least_s = _OWN_PART * tokens / self._speed.best_tokens_per_s
-            raise DeadlineExpired(
-                f"{tokens} tokens take at least {least_s:.2f} s and the deadline is in "
-                f"{max(0.0, left_s):.2f} s; not run",
-                reason="DEADLINE_TOO_SHORT",
-            )
-
-    def check_turn(
-        self, lengths: Sequence[int], *, flow: Hashable, left_s: float, line: Line
-    ) -> None:
-        """Refuses work whose turn comes too late, before it takes the place of other work.
+    def check(self, lengths: Sequence[int], *, flow: Hashable, left_s: float, line: Line) -> None:
+        """Refuses work that cannot be done in time, at all or behind what waits.
 
         Args:
             lengths: Tokens of each text that must run, of one request, at least one text.
             flow: Flow of the request.
             left_s: Time until its deadline.
             line: What it would stand behind.
+
+        Raises:
+            DeadlineExpired: It could not be done even if nothing were ahead of it.
+            Overloaded: Too much is ahead of it.
+        """
+        tokens = sum(lengths)
+        least_s = _OWN_PART * tokens / self._speed.best_tokens_per_s
+        if least_s > left_s:
+            raise DeadlineExpired(
+                f"{tokens} tokens take at least {least_s:.2f} s and the deadline is in "
+                f"{max(0.0, left_s):.2f} s; not run",
+                reason="DEADLINE_TOO_SHORT",
+            )
+        if line.waiting_tokens:
+            self.check_turn(lengths, flow=flow, left_s=left_s, line=line)
+
+    def check_turn(
+        self, lengths: Sequence[int], *, flow: Hashable, left_s: float, line: Line
+    ) -> None:
+        """Refuses work whose turn comes too late, before it takes the place of other work.
+
+        The arguments are those of `check`.
 
         Raises:
             Overloaded: Too much is ahead of it.
