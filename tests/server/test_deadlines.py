@@ -29,11 +29,11 @@ class Queue:
 
     def check(self, tokens: int, *, left_s: float) -> None:
         """A new request of one text."""
-        self.deadlines.check([tokens], flow="new", left_s=left_s, line=self.batcher)
+        self.deadlines.check([tokens], flow="new", left_s=left_s, queue=self.batcher)
 
     def check_turn(self, lengths: list[int], *, left_s: float, flow: object = "new") -> None:
         """A new request of these lengths."""
-        self.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=self.batcher)
+        self.deadlines.check_turn(lengths, flow=flow, left_s=left_s, queue=self.batcher)
 
 
 class TestDoor:
@@ -77,7 +77,7 @@ class TestDoor:
         for _ in range(40):
             flow = object()
             batcher.add([Item(20, flow) for _ in range(16)])
-        case = {"flow": "new", "line": batcher}
+        case = {"flow": "new", "queue": batcher}
         with pytest.raises(Overloaded) as caught:
             deadlines.check_turn([20] * 16, left_s=2.0, **case)
         assert caught.value.retry_delay_s == pytest.approx(1.324)

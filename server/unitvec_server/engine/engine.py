@@ -64,11 +64,11 @@ class Engine:
         limits: Bounds of one request.
 
     Attributes:
-        models: The same.
-        gate: The same.
-        executor: The same.
-        comparing: The same.
-        tallies: Counts of what each model answered, by its name.
+        models: Served models by name.
+        gate: Bound of the queue.
+        executor: Pool for short work.
+        comparing: Pool for comparisons.
+        tallies: Counts of what each model answered, by name.
     """
 
     def __init__(

@@ -53,9 +53,9 @@ class Scheduler:
         clock_s: Clock of the deadlines, in seconds.
 
     Attributes:
-        queues: What waits and runs, by model name.
-        workers: All workers, for whoever watches them.
-        cache_bytes: Bound of the cache of vectors.
+        queues: Queues of the models by their names.
+        workers: Worker threads as the watchdog sees them.
+        cache_bytes: Bound of the cache of vectors in bytes.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Scheduler:
         with self._changed:
             left_s = deadline_s - self._clock_s()
             if queue.deadlines.is_possible(sum(lengths), left_s=left_s):
-                queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=queue.batcher)
+                queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, queue=queue.batcher)
 
     def _submit(self, queue: ModelQueue, request: PendingRequest, items: list[Item]) -> None:
         """Answers texts from the cache, joins running ones, lets the rest wait. Needs the lock."""
@@ -213,7 +213,7 @@ class Scheduler:
         lengths = [item.length for item in waits]
         left_s = waits[0].deadline_s - self._clock_s()
         flow = waits[0].flow
-        queue.deadlines.check(lengths, flow=flow, left_s=left_s, line=queue.batcher)
+        queue.deadlines.check(lengths, flow=flow, left_s=left_s, queue=queue.batcher)
 
     @staticmethod
     def _join(queue: ModelQueue, request: PendingRequest, wanted: list[Item]) -> None:
