@@ -35,6 +35,7 @@ class TinyModel:
         dim: Hidden size and dimension of the embeddings.
         max_seq_length: Longest text in tokens.
         lower_case: Whether sentence-transformers lower-cases for a cased tokenizer.
+        heads: Heads of attention.
     """
 
     architecture: Architecture = "bert"
@@ -45,6 +46,7 @@ class TinyModel:
     dim: int = 32
     max_seq_length: int = 64
     lower_case: bool = False
+    heads: int = 4
 
 
 def build_tiny_model(folder: Path, spec: TinyModel) -> Path:
@@ -104,7 +106,7 @@ def _build_transformer(spec: TinyModel) -> Any:
         "vocab_size": _VOCABULARY_SIZE,
         "hidden_size": spec.dim,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
+        "num_attention_heads": spec.heads,
         "intermediate_size": 2 * spec.dim,
         "initializer_range": _INITIALIZER_RANGE,
         # The roberta kind counts positions from padding_idx + 1 = 2.
@@ -121,7 +123,7 @@ def _build_transformer(spec: TinyModel) -> Any:
         vocab_size=_VOCABULARY_SIZE,
         dim=spec.dim,
         n_layers=2,
-        n_heads=4,
+        n_heads=spec.heads,
         hidden_dim=2 * spec.dim,
         initializer_range=_INITIALIZER_RANGE,
         max_position_embeddings=spec.max_seq_length,

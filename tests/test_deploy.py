@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from tests.chaos.proxy import envoy_path
 from tests.e2e.certificates import write_certificate
 from unitvec_client.cli.flags import build_parser
 from unitvec_server.config import ServerConfig, parse_config
+from unitvec_server.observability.memory import most_client_bytes
 from unitvec_server.rpc.health import Health
 
 ROOT = Path(__file__).parents[1]
@@ -35,8 +37,6 @@ OPERATOR_KINDS = {"PodMonitor"}
 MIB = 2**20
 PROCESS_BYTES = 256 * MIB
 """Of a process that serves all-MiniLM-L6-v2 in fp32 under load, from docs/operations."""
-CONNECTION_BYTES = 74 * 1024
-"""Of a connection with TLS, from the same table."""
 
 
 def load(path: Path) -> Any:
@@ -191,12 +191,10 @@ class TestDeployment:
     def test_the_worst_case_fits_the_memory(self) -> None:
         """The table of docs/operations/memory.md, with the values set here."""
         config, limits = config_of(BASE), container_of(BASE)["resources"]["limits"]
-        queued = config.max_queued_tokens // 8 * (2048 + 4 * 384)
-        messages = 2 * 16 * config.max_message_bytes + config.max_calls * config.max_message_bytes
-        tokenizing = int(limits["cpu"]) * 107 * MIB
-        health = 64 * config.max_message_bytes
-        worst = PROCESS_BYTES + queued + messages + health + config.max_corpora_bytes + tokenizing
-        worst += config.max_connections * CONNECTION_BYTES
+        # The base has no TLS; where it is added, each connection costs more.
+        with_tls = dataclasses.replace(config, tls_cert=Path("tls.crt"))
+        clients = most_client_bytes(with_tls, dim=384, workers=int(limits["cpu"]))
+        worst = PROCESS_BYTES + clients
         assert worst <= bytes_of(limits["memory"])
 
 

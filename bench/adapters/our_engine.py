@@ -21,7 +21,7 @@ class InProcess(ConcurrentAdapter):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as the server sets it
         self.token_limit = setup.max_seq_length
         self._tokenizing, self._comparing = ThreadPoolExecutor(setup.threads), ThreadPoolExecutor(1)
-        self._engine, self._scheduler = load_engine(
+        self._engine, self._scheduler, _ = load_engine(
             server_config(setup), executor=self._tokenizing, comparing=self._comparing
         )
 

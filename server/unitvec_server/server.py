@@ -26,7 +26,9 @@ from unitvec_server.engine.loading import load_engine, worker_count
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.watchdog import Watchdog, WatchedPool
 from unitvec_server.errors import ConfigError, StartupError
+from unitvec_server.model.memory import MemoryPlan
 from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
+from unitvec_server.observability.memory import HELD_MESSAGES, most_client_bytes
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge
@@ -42,8 +44,7 @@ logger = logging.getLogger(__name__)
 _COUNT_S = 0.5
 """Between counting the calls that the grace leaves unfinished and cutting them."""
 
-_UNARY_MESSAGES = 16
-"""Longest messages that all unary calls together hold: 256 MiB by default."""
+_MIB = 2**20
 
 _FAULT_LINE = "%s; ending, so that the supervisor starts a new process"
 
@@ -100,7 +101,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         edge = Edge(
             secrets.check_token,
             max_calls=config.max_calls,
-            max_unary_bytes=_UNARY_MESSAGES * config.max_message_bytes,
+            max_unary_bytes=HELD_MESSAGES * config.max_message_bytes,
             observers=telemetry.observers,
         )
         telemetry.show(
@@ -113,7 +114,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         await server.start()
         try:
             loading = _load(config, executor, comparing)
-            engine, scheduler = await _unless_stopped(loading, signals.stop)
+            engine, scheduler, plan = await _unless_stopped(loading, signals.stop)
         except BaseException:
             await server.stop(None)
             raise
@@ -121,7 +122,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         servicer.open(engine)
         telemetry.open(engine, scheduler)
         await health_servicer.set_serving(serving=True)
-        _announce(config, engine, port)
+        _announce(config, engine, plan, port)
         freshness = asyncio.create_task(secrets.keep_fresh(signals.reload))
         watchdog = Watchdog(
             scheduler,
@@ -145,7 +146,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
 
 async def _load(
     config: ServerConfig, executor: WatchedPool, comparing: WatchedPool
-) -> tuple[Engine, Scheduler]:
+) -> tuple[Engine, Scheduler, MemoryPlan]:
     """Loads off the loop, so that health checks are answered meanwhile."""
     logger.info("loading %s", ", ".join(str(spec.folder) for spec in config.model))
     load = functools.partial(load_engine, config, executor=executor, comparing=comparing)
@@ -264,7 +265,7 @@ def _try_address(config: ServerConfig) -> None:
         probe.listen()
 
 
-def _announce(config: ServerConfig, engine: Engine, port: int) -> None:
+def _announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, port: int) -> None:
     for index, model in enumerate(engine.models.values()):
         manifest = model.manifest
         logger.info(
@@ -275,12 +276,23 @@ def _announce(config: ServerConfig, engine: Engine, port: int) -> None:
         )
     logger.info(
         "%d runs side by side; limits: %d texts a request, %d bytes a text, %d tokens queued",
-        *(worker_count(config), config.max_texts_per_request),
+        *(plan.workers, config.max_texts_per_request),
         *(config.max_text_bytes, config.max_queued_tokens),
     )
+    _announce_memory(config, engine, plan)
     security = f"{'TLS' if config.tls_cert else 'no TLS'}, "
     security += "bearer token" if config.token_file or config.tokens else "no token"
     logger.info("unitvec %s serving on %s:%d (%s)", __version__, config.host, port, security)
+
+
+def _announce_memory(config: ServerConfig, engine: Engine, plan: MemoryPlan) -> None:
+    dim = max(model.manifest.dim for model in engine.models.values())
+    clients = most_client_bytes(config, dim=dim, workers=worker_count(config))
+    logger.info(
+        "memory: %d MiB now; will hold at most %d MiB with %d runs of the longest texts, and "
+        "%d MiB more if all clients are at their worst: docs/operations/memory.md",
+        *(plan.now_bytes // _MIB, plan.most_bytes // _MIB, plan.workers, clients // _MIB),
+    )
 
 
 def _run(main_coroutine: Coroutine[Any, Any, None]) -> None:

@@ -51,7 +51,7 @@ def served(prompted_artifact: Path) -> Iterator[tuple[Engine, Counting]]:
     flags = ["--model", str(prompted_artifact), "--precision", "fp32", "--provider", "cpu"]
     config = parse_config([*flags, "--workers", "1", "--max-batch-tokens", "64"], {})
     with Counting(1) as executor, ThreadPoolExecutor(1) as comparing:
-        engine, scheduler = load_engine(config, executor=executor, comparing=comparing)
+        engine, scheduler, _ = load_engine(config, executor=executor, comparing=comparing)
         try:
             yield engine, executor
         finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
+
+import numpy as np
 
 from unitvec_server.config import ModelSpec, ServerConfig
 from unitvec_server.engine.admission import TokenGate
@@ -17,6 +19,7 @@ from unitvec_server.errors import ArtifactError
 from unitvec_server.model.artifact import Manifest, Parity, load_artifact, verify_file
 from unitvec_server.model.cpus import cpu_flags, usable_cpus
 from unitvec_server.model.encoder import Encoder, EncoderOptions, installed_providers
+from unitvec_server.model.memory import MemoryPlan, plan_runs, room_bytes, run_bytes
 from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
 from unitvec_server.model.tokenizer import Tokenizer
 from unitvec_server.model.warmup import compile_shapes, measure_batch_tokens, warm_up
@@ -34,10 +37,17 @@ _WIDTHS = {
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A warm model with the encoder that runs it."""
+    """A warm model.
+
+    Attributes:
+        model: What is served.
+        encoder: Runs it.
+        run_bytes: Most memory that one run adds.
+    """
 
     model: Model
     encoder: Encoder
+    run_bytes: int
 
 
 def worker_count(config: ServerConfig) -> int:
@@ -50,18 +60,20 @@ def worker_count(config: ServerConfig) -> int:
 
 def load_engine(
     config: ServerConfig, *, executor: Executor, comparing: Executor
-) -> tuple[Engine, Scheduler]:
+) -> tuple[Engine, Scheduler, MemoryPlan]:
     """Loads, verifies and warms up all models and starts the workers. Takes seconds.
 
     Raises:
         ArtifactError: A model folder cannot be served.
         ProviderError: The execution provider is not available.
+        ConfigError: The memory does not suffice for one run.
     """
     loaded = {spec.name: load_model(spec, config) for spec in config.model}
+    plan = _plan_runs(config, loaded.values())
     scheduler = Scheduler(
         {name: entry.encoder for name, entry in loaded.items()},
         limits={name: BatchLimits(entry.model.max_batch_tokens) for name, entry in loaded.items()},
-        workers=worker_count(config),
+        workers=plan.workers,
         cache_bytes=config.cache_bytes,
     )
     engine = Engine(
@@ -75,7 +87,7 @@ def load_engine(
         ),
     )
     scheduler.start()
-    return engine, scheduler
+    return engine, scheduler, plan
 
 
 def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
@@ -107,10 +119,35 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
             f"{graph_path} makes vectors of {encoder.dim} dimensions, its manifest says "
             f"{manifest.dim}; export it again"
         )
+    grown_bytes = _run_bytes(encoder, manifest.max_seq_length, choice)
     width = _warm_up(encoder, manifest.max_seq_length, config, widths=_WIDTHS[choice.provider])
     served = _served(manifest, choice)
     model = Model(spec.name, served, tokenizer, choice.precision, choice.provider, width)
-    return LoadedModel(model, encoder)
+    return LoadedModel(model, encoder, grown_bytes)
+
+
+def _run_bytes(encoder: Encoder, max_seq_length: int, choice: Choice) -> int:
+    if choice.provider == "cuda":
+        return 0  # the device's memory is another
+    tokens = _WIDTHS[choice.provider][-1]
+
+    def encode(length: int) -> None:
+        encoder.encode([np.ones(length, np.int64)] * max(1, tokens // length))
+
+    return run_bytes(encode, max_seq_length=max_seq_length)
+
+
+def _plan_runs(config: ServerConfig, loaded: Collection[LoadedModel]) -> MemoryPlan:
+    """How many runs of the longest texts fit. Each session has memory of its own."""
+    wanted = worker_count(config)
+    per_run_bytes = sum(entry.run_bytes for entry in loaded)
+    plan = plan_runs(per_run_bytes, workers=wanted, room=room_bytes())
+    if plan.workers < wanted:
+        logger.warning(
+            "memory has room for %d of %d runs side by side: give the process more",
+            *(plan.workers, wanted),
+        )
+    return plan
 
 
 @functools.cache  # asked several times at start; a CUDA device answers by setting itself up

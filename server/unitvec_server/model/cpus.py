@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
+from unitvec_server.model import cgroups
+from unitvec_server.model.cgroups import cgroup_folders, read_text
+
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def usable_cpus(root: Path = _CGROUP_ROOT, own: Path = _OWN_CGROUPS) -> int:
+def usable_cpus(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int:
     """Number of CPUs by scheduler affinity, cut to the tightest cgroup quota; at least 1.
 
     Args:
@@ -30,7 +31,7 @@ def cpu_flags(info: Path = _CPU_INFO) -> frozenset[str]:
     Args:
         info: Description of the CPUs, as in proc(5).
     """
-    for line in _read(info).splitlines():
+    for line in read_text(info).splitlines():
         name, _, words = line.partition(":")
         if name.strip() == "flags":
             return frozenset(words.split())
@@ -38,31 +39,15 @@ def cpu_flags(info: Path = _CPU_INFO) -> frozenset[str]:
 
 
 def _quotas(root: Path, own: Path) -> Iterator[float]:
-    """CPU quotas of the process's cgroup and all above it (cgroup v2 and v1)."""
-    for line in _read(own).splitlines() or ["0::/"]:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # The mount point of v1 may name its controllers in another order; `cpu` links to it.
-        for hierarchy in (root / controllers, root / "cpu") if controllers else (root,):
-            group = hierarchy / path.lstrip("/")
-            for folder in (group, *group.parents):
-                if folder.is_relative_to(hierarchy):
-                    yield from _quota(folder)
+    for folder in cgroup_folders("cpu", root, own):
+        yield from _quota(folder)
 
 
 def _quota(folder: Path) -> Iterator[float]:
     """v2 `cpu.max` holds "quota period" or "max period"; v1 has a file for each, -1 for none."""
-    quota, _, period = _read(folder / "cpu.max").partition(" ")
+    quota, _, period = read_text(folder / "cpu.max").partition(" ")
     if not quota:
-        quota = _read(folder / "cpu.cfs_quota_us")
-        period = _read(folder / "cpu.cfs_period_us")
+        quota = read_text(folder / "cpu.cfs_quota_us")
+        period = read_text(folder / "cpu.cfs_period_us")
     if quota.isdigit() and period.isdigit() and int(period):
         yield int(quota) / int(period)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -17,6 +17,7 @@ import numpy as np
 
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.encoder import Encoder
+from unitvec_server.model.memory import MEASURED_TOKENS
 from unitvec_server.model.shapes import all_shapes
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,15 @@ _GOOD_ENOUGH = 0.97
 
 
 def warm_up(encoder: Encoder, *, max_seq_length: int, max_batch_tokens: int) -> None:
-    """Runs short, middling and longest batches, so that no caller pays for first allocations.
+    """Runs short, middling and long batches, so that no caller pays for first allocations.
+
+    A text of more than `MEASURED_TOKENS` tokens would take seconds, so none is run.
 
     Raises:
         ArtifactError: The graph fails, or returns the wrong shape or values not finite.
     """
-    for length in sorted({min(max_seq_length, tokens) for tokens in (2, 16, 64, max_seq_length)}):
+    longest = min(max_seq_length, MEASURED_TOKENS)
+    for length in sorted({min(longest, tokens) for tokens in (2, 16, 64, longest)}):
         count = max(1, max_batch_tokens // length)
         try:
             embeddings = encoder.encode([np.zeros(length, np.int64)] * count)

@@ -1,1 +1,1 @@
-"""Logs, metrics and traces."""
+"""What is told of the server."""

@@ -1,8 +1,7 @@
-"""OpenTelemetry traces: a span for each call, with a child for each part of its time.
+"""OpenTelemetry traces: a span for each call, a child of its caller's, and where its time went.
 
-The span of a call is a child of the client's span, if the client sent one. Spans are made at the
-end of a call from its record, so a call that is not traced costs nothing more. All settings are the
-standard variables ``OTEL_*``.
+Spans are made at the end of a call from what was noted of it, so calls that are not traced cost
+nothing more. Everything is set by the standard variables ``OTEL_*``.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Tracing:
     """Makes spans of calls that are over.
 
     Args:
-        provider: The provider that exports the spans.
+        provider: Where spans go.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -66,7 +65,7 @@ class Tracing:
         span.end(call.ended_ns + wall_ns)
 
     def _trace_work(self, parent: Span, work: Work, wall_ns: int) -> None:
-        """Makes the spans of a list of texts: its tokenizing, its waiting and its runs."""
+        """Children of a call: what became of a list of texts, one after the other."""
         context = set_span_in_context(parent)
         attributes: dict[str, str | int] = {
             "unitvec.model": work.model,
@@ -86,7 +85,7 @@ class Tracing:
             child.end(start_ns)
 
     def stop(self) -> None:
-        """Exports the spans that are left, as far as the collector takes them in time."""
+        """Exports what is left, as far as whoever collects it takes it soon."""
         flush = threading.Thread(target=self._provider.shutdown, name="flush-traces", daemon=True)
         flush.start()
         flush.join(_FLUSH_S)

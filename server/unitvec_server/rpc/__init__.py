@@ -1,1 +1,1 @@
-"""The gRPC service: calls and their messages, translated to the engine and back."""
+"""gRPC: messages to domain and back."""

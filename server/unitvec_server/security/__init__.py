@@ -1,1 +1,1 @@
-"""Tokens and TLS."""
+"""Who may call, and over what."""

@@ -1,0 +1,158 @@
+"""Memory: what a run of a model adds, and whether all runs side by side fit into this machine.
+
+A run is measured before the first caller, by the peak of the process, which Linux keeps and lets
+a process set back. Runs of long texts take seconds, so texts over `MEASURED_TOKENS` are not run:
+memory grows with the length, or with its square where an old graph holds all scores of attention
+at once, so it is a parabola through three measured lengths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from unitvec_server.errors import ConfigError
+from unitvec_server.model import cgroups
+from unitvec_server.model.cgroups import cgroup_folders, read_text
+
+MEASURED_TOKENS = 2048
+"""Longest text that is run to measure."""
+
+_MARGIN = 1.5
+"""Allocators round up and leave gaps: runs side by side, in any order of lengths, took up to 1.33
+times the sum of single ones."""
+
+_MIB = 2**20
+_STATUS = Path("/proc/self/status")
+_MEMORY_INFO = Path("/proc/meminfo")
+_PEAK_RESET = Path("/proc/self/clear_refs")
+
+
+def run_bytes(encode: Callable[[int], object], *, max_seq_length: int) -> int:
+    """Most memory that one run adds; 0 where the system does not tell.
+
+    To be called before any other run: an arena that has grown hides what a run takes of it.
+
+    Args:
+        encode: Runs texts of so many tokens.
+        max_seq_length: Longest text in tokens.
+    """
+    longest = min(max_seq_length, MEASURED_TOKENS)
+    lengths = sorted({max(1, longest // part) for part in (4, 2, 1)})
+    before_bytes = status_bytes("VmRSS")
+    grown = [_peak_bytes(encode, length) - before_bytes for length in lengths]
+    return int(_MARGIN * extrapolate(lengths, grown, to=max_seq_length))
+
+
+def extrapolate(lengths: list[int], grown_bytes: list[int], *, to: int) -> float:
+    """Growth at a length, by a parabola through what was measured; never less than that.
+
+    Args:
+        lengths: Up to three lengths in tokens, ascending.
+        grown_bytes: Growth at each.
+        to: A length in tokens.
+    """
+    most = float(max(0, *grown_bytes))
+    if to <= lengths[-1]:
+        return most
+    curve = np.polynomial.Polynomial.fit(lengths, grown_bytes, deg=len(lengths) - 1)
+    line = most * to / lengths[-1]
+    return max(line, float(curve(to)))
+
+
+def _peak_bytes(encode: Callable[[int], object], length: int) -> int:
+    try:
+        _PEAK_RESET.write_text("5", encoding="ascii")  # sets VmHWM back, see proc(5)
+    except OSError:
+        return 0
+    encode(length)
+    return status_bytes("VmHWM")
+
+
+def status_bytes(name: str) -> int:
+    """A size of this process, as proc(5) names it, such as ``VmRSS``; 0 where it is not known."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", read_text(_STATUS), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def room_bytes(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int | None:
+    """How much more this process may hold; None where nothing bounds it.
+
+    The least of what the machine has free, what each cgroup allows and what the limits of the
+    process (``ulimit -v``, ``ulimit -d``) leave.
+    """
+    rooms = [*_machine_rooms(), *_cgroup_rooms(root, own), *_limit_rooms()]
+    return max(0, min(rooms)) if rooms else None
+
+
+def _machine_rooms() -> Iterator[int]:
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", read_text(_MEMORY_INFO), re.MULTILINE)
+    if found:
+        yield int(found[1]) * 1024
+
+
+def _cgroup_rooms(root: Path, own: Path) -> Iterator[int]:
+    """v2 `memory.max` holds bytes or "max"; v1 has a huge number for none."""
+    for folder in cgroup_folders("memory", root, own):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            if (limit := read_text(folder / name)).isdigit():
+                yield int(limit) - status_bytes("VmRSS")
+
+
+def _limit_rooms() -> Iterator[int]:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    for limit, size in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY:
+            yield soft - status_bytes(size)
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryPlan:
+    """What a server with warm models holds.
+
+    Attributes:
+        now_bytes: Resident memory before the first caller.
+        workers: Runs side by side that fit.
+        runs_bytes: Most that those runs add.
+    """
+
+    now_bytes: int
+    workers: int
+    runs_bytes: int
+
+    @property
+    def most_bytes(self) -> int:
+        """Most that the models and their runs hold."""
+        return self.now_bytes + self.runs_bytes
+
+
+def plan_runs(per_run_bytes: int, *, workers: int, room: int | None) -> MemoryPlan:
+    """How many runs of the longest texts fit side by side.
+
+    Args:
+        per_run_bytes: Most that one run adds.
+        workers: Runs side by side that are wanted.
+        room: Bytes that the process may still take; None if nothing bounds it.
+
+    Raises:
+        ConfigError: Not even one fits.
+    """
+    fitting = workers
+    if room is not None and per_run_bytes:
+        fitting = min(workers, room // per_run_bytes)
+    if not fitting:
+        raise ConfigError(
+            f"one run of the longest text takes up to {per_run_bytes / _MIB:.0f} MiB and "
+            f"{(room or 0) / _MIB:.0f} MiB are left here: give the process more memory, or export "
+            "the model again where its attention is not yet in blocks"
+        )
+    return MemoryPlan(status_bytes("VmRSS"), fitting, fitting * per_run_bytes)

@@ -1,0 +1,41 @@
+"""The most that clients can make a server hold; docs/operations/memory.md has it as a table."""
+
+from __future__ import annotations
+
+from unitvec_server.config import ServerConfig
+
+HELD_MESSAGES = 16
+"""Longest messages that unary calls, and again streams, hold together."""
+
+_LEAST_TOKENS_A_TEXT = 8
+_QUEUED_TEXT_BYTES = 2048
+"""Of a queued text beside its vector."""
+
+_TOKENIZING_BYTES = 107 * 2**20
+"""Of one thread that splits the longest text, as measured."""
+
+_HEALTH_MESSAGES = 64
+
+_CONNECTION_BYTES, _TLS_BYTES = 44 * 1024, 30 * 1024
+"""Of a connection, as measured, and what TLS adds."""
+
+
+def most_client_bytes(config: ServerConfig, *, dim: int, workers: int) -> int:
+    """Bytes held if all clients are at their worst at the same moment.
+
+    Args:
+        config: The bounds.
+        dim: Dimension of the largest vectors served.
+        workers: Threads that split texts.
+    """
+    texts = config.max_queued_tokens // _LEAST_TOKENS_A_TEXT
+    messages = 2 * HELD_MESSAGES + config.max_calls + _HEALTH_MESSAGES
+    connection_bytes = _CONNECTION_BYTES + (_TLS_BYTES if config.tls_cert else 0)
+    return (
+        texts * (_QUEUED_TEXT_BYTES + 4 * dim)
+        + messages * config.max_message_bytes
+        + config.max_corpora_bytes
+        + config.cache_bytes
+        + workers * _TOKENIZING_BYTES
+        + config.max_connections * connection_bytes
+    )
