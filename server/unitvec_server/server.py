@@ -31,7 +31,7 @@ from unitvec_server.observability.logs import LogWriter, configure_logging, open
 from unitvec_server.observability.memory import HELD_MESSAGES, most_client_bytes
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.rpc.health import Health
-from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.interceptor import Edge, Patience
 from unitvec_server.rpc.reflection import add_reflection
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets, check_exposure
@@ -103,6 +103,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
             max_calls=config.max_calls,
             max_unary_bytes=HELD_MESSAGES * config.max_message_bytes,
             observers=telemetry.observers,
+            patience=Patience(idle_s=limits.max_stream_idle_s),
         )
         telemetry.show(
             edge,
@@ -135,6 +136,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         logger.info("stopping: finishing what is in flight, at most %g s", grace_s)
         await health_servicer.drain()
         servicer.drain()
+        edge.drain()
         await _stop(server, edge, grace_s=grace_s, cut_status=FAULT_STATUS if fault else CUT_STATUS)
         if fault:
             leave(FAULT_STATUS)

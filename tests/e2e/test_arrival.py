@@ -16,7 +16,7 @@ from tests.e2e.raw_calls import RawCalls
 from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
-from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.interceptor import Edge, Patience
 
 Start = Callable[..., Server]
 Code = grpc.StatusCode
@@ -102,7 +102,7 @@ def test_a_long_message_of_health_is_refused(start: Start, artifact: Path) -> No
 @pytest.fixture
 async def edge() -> AsyncIterator[tuple[Edge, grpc.aio.Channel]]:
     """An edge that waits for messages for a moment only, and a channel to it."""
-    made = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB, arrival_s=0.2)
+    made = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB, patience=Patience(arrival_s=0.2))
     server = grpc.aio.server(interceptors=[made])
     pb_grpc.add_EmbeddingServiceServicer_to_server(Models(), server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -10,6 +10,7 @@ a call and its client may have forgotten it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
@@ -165,11 +166,7 @@ class Pipeline(Generic[Request, Reply]):
                     yield await task
                     self._room.give_back(self._in_work.pop(task))
             if self._is_idle:
-                raise Unavailable(
-                    f"nothing came over this stream for {self._max_idle_s:g} s; "
-                    "open another when there is more to send",
-                    reason="STREAM_IDLE",
-                )
+                raise _silent_too_long(self._max_idle_s)
             if not self._reader.cancelled():
                 self._reader.result()
         finally:
@@ -207,3 +204,63 @@ class Pipeline(Generic[Request, Reply]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._room.close()
+
+
+class ForeignStreams:
+    """Streams of handlers that are not ours, such as those of reflection: they bound nothing.
+
+    Args:
+        max_idle_s: The longest time in which such a stream says nothing.
+    """
+
+    def __init__(self, *, max_idle_s: float) -> None:
+        self._max_idle_s = max_idle_s
+        self._silent: set[asyncio.Timeout] = set()
+        self._draining = False
+
+    async def attend(self, answers: AsyncGenerator[Reply]) -> AsyncGenerator[Reply]:
+        """Passes on the answers of a handler.
+
+        Raises:
+            Unavailable: It said nothing for too long, or the server drains.
+        """
+        async with contextlib.aclosing(answers) as replies:
+            while True:
+                try:
+                    reply = await self._next(replies)
+                except StopAsyncIteration:
+                    return
+                yield reply
+
+    async def _next(self, replies: AsyncGenerator[Reply]) -> Reply:
+        silence = asyncio.timeout(0 if self._draining else self._max_idle_s)
+        self._silent.add(silence)
+        try:
+            async with silence:
+                return await anext(replies)
+        except TimeoutError:
+            if silence.expired():
+                raise self._reason() from None
+            raise
+        finally:
+            self._silent.discard(silence)
+
+    def drain(self) -> None:
+        """Ends all that are silent now, and the others once they are."""
+        self._draining = True
+        now_s = asyncio.get_running_loop().time()
+        for silence in self._silent:
+            silence.reschedule(now_s)
+
+    def _reason(self) -> Unavailable:
+        if self._draining:
+            return Unavailable("the server is shutting down; try another")
+        return _silent_too_long(self._max_idle_s)
+
+
+def _silent_too_long(max_idle_s: float) -> Unavailable:
+    return Unavailable(
+        f"nothing came over this stream for {max_idle_s:g} s; "
+        "open another when there is more to send",
+        reason="STREAM_IDLE",
+    )

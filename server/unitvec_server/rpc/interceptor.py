@@ -15,6 +15,7 @@ our insides.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -29,6 +30,7 @@ from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.errors import InferenceFailed, RequestError
 from unitvec_server.rpc import calls
 from unitvec_server.rpc.calls import Call, ErrorTally, MethodTally, Observer, name_method
+from unitvec_server.rpc.flow_control import ForeignStreams
 from unitvec_server.rpc.intake import (
     Arrivals,
     Context,
@@ -50,9 +52,6 @@ SERVICE = _SERVICE.full_name
 
 _MAX_ID_LENGTH = 128
 
-_ARRIVAL_S = 60.0
-"""Time for the message of a unary call: the longest takes that long at 2 Mbit/s."""
-
 _HEALTH_ARRIVALS = 64
 _HEALTH_ARRIVAL_S = 5.0
 _HEALTH_BYTES = 1024
@@ -67,6 +66,20 @@ def describe(error: Exception) -> pb.Error:
         error = InferenceFailed("internal error; report the request id", reason="INTERNAL")
     call.note(error)
     return to_message(error, request_id=call.request_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long clients are waited for.
+
+    Attributes:
+        arrival_s: Time for the message of a unary call to be whole: the longest takes 60 s at
+            2 Mbit/s.
+        idle_s: Silence after which the stream of a handler that is not ours is ended.
+    """
+
+    arrival_s: float = 60.0
+    idle_s: float = math.inf
 
 
 class _Terms(NamedTuple):
@@ -87,7 +100,7 @@ class Edge(grpc.aio.ServerInterceptor):
         max_calls: Calls and streams in work at a time, and again as many watches of health.
         max_unary_bytes: Bytes of the messages of all unary calls in work.
         observers: Functions that are shown each call at its end.
-        arrival_s: Time for the message of a unary call to be whole.
+        patience: How long clients are waited for.
 
     Attributes:
         tallies: Counts of the calls of each method, by path.
@@ -101,13 +114,14 @@ class Edge(grpc.aio.ServerInterceptor):
         max_calls: int,
         max_unary_bytes: int,
         observers: Sequence[Observer] = (),
-        arrival_s: float = _ARRIVAL_S,
+        patience: Patience = Patience(),
     ) -> None:
         self._check_token = check_token
         self._calls = Gate("calls are in work, which is the limit max_calls", max_calls)
         self._watches = Gate("watches of health are open, which is the limit", max_calls)
         self._checks = Gate("", math.inf)
-        self._arrivals = Arrivals(within_s=arrival_s)
+        self._arrivals = Arrivals(within_s=patience.arrival_s)
+        self._foreign = ForeignStreams(max_idle_s=patience.idle_s)
         self._health_arrivals = Arrivals(
             within_s=_HEALTH_ARRIVAL_S, most=_HEALTH_ARRIVALS, most_bytes=_HEALTH_BYTES
         )
@@ -116,6 +130,10 @@ class Edge(grpc.aio.ServerInterceptor):
         self._handlers: dict[str, Any] = {}
         self.tallies = dict(map(_known_tally, (*_SERVICE.methods, *_HEALTH.methods)))
         self.errors = ErrorTally()
+
+    def drain(self) -> None:
+        """Ends the streams of handlers that are not ours; ours end their own."""
+        self._foreign.drain()
 
     @property
     def calls(self) -> int:
@@ -190,6 +208,8 @@ class Edge(grpc.aio.ServerInterceptor):
                 terms.check_token(call.metadata.get("authorization"))
                 with terms.gate:
                     answers = handle(decode_each(requests), context)
+                    if terms.tally.method.service != SERVICE:
+                        answers = self._foreign.attend(answers)
                     async with contextlib.aclosing(answers) as replies:
                         async for reply in replies:
                             yield reply
