@@ -1,9 +1,10 @@
-"""Every link of every page leads to a file that is there, and to a heading of it."""
+"""Pages tell what is so: links lead somewhere, and the rooms are those of the import contracts."""
 
 from __future__ import annotations
 
 import functools
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,34 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             lost.append(f"{path}#{anchor}")
     assert lost == []
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+LAYERS = [contract for contract in CONTRACTS["contracts"] if contract["type"] == "layers"]
+SECTIONS = {
+    "The house": "Packages",
+    "The server's rooms": "Rooms of the server",
+    "The client's rooms": "Rooms of the client",
+    "Export's rooms": "Rooms of export",
+}
+
+
+@pytest.mark.parametrize("contract", LAYERS, ids=lambda contract: contract["name"])
+def test_the_rooms_are_those_of_the_import_contracts(contract: dict[str, list[str]]) -> None:
+    """Each in the layer that the contract gives it."""
+    section = ARCHITECTURE.split(f"## {SECTIONS[str(contract['name'])]}\n")[1].split("\n## ")[0]
+    shown: dict[int, set[str]] = {}
+    for layer, rooms in re.findall(r"^\| (\d+) \| (.*?) \|", section, re.MULTILINE):
+        shown.setdefault(int(layer), set()).update(re.findall(r"`(\w+)`", rooms))
+    layers = [set(layer.split(" | ")) for layer in contract["layers"]]
+    assert shown == dict(enumerate(layers, start=1))
+
+
+def test_the_walk_passes_modules_that_exist() -> None:
+    walk = ARCHITECTURE.split("## The walk of one text\n")[1].split("\n## ")[0]
+    client, server = walk.split("**In the server")
+    for text, package in ((client, "client/unitvec_client"), (server, "server/unitvec_server")):
+        for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)(?:\.[A-Z]\w*)*(?:\.\w+)?`", text):
+            path = ROOT / package / name.replace(".", "/")
+            assert path.with_suffix(".py").exists() or path.is_dir(), name

@@ -8,8 +8,16 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import TextIO
 
+from unitvec_client.console.writing import (
+    STANDARD_OUTPUT,
+    OutputError,
+    drop_standard_output,
+    say_written,
+    writing,
+)
 from unitvec_client.errors import InputError
 from unitvec_loadtest.connection import ServerUnreachableError
 from unitvec_loadtest.flags import read_settings
@@ -33,6 +41,10 @@ class ExitCode(Enum):
     """The flags, a file of texts or a certificate is wrong."""
     UNREACHABLE = 3
     """No server answered."""
+    OUTPUT = 6
+    """A report cannot be written to its end: a full disk, a quota."""
+    BROKEN_PIPE = 141
+    """The reader of the output went away: 128 + SIGPIPE, as a shell reports it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,17 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.output_html is not None:
             require_matplotlib()
         report = _run(settings)
+        _write(report)
     except (SettingsError, InputError, PlotsUnavailableError) as exc:
         return _complain(exc, ExitCode.USAGE)
     except ServerUnreachableError as exc:
         return _complain(exc, ExitCode.UNREACHABLE)
     except (ReferencesError, EveryCallFailsError) as exc:
         return _complain(exc, ExitCode.FAILED)
-    sys.stdout.write(to_text(report))
-    try:
-        _write_files(report)
-    except OSError as exc:
-        return _complain(exc, ExitCode.FAILED)
+    except OutputError as exc:
+        drop_standard_output()
+        return _complain(exc, ExitCode.OUTPUT)
+    except BrokenPipeError:
+        drop_standard_output()
+        return ExitCode.BROKEN_PIPE.value
     return judge(report).value
 
 
@@ -110,15 +124,28 @@ def _quit() -> None:
 
 
 def _print_step(step: Step) -> None:
-    sys.stdout.write(describe_step(step) + "\n")
-    sys.stdout.flush()
+    _print(describe_step(step) + "\n")
 
 
-def _write_files(report: Report) -> None:
+def _print(text: str) -> None:
+    with writing(STANDARD_OUTPUT):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _write(report: Report) -> None:
+    """Writes the report everywhere it is wanted."""
+    _print(to_text(report))
     settings = report.settings
     if settings.output_json is not None:
-        settings.output_json.write_text(json.dumps(to_json(report), indent=2) + "\n", "utf-8")
+        _write_file(settings.output_json, json.dumps(to_json(report), indent=2) + "\n")
     if settings.output_html is not None:
         from unitvec_loadtest.page import to_html
 
-        settings.output_html.write_text(to_html(report), "utf-8")
+        _write_file(settings.output_html, to_html(report))
+
+
+def _write_file(path: Path, text: str) -> None:
+    with writing(str(path)):
+        path.write_text(text, "utf-8")
+    say_written("unitvec-loadtest", str(path))

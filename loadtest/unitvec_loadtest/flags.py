@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unitvec_client.console.arguments import StoreOnce
 from unitvec_client.console.texts import INPUT_FORMATS
-from unitvec_client.targets import DEFAULT_TARGET
+from unitvec_client.targets import DEFAULT_TARGET, TARGET_VARIABLE, resolve_target
 from unitvec_loadtest.settings import (
     DEFAULT_DURATION_S,
     DEFAULT_START_RATE_PER_S,
@@ -26,10 +26,12 @@ def read_settings(argv: Sequence[str] | None = None) -> Settings:
 
     Raises:
         SettingsError: The flags do not fit together, or the token cannot be read.
+        InputError: The target is none.
     """
     values = vars(_build_parser().parse_args(argv))
     if values["texts_per_request"] is None:
         values["texts_per_request"] = 2 if values["rpc"] is Rpc.SIMILARITY else 1
+    values["target"] = resolve_target(values["target"], tls=values["tls"])
     token = _read_token(values.pop("token_file"))
     return Settings(**values, token=token)
 
@@ -51,11 +53,14 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unitvec-loadtest",
         description="Load a unitvec server and report what it holds.",
-        epilog="Exit codes: 0 ok; 1 a request failed, or no rate holds the target; "
-        "2 wrong usage; 3 no server.",
+        epilog=f"Environment: {TARGET_VARIABLE} and {TOKEN_VARIABLE}, as for unitvec. "
+        "Exit codes: 0 ok; 1 a request failed, or no rate holds the target; 2 wrong usage; "
+        "3 no server; 6 a report cannot be written to its end, such as on a full disk.",
         allow_abbrev=False,
     )
-    parser.add_argument("--target", default=DEFAULT_TARGET, help="host:port (%(default)s)")
+    parser.add_argument(
+        "--target", help=f"host:port ({DEFAULT_TARGET}, or the variable {TARGET_VARIABLE})"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_load(parser.add_argument_group("load"))
     _add_requests(parser.add_argument_group("requests"))

@@ -109,7 +109,7 @@ def _is_model_folder(text: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class ServerConfig:
-    """Everything that can be set. `parse_config` makes a validated one."""
+    """All settings. `parse_config` makes a checked one."""
 
     model: tuple[ModelSpec, ...] = _option(
         (), "[NAME=]DIR of an exported model; again for more, the first is the default", _model
@@ -204,7 +204,7 @@ class ServerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FixedLimits:
-    """Limits without a flag. ListModels tells clients those that they can run into.
+    """Limits without a flag. ListModels tells clients the ones that they can reach.
 
     Attributes:
         max_stream_requests: Requests of one stream in work; beyond it the stream is not read.
@@ -226,7 +226,7 @@ class FixedLimits:
 
 
 FIXED_LIMITS = FixedLimits()
-"""What every server has; tests take others."""
+"""The limits of every server; tests use others."""
 
 _FIELDS = {field.name: field for field in dataclasses.fields(ServerConfig)}
 
@@ -235,8 +235,8 @@ def parse_config(argv: Sequence[str], environ: Mapping[str, str]) -> ServerConfi
     """Reads flags and variables.
 
     Raises:
-        ConfigError: One is wrong or unknown; the message names it.
-        SystemExit: ``--help`` or ``--version``.
+        ConfigError: A flag or variable is wrong or unknown; the message names it.
+        SystemExit: ``--help`` or ``--version`` was asked for.
     """
     known, unknown = _parser().parse_known_args(argv)
     if unknown:  # without its value, which may be a secret
@@ -255,7 +255,7 @@ def parse_config(argv: Sequence[str], environ: Mapping[str, str]) -> ServerConfi
 
 
 def flag(name: str) -> str:
-    """The flag of a field; of a secret, its variable."""
+    """Returns the flag of a field, or the variable of a secret."""
     if _FIELDS[name].metadata.get("secret"):
         return ENV_PREFIX + name.upper()
     return "--" + name.replace("_", "-")
@@ -317,7 +317,7 @@ def _check_relations(config: ServerConfig) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses with one line: the usage of so many flags would bury the reason."""
+    """Refuses with one line, since the usage of so many flags would hide the reason."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message.removeprefix('argument ')}; see --help")
@@ -346,7 +346,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _switch(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """A boolean may stand alone: --insecure is --insecure true."""
+    """Lets a boolean flag stand alone: --insecure is --insecure true."""
     return {"nargs": "?", "const": "true"} if field.metadata["parse"] is _boolean else {}
 
 
@@ -361,5 +361,5 @@ def _epilog() -> str:
 
 
 def read_config(argv: Sequence[str]) -> ServerConfig:
-    """`parse_config` over this process's environment."""
+    """Reads flags and the variables of this process, as `parse_config` does."""
     return parse_config(argv, os.environ)

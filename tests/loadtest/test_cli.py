@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pytest
 
@@ -23,12 +23,14 @@ class Ended(NamedTuple):
     err: str
 
 
-async def start(*arguments: str) -> asyncio.subprocess.Process:
+async def start(
+    *arguments: str, stdout: int | IO[str] = asyncio.subprocess.PIPE
+) -> asyncio.subprocess.Process:
     """Starts the command."""
     program = "import sys; from unitvec_loadtest.cli import main; sys.exit(main())"
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", program, *arguments),
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
     )
 
@@ -36,7 +38,7 @@ async def start(*arguments: str) -> asyncio.subprocess.Process:
 async def finish(process: asyncio.subprocess.Process) -> Ended:
     """Waits for its end."""
     out, err = await process.communicate()
-    return Ended(process.returncode, out.decode(), err.decode())
+    return Ended(process.returncode, (out or b"").decode(), err.decode())
 
 
 async def run_command(*arguments: str) -> Ended:
@@ -45,10 +47,15 @@ async def run_command(*arguments: str) -> Ended:
 
 
 async def test_a_run_with_all_its_files(small_server, tmp_path: Path) -> None:
-    """Text, JSON and page agree on what the server saw; nothing is said on stderr."""
+    """Text, JSON and page agree on what the server saw; what is written is said on stderr."""
     files = ("--output-json", f"{tmp_path}/a.json", "--output-html", f"{tmp_path}/a.html")
     ended = await run_command("--target", small_server.target, "--concurrency", "4", *QUICK, *files)
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0
+    sizes = {kind: (tmp_path / f"a.{kind}").stat().st_size for kind in ("json", "html")}
+    assert ended.err == "".join(
+        f"unitvec-loadtest: wrote {tmp_path}/a.{kind}: {size / 1024:,.1f} KiB\n"
+        for kind, size in sizes.items()
+    )
     assert "20 sent   20 ok   0 failed" in ended.out
     assert small_server.servicer.calls == 20
     report = json.loads((tmp_path / "a.json").read_text())
@@ -75,6 +82,8 @@ async def test_failed_requests_decide_the_code(small_server, flags, code: int) -
         (("--token-file", "/no/such/file"), "cannot read /no/such/file"),
         (("--token", "s3cret"), "unrecognized arguments"),
         (("--nonsense",), "unrecognized arguments"),
+        (("--target", "https://here:1"), "asks for TLS"),
+        (("--texts", "a", "--texts", "b"), "--texts is given twice"),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, tuple) else None,
 )
@@ -97,6 +106,20 @@ async def test_a_file_without_a_usable_token(tmp_path: Path, content: str, messa
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
     assert not content or content.split(maxsplit=1)[0] not in ended.err
+
+
+async def test_a_full_disk(small_server) -> None:
+    """Code 6, and the name of what could not be written."""
+    target = ("--target", small_server.target, *QUICK)
+    ended = await run_command(*target, "--output-json", "/dev/full")
+    assert ended.code == 6
+    said = "unitvec-loadtest: cannot write /dev/full: No space left on device\n"
+    assert ended.err == said
+    with Path("/dev/full").open("w") as full:  # noqa: ASYNC230  # it is a device
+        process = await start(*target, stdout=full)
+        ended = await finish(process)
+    assert ended.code == 6
+    assert ended.err == said.replace("/dev/full", "standard output")
 
 
 async def test_no_server() -> None:

@@ -64,6 +64,7 @@ def test_not_understood(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_defaults_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No flags give the same settings as the dataclass alone."""
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv("UNITVEC_TARGET", raising=False)
     settings = read_settings([])
     assert settings == Settings()
     assert not settings.is_open_loop
@@ -128,6 +129,24 @@ def test_every_flag_reaches_the_settings(tmp_path: Path) -> None:
 def test_similarity_compares_two_texts_by_default() -> None:
     """The default number of texts is one that the call can do something with."""
     assert read_settings(["--rpc", "similarity"]).texts_per_request == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "flags", "target"),
+    [
+        ("elsewhere:1", "", "elsewhere:1"),
+        ("elsewhere:1", "--target here", "here:50051"),
+        ("http://elsewhere:1", "", "elsewhere:1"),
+        ("", "--target http://here:2/", "here:2"),
+        ("", "", "localhost:50051"),
+    ],
+)
+def test_target_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, written: str, flags: str, target: str
+) -> None:
+    """As for the command and the library, and written as people write it."""
+    monkeypatch.setenv("UNITVEC_TARGET", written)
+    assert read_settings(flags.split()).target == target
 
 
 def test_token_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,9 +27,13 @@ class Queue:
         for length in lengths:
             self.batcher.add([Item(length, object())])
 
+    def check(self, tokens: int, *, left_s: float) -> None:
+        """A new request of one text."""
+        self.deadlines.check([tokens], flow="new", left_s=left_s, queue=self.batcher)
+
     def check_turn(self, lengths: list[int], *, left_s: float, flow: object = "new") -> None:
         """A new request of these lengths."""
-        self.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=self.batcher)
+        self.deadlines.check_turn(lengths, flow=flow, left_s=left_s, queue=self.batcher)
 
 
 class TestDoor:
@@ -38,21 +42,21 @@ class TestDoor:
     def test_nothing_is_refused_before_anything_was_measured(self) -> None:
         queue = Queue()
         queue.wait(*[100] * 1000)
-        queue.deadlines.check_possible(10**9, left_s=0.001)
+        queue.check(10**9, left_s=0.001)
         queue.check_turn([1000], left_s=0.001)
 
     def test_none_is_never_refused(self) -> None:
         queue = Queue(tokens_per_s=1.0)
         queue.wait(*[100] * 1000)
-        queue.deadlines.check_possible(10**9, left_s=math.inf)
+        queue.check(10**9, left_s=math.inf)
         queue.check_turn([10**9], left_s=math.inf)
 
     def test_what_could_not_be_done_alone(self) -> None:
         """Half of the measured time is granted: full batches are faster than lone texts."""
-        deadlines = Queue(tokens_per_s=100).deadlines
-        deadlines.check_possible(200, left_s=1.01)
+        queue = Queue(tokens_per_s=100)
+        queue.check(200, left_s=1.01)
         with pytest.raises(DeadlineExpired, match=r"at least 1\.00 s.*in 0\.99 s"):
-            deadlines.check_possible(200, left_s=0.99)
+            queue.check(200, left_s=0.99)
 
     def test_what_comes_after_too_much(self) -> None:
         """The delay is until it would be in time."""
@@ -73,7 +77,7 @@ class TestDoor:
         for _ in range(40):
             flow = object()
             batcher.add([Item(20, flow) for _ in range(16)])
-        case = {"flow": "new", "line": batcher}
+        case = {"flow": "new", "queue": batcher}
         with pytest.raises(Overloaded) as caught:
             deadlines.check_turn([20] * 16, left_s=2.0, **case)
         assert caught.value.retry_delay_s == pytest.approx(1.324)
@@ -108,13 +112,16 @@ class TestDoor:
         queue = Queue(tokens_per_s=1000)
         for _ in range(20):
             queue.speed.record(tokens=1000, busy_s=10)
-        queue.deadlines.check_possible(1000, left_s=1.0)
+        queue.check(1000, left_s=1.0)
 
     def test_the_run_under_way_counts_where_others_wait(self) -> None:
         """A batch of 64 tokens, or of all where that is less, and one and a half times its own."""
         queue = Queue(tokens_per_s=100)
         queue.check_turn([64], left_s=0.65)
         queue.wait(*[10] * 10)
+        queue.check(64, left_s=10.0)
+        with pytest.raises(Overloaded):
+            queue.check(64, left_s=2.7)
         with pytest.raises(Overloaded) as caught:
             queue.check_turn([10], left_s=2.7)
         assert caught.value.retry_delay_s == pytest.approx(0.64 + 1.5 * 0.1 + 2 - 2.7)

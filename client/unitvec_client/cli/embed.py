@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unitvec_client.cli.feed import Feed
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
 from unitvec_client.cli.formats import make_rows
-from unitvec_client.cli.output import is_special, open_output, say_written
+from unitvec_client.cli.output import is_special, open_output
 from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.resume import Sink, StreamSink, open_part
 from unitvec_client.cli.rows import Row, Rows
@@ -21,6 +21,7 @@ from unitvec_client.client import Client
 from unitvec_client.console.files import STANDARD_INPUT
 from unitvec_client.console.records import Line
 from unitvec_client.console.texts import TextSource
+from unitvec_client.console.writing import say_written
 from unitvec_client.errors import RefusedError, UnitvecError, at_field
 from unitvec_client.options import StreamOptions
 from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
@@ -57,7 +58,7 @@ def _say_done(output: str | None, sink: Sink, like: NDArray[Any]) -> None:
     elif output is not None and not is_special(output):
         failed = f", {progressed.failed:,} of them failed" if progressed.failed else ""
         rows = f"{progressed.rows:,} rows of {like.shape[1]} {like.dtype} values{failed}, "
-        say_written(output, rows)
+        say_written("unitvec", output, rows)
 
 
 def _find(info: ServerInfo, name: str | None) -> ModelInfo:

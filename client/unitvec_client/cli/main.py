@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from unitvec_client.cli.compare import search, similarity
@@ -28,7 +27,7 @@ from unitvec_client.client import Client
 from unitvec_client.connection import ConnectionOptions
 from unitvec_client.console.files import STANDARD_INPUT
 from unitvec_client.console.texts import check_no_file
-from unitvec_client.console.writing import OutputError
+from unitvec_client.console.writing import OutputError, drop_standard_output
 from unitvec_client.errors import (
     DeadlineExceededError,
     InputError,
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _COMMANDS[args.command](client, args)
     except OutputError as exc:
         print(f"unitvec: {exc}", file=sys.stderr)
-        _drop_output()
+        drop_standard_output()
         return EXIT_OUTPUT
     except DeadlineExceededError as exc:
         print(f"unitvec: {exc}; --timeout-s gives it more time", file=sys.stderr)
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"unitvec: {exc}", file=sys.stderr)
         return exit_code_of(exc)
     except BrokenPipeError:
-        _drop_output()
+        drop_standard_output()
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -107,12 +106,6 @@ def _prepare_output(args: argparse.Namespace) -> None:
         path = getattr(args, name, None)
         if path and args.output and is_same_file(path, args.output):
             raise InputError(f"{args.output} is read and would be written: give another --output")
-
-
-def _drop_output() -> None:
-    """Python flushes standard output once more at exit, and would complain again."""
-    with suppress(OSError, ValueError):  # It has no number where a test holds it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _connect(args: argparse.Namespace, environ: Mapping[str, str]) -> Client:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.console.writing import STANDARD_OUTPUT, size_text, writing
+from unitvec_client.console.writing import STANDARD_OUTPUT, say_written, writing
 from unitvec_client.errors import InputError
 
 TEXT_FORMATS = ("table", "jsonl", "json")
@@ -91,13 +91,7 @@ def open_output(path: str | None) -> Iterator[IO[bytes]]:
     with writing(path), _open_special(path) if special else _replace_file(path) as file:
         yield file
     if not special:
-        say_written(path)
-
-
-def say_written(path: str, what: str = "") -> None:
-    """Say on standard error that a file is there, and what is in it."""
-    size = size_text(Path(path).stat().st_size)
-    print(f"unitvec: wrote {path}: {what}{size}", file=sys.stderr)
+        say_written("unitvec", path)
 
 
 def is_special(path: str) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from unitvec_client.errors import UnitvecError
 
@@ -30,6 +33,24 @@ def writing(name: str) -> Iterator[None]:
         raise
     except OSError as exc:
         raise OutputError(f"cannot write {name}: {exc.strerror or exc}") from exc
+
+
+def say_written(program: str, path: str, what: str = "") -> None:
+    """Say on standard error that a file is there, and what is in it.
+
+    Args:
+        program: Who says it.
+        path: The file.
+        what: What is in it; ends with ", ".
+    """
+    size = size_text(Path(path).stat().st_size)
+    print(f"{program}: wrote {path}: {what}{size}", file=sys.stderr)
+
+
+def drop_standard_output() -> None:
+    """Send what is left to nowhere: Python flushes it at exit, and would complain again."""
+    with suppress(OSError, ValueError):  # It has no number where something else stands in for it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def size_text(size_bytes: int) -> str:

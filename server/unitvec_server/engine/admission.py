@@ -79,7 +79,7 @@ class TokenGate:
     Attributes:
         max_queued_tokens: The bound.
         unary_tokens: Number of tokens of unary requests that wait or run.
-        stream_tokens: The same of streams.
+        stream_tokens: Number of tokens of streams that wait or run.
     """
 
     def __init__(self, max_queued_tokens: int, seconds_for: Callable[[float], float]) -> None:
@@ -150,7 +150,7 @@ class TokenGate:
             self._wake()
 
     def _leave(self, flow: Hashable, waiter: _Waiter) -> None:
-        """Gives up a place, in line or, if the turn had come, in the queue."""
+        """Gives up a stream's place in line or, if it has been let in, its tokens."""
         if waiter[1].cancelled():
             line = self._lines.get(flow, deque())
             with contextlib.suppress(ValueError):
@@ -195,7 +195,7 @@ class TokenGate:
         return False
 
     def _is_fair(self, flow: Hashable, tokens: int) -> bool:
-        """Whether as much stays free for other streams as this one then holds."""
+        """Whether other streams keep as much room free as this one would then hold."""
         held = self._held.get(flow, 0)
         return not held or held + tokens <= self._max_stream_tokens - self.stream_tokens - tokens
 

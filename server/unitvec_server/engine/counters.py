@@ -1,7 +1,7 @@
-"""Counters that cost next to nothing to keep, for whoever asks how the server fares.
+"""Counters that cost next to nothing to keep, and histograms, for metrics and logs.
 
-Each is written by one thread at a time and may be read by any: a reader may see the last event
-half counted, never a damaged number.
+Each counter is written by one thread at a time, or under a lock, and may be read by any thread
+without one. A reader may see the last event half counted, but never a damaged number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ SECONDS = (
     *(step * 10.0**power for power in range(-4, 1) for step in (1, 2.5, 5)),
     *(10.0, 30.0),
 )
-"""Buckets of times: from a lone short text, which takes a millisecond, to the usual deadlines."""
+"""Buckets of times in seconds: from a lone short text, which takes a millisecond, to the usual
+deadlines."""
 
 BATCH_TEXTS = tuple(float(1 << power) for power in range(11))
 BATCH_TOKENS = tuple(float(1 << power) for power in range(15))
@@ -42,7 +43,7 @@ class Histogram:
         bounds: Ascending upper bounds; a value counts for the first that is not below it.
 
     Attributes:
-        bounds: The same.
+        bounds: Upper bounds.
     """
 
     __slots__ = ("_counts", "_sum", "bounds")

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from unitvec_server.engine.admission import Ticket, TokenGate, count_tokens
+from unitvec_server.engine.admission import TokenGate, count_tokens
 from unitvec_server.engine.counters import EmbedTally, Work
 from unitvec_server.engine.pending import Encoded
 from unitvec_server.engine.requests import Caller, Embedded, EncodeOptions, Limits, Model, TextList
@@ -40,6 +40,7 @@ class _Part:
         started_ns: Time at which tokenization began, on the monotonic clock.
         tokenize_ns: Time that tokenization took.
         encodings: Encoding of each text.
+        tokens: Number of tokens of each encoding.
     """
 
     wanted: TextList
@@ -47,7 +48,8 @@ class _Part:
     sizes_bytes: list[int]
     started_ns: int = 0
     tokenize_ns: int = 0
-    encodings: list[Encoding] = dataclasses.field(default_factory=list)
+    encodings: Sequence[Encoding] = ()
+    tokens: Sequence[int] = ()
 
 
 class Engine:
@@ -62,11 +64,11 @@ class Engine:
         limits: Bounds of one request.
 
     Attributes:
-        models: The same.
-        gate: The same.
-        executor: The same.
-        comparing: The same.
-        tallies: Counts of what each model answered, by its name.
+        models: Served models by name.
+        gate: Bound of the queue.
+        executor: Pool for short work.
+        comparing: Pool for comparisons.
+        tallies: Counts of what each model answered, by name.
     """
 
     def __init__(
@@ -154,7 +156,11 @@ class Engine:
         else:
             most = most_tokens(sizes_bytes, max_seq_length=model.manifest.max_seq_length)
             tokens = min(most, self.gate.bound(waits=caller.waits))
-        with await self._admit(tokens, caller) as ticket:
+        if caller.waits:
+            ticket = await self.gate.admit_when_free(tokens, flow=caller.flow)
+        else:
+            ticket = self.gate.admit(tokens)
+        with ticket:
             if caller.deadline_s < math.inf:
                 self._check_deadline(model, () if is_tiny else parts, caller)
             if not is_tiny:
@@ -181,17 +187,11 @@ class Engine:
                 if off_loop
                 else encode(wanted.texts)
             )
+            part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
             part.tokenize_ns = time.monotonic_ns() - part.started_ns
             if wanted.options.truncation is None:
                 _check_uncut(model, part)
-        return count_tokens(
-            [len(encoding.input_ids) for part in parts for encoding in part.encodings]
-        )
-
-    async def _admit(self, tokens: int, caller: Caller) -> Ticket:
-        if caller.waits:
-            return await self.gate.admit_when_free(tokens, flow=caller.flow)
-        return self.gate.admit(tokens)
+        return sum([count_tokens(part.tokens) for part in parts])
 
     def _check_deadline(self, model: Model, parts: Sequence[_Part], caller: Caller) -> None:
         """Refuses what comes too late before its texts are split: that takes most of the time."""
@@ -304,11 +304,10 @@ class Engine:
 
 
 def _embedded(part: _Part, encoded: Encoded, vectors: Floats) -> Embedded:
-    encodings = part.encodings
     return Embedded(
         vectors=vectors,
-        tokens=[len(encoding.input_ids) for encoding in encodings],
-        truncated=[index for index, encoding in enumerate(encodings) if encoding.truncated],
+        tokens=list(part.tokens),
+        truncated=[index for index, encoding in enumerate(part.encodings) if encoding.truncated],
         tokenize_ns=part.tokenize_ns,
         queue_ns=encoded.queue_ns,
         infer_ns=encoded.infer_ns,

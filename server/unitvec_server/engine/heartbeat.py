@@ -1,6 +1,7 @@
-"""Notices an event loop that hangs: whatever runs on it, the watchdog and the signals included.
+"""Notices an event loop that hangs, and with it everything that runs on it, the watchdog included.
 
-A thread of its own looks whether the loop still beats, as only another thread can.
+The loop beats by setting a flag from time to time. A thread of its own looks whether it did: on a
+loop that hangs nothing else could.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Callable
 from typing import Self
 
 _TICK_S = 0.5
-"""Between two beats, and between two looks."""
+"""Time between two beats, and between two looks."""
 
 _LATE_S = 3.0
-"""Silence after which the loop does not count as alive. It waits for nothing that takes as long."""
+"""Silence after which the loop does not count as alive. Nothing that it does takes as long."""
 
 
 class Heartbeat:
@@ -23,8 +24,9 @@ class Heartbeat:
 
     Args:
         stuck_after_s: Silence after which the loop counts as stuck.
-        on_stuck: Is told then, once, in words for the log, in the thread that watches.
-        clock_s: Seconds.
+        on_stuck: Function that is then called once, by the thread that watches, with words for the
+            log.
+        clock_s: Clock in seconds.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Heartbeat:
             asyncio.get_running_loop().call_later(_TICK_S, self._beat)
 
     def look(self) -> str:
-        """What is wrong, in words for the log; empty if nothing is."""
+        """Says what is wrong, in words for the log; empty if nothing is."""
         now_s = self._clock_s()
         # A process that was stopped for a while has not hung: time counts by looks.
         elapsed_s = min(now_s - self._looked_s, 2 * _TICK_S)

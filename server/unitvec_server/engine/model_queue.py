@@ -44,15 +44,15 @@ class ModelQueue:
     """One model. Guarded by the scheduler's lock, except for `encode` and `probe`.
 
     Args:
-        number: Number of the model, which tells its cached vectors from those of others.
+        number: Number that tells the cached vectors of this model from those of others.
         encoder: Runs the model.
         limits: Bounds of one batch.
         workers: Number of workers of the scheduler.
 
     Attributes:
-        number: The same.
-        encoder: The same.
-        dim: Dimension D of the vectors.
+        number: Number of the model.
+        encoder: Encoder of the model.
+        dim: Dimension D of its vectors.
         speed: Record of how fast the runs have been.
         deadlines: Decides what can be done in time.
         batcher: Queue of the waiting texts.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterable
 
 import numpy as np
@@ -37,10 +36,9 @@ class PendingRequest:
     Everything but `future` and the rows of `vectors` is guarded by the scheduler's lock.
 
     Attributes:
+        future: Outcome, set on the event loop of the caller.
         batcher: Queue in which its items wait.
         vectors: Matrix (n, D) float32, filled row by row.
-        loop: Event loop of the caller.
-        future: Outcome, set on that loop.
         submitted_ns: Time of its submission on the monotonic clock.
         items: Its distinct texts that are, or were, in the queue or in a run.
         remaining: Number of these that are still to come.
@@ -48,18 +46,14 @@ class PendingRequest:
         is_done: Whether the request is answered, failed or given up by its caller.
     """
 
+    future: asyncio.Future[Encoded]
     batcher: Batcher
     vectors: npt.NDArray[np.float32]
-    loop: asyncio.AbstractEventLoop = dataclasses.field(default_factory=asyncio.get_running_loop)
-    future: asyncio.Future[Encoded] = dataclasses.field(init=False)
-    submitted_ns: int = dataclasses.field(default_factory=time.monotonic_ns)
+    submitted_ns: int
     items: list[Item] = dataclasses.field(default_factory=list)
     remaining: int = 0
     started_ns: int = 0
     is_done: bool = False
-
-    def __post_init__(self) -> None:
-        self.future = self.loop.create_future()
 
     def finish(self, outcome: Encoded | Exception) -> None:
         """Answers or fails the request, once. Callable from any thread."""
@@ -74,7 +68,7 @@ class PendingRequest:
 
         # A closed loop has nobody left to tell, and must not end the worker.
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(tell)
+            self.future.get_loop().call_soon_threadsafe(tell)
 
     def drop(self) -> None:
         """Takes its items that still wait out of the queue."""

@@ -10,6 +10,7 @@ of them, and one whose vector is cached is not run at all.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
@@ -52,9 +53,9 @@ class Scheduler:
         clock_s: Clock of the deadlines, in seconds.
 
     Attributes:
-        queues: What waits and runs, by model name.
-        workers: All workers, for whoever watches them.
-        cache_bytes: Bound of the cache of vectors.
+        queues: Queues of the models by their names.
+        workers: Worker threads as the watchdog sees them.
+        cache_bytes: Bound of the cache of vectors in bytes.
     """
 
     def __init__(
@@ -145,7 +146,12 @@ class Scheduler:
             Unavailable: The scheduler was stopped.
         """
         queue = self.queues[model]
-        request = PendingRequest(queue.batcher, np.empty((len(rows), queue.dim), np.float32))
+        request = PendingRequest(
+            asyncio.get_running_loop().create_future(),
+            queue.batcher,
+            np.empty((len(rows), queue.dim), np.float32),
+            submitted_ns=time.monotonic_ns(),
+        )
         items = [
             # An empty encoding is padded to one token.
             Item(max(1, len(row)), flow, deadline_s, Slot(request, indices, row), key)
@@ -189,7 +195,7 @@ class Scheduler:
         with self._changed:
             left_s = deadline_s - self._clock_s()
             if queue.deadlines.is_possible(sum(lengths), left_s=left_s):
-                queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=queue.batcher)
+                queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, queue=queue.batcher)
 
     def _submit(self, queue: ModelQueue, request: PendingRequest, items: list[Item]) -> None:
         """Answers texts from the cache, joins running ones, lets the rest wait. Needs the lock."""
@@ -206,9 +212,8 @@ class Scheduler:
     def _check_deadline(self, queue: ModelQueue, waits: list[Item]) -> None:
         lengths = [item.length for item in waits]
         left_s = waits[0].deadline_s - self._clock_s()
-        queue.deadlines.check_possible(sum(lengths), left_s=left_s)
         flow = waits[0].flow
-        queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, line=queue.batcher)
+        queue.deadlines.check(lengths, flow=flow, left_s=left_s, queue=queue.batcher)
 
     @staticmethod
     def _join(queue: ModelQueue, request: PendingRequest, wanted: list[Item]) -> None:

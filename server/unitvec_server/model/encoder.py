@@ -65,6 +65,11 @@ class Encoder:
         graph_path: The ONNX file.
         options: Where and how it runs.
 
+    Attributes:
+        dim: Dimension D of the embeddings.
+        compiles_shapes: Whether each new shape costs a compilation, so that a closed set of them is
+            used.
+
     Raises:
         ProviderError: The provider is not installed or refuses the graph.
         ArtifactError: The graph cannot be loaded.
@@ -75,12 +80,8 @@ class Encoder:
         self._session = _open_session(graph_path, options)
         self._give_back = _run_options_that_give_back(options)
         self._shapes: set[Shape] = set()
+        self.compiles_shapes = options.provider == "openvino"
         self.dim = _check_signature(self._session, graph_path)
-
-    @property
-    def compiles_shapes(self) -> bool:
-        """Whether each new shape costs a compilation, so that a closed set of them is used."""
-        return self._options.provider == "openvino"
 
     @property
     def shapes(self) -> frozenset[Shape]:

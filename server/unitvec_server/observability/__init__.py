@@ -1,1 +1,1 @@
-"""What is told of the server."""
+"""Logs, metrics and traces."""

@@ -1,4 +1,4 @@
-"""One line for each call that failed and, at level debug, for each other. Never texts."""
+"""A log line, without texts, for each call that failed and, at level debug, for each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unitvec_server.rpc.calls import CANCELLED, OK, Call
 logger = logging.getLogger(__name__)
 
 _MOST_PER_S = 100
-"""Lines: clients that only fail must not fill a disk, nor hold up those that do not."""
+"""Lines in a second. Clients whose calls all fail must neither fill a disk nor hold others up."""
 
 LEVELS: Mapping[str, int] = {
     OK: logging.DEBUG,
@@ -24,16 +24,17 @@ LEVELS: Mapping[str, int] = {
     "DEADLINE_EXCEEDED": logging.WARNING,
     "UNAVAILABLE": logging.WARNING,
 }
-"""By status: callers' own doings are info, what an operator can help is a warning, else error.
+"""Levels of lines by status; a status that is not here is an error.
 
-Calls that succeed are many and alike, so they are for who debugs."""
+A failure that the client caused is information, and one that the operator can prevent a warning.
+Calls that succeed are many and alike, so they are for debugging only."""
 
 
 class AccessLog:
     """Writes the lines.
 
     Args:
-        clock_s: Seconds.
+        clock_s: A monotonic clock in seconds.
     """
 
     def __init__(self, *, clock_s: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +44,7 @@ class AccessLog:
         self._left_out = 0
 
     def __call__(self, call: Call) -> None:
-        """Logs a call that is over, if its level is logged and there is room."""
+        """Logs a call that is over, if its level is logged and this second has room for a line."""
         level = LEVELS.get(call.code, logging.ERROR)
         if call.failed and call.code == OK:
             level = logging.WARNING
@@ -66,7 +67,7 @@ class AccessLog:
 
 
 def describe(call: Call) -> dict[str, Any]:
-    """What a line tells of a call. Times are those of the list of texts that took longest."""
+    """Returns the fields of a line. Times are those of the list of texts that took longest."""
     fields: dict[str, Any] = {
         "request_id": call.request_id,
         "peer": call.peer,

@@ -1,4 +1,4 @@
-"""Prometheus metrics, collected from the server's own counters when they are asked for.
+"""Prometheus metrics, made from the counters of the server at each scrape.
 
 `docs/operations/monitoring.md` has the table of them, and tests hold it against what is exported.
 """
@@ -34,20 +34,20 @@ from unitvec_server.security.secrets import Secrets
 _CODE_NAMES = {"OK": "OK", "CANCELLED": "Canceled"}
 
 _Rows = Iterable[tuple[Sequence[str], float]]
-"""Values by label values."""
+"""Values, each with the values of its labels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Frontend:
-    """What there is to see from the start.
+    """The parts of the server that metrics read from the start.
 
     Attributes:
-        edge: Counts calls.
-        servicer: Holds messages and documents of streams.
-        is_serving: Whether health says so, and can.
-        max_calls: The bound.
-        secrets: Hold the certificate.
-        logs: Count the lines that are missing.
+        edge: The edge, which counts calls.
+        servicer: The servicer, which holds messages and documents of streams.
+        is_serving: Tells whether health says SERVING and the event loop is alive.
+        max_calls: The limit of calls in work.
+        secrets: The secrets, which know when the certificate expires.
+        logs: The writer of logs, which counts the lines that were lost.
     """
 
     edge: Edge
@@ -60,17 +60,17 @@ class Frontend:
 
 @dataclasses.dataclass(frozen=True)
 class _Backend:
-    """What there is to see once models are loaded."""
+    """The parts of the server that metrics read once the models are loaded."""
 
     engine: Engine
     scheduler: Scheduler
 
 
 class Metrics(Collector):
-    """Reads counters as they stand; called from the thread of whoever scrapes.
+    """Reads the counters as they stand, in the thread that answers a scrape.
 
     Args:
-        frontend: The calls.
+        frontend: The parts that are there from the start.
     """
 
     def __init__(self, frontend: Frontend) -> None:
@@ -78,11 +78,11 @@ class Metrics(Collector):
         self._backend: _Backend | None = None
 
     def open(self, engine: Engine, scheduler: Scheduler) -> None:
-        """Adds the models, once they are loaded."""
+        """Adds the models when they are loaded."""
         self._backend = _Backend(engine, scheduler)
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics of ours."""
+        """Yields all metrics of ours."""
         yield from _collect_calls(self._frontend.edge.tallies)
         yield from _collect_frontend(self._frontend)
         if (backend := self._backend) is not None:
@@ -95,7 +95,7 @@ class Metrics(Collector):
 
 
 def make_registry(metrics: Metrics) -> CollectorRegistry:
-    """A registry of our metrics and those of the process."""
+    """Makes a registry of our metrics and those of the process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(metrics)
     ProcessCollector(registry=registry)
@@ -141,7 +141,7 @@ def _collect_calls(tallies: Mapping[str, MethodTally]) -> Iterator[Metric]:
     labels = ("grpc_type", "grpc_service", "grpc_method")
     rows = [
         ((tally.method.kind, tally.method.service, tally.method.name), tally)
-        for tally in list(tallies.values())  # a first call may add one meanwhile
+        for tally in list(tallies.values())  # The first call of a method may add one meanwhile.
     ]
     for name, text, field in (
         ("grpc_server_started", "Calls begun.", "started"),
@@ -160,7 +160,10 @@ def _collect_calls(tallies: Mapping[str, MethodTally]) -> Iterator[Metric]:
 
 
 def code_label(code: str) -> str:
-    """A status code as the metrics of Go name it, which dashboards expect: ``InvalidArgument``."""
+    """Names a status code as the metrics of Go do, such as ``InvalidArgument``.
+
+    Dashboards expect these names.
+    """
     return _CODE_NAMES.get(code) or code.title().replace("_", "")
 
 

@@ -12,28 +12,28 @@ from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_serve
 _PATH = "/metrics"
 
 _TIMEOUT_S = 5.0
-"""Time for a client to say something: each one holds a thread and a file descriptor."""
+"""Silence after which a client is hung up on. Each client holds a thread and a file descriptor."""
 
 
 class _Handler(WSGIRequestHandler):
     timeout = _TIMEOUT_S
 
     def handle(self) -> None:
-        """Answers a client. One that hangs up or says nothing is not worth a stack trace."""
+        """Answers a client; no stack trace is written for one that hangs up or says nothing."""
         with contextlib.suppress(OSError):
             super().handle()
 
     def log_message(self, *_: Any) -> None:
-        """Logs nothing: scrapes come all day."""
+        """Logs nothing, since scrapes come all day."""
 
 
 def start_metrics_server(host: str, port: int, *, registry: CollectorRegistry) -> WSGIServer:
     """Serves a registry from threads of its own, which end with the process.
 
     Args:
-        host: Address to listen on.
-        port: 0 takes a free one.
-        registry: What to serve.
+        host: The address to listen on.
+        port: The port to listen on; 0 takes a free one.
+        registry: The metrics to serve.
 
     Raises:
         OSError: The address cannot be listened on.
@@ -45,7 +45,7 @@ def start_metrics_server(host: str, port: int, *, registry: CollectorRegistry) -
 
 
 def _at_one_path(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """The app of prometheus_client answers at every path, so a wrong one would look right."""
+    """Refuses other paths. The app of prometheus_client answers at all, so mistakes go unseen."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == _PATH:

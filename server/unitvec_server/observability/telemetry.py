@@ -1,4 +1,4 @@
-"""What is told of calls: an access log and, as far as they are asked for, metrics and traces."""
+"""The access log and, if they are asked for, metrics and traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets
 
-if TYPE_CHECKING:  # loading these takes time and memory, and most servers need neither
+if TYPE_CHECKING:  # Loading these takes time and memory, and most servers need neither.
     from wsgiref.simple_server import WSGIServer
 
     from unitvec_server.observability.metrics import Metrics
@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """Metrics, traces and access log of one server. A context manager: leaving ends them.
+    """The metrics, traces and access log of one server, as a context manager that ends them.
 
     Args:
-        config: Which of them, and where.
-        logs: Counts the log lines that are missing.
+        config: The configuration, which says what is asked for.
+        logs: The writer of logs, which counts the lines that were lost.
 
     Attributes:
-        observers: To be shown each call at its end.
+        observers: The functions that are shown each call at its end.
 
     Raises:
         ConfigError: Traces are asked for and cannot be made.
@@ -59,13 +59,13 @@ class Telemetry:
         """Serves metrics, if they are asked for.
 
         Args:
-            edge: Counts calls.
-            servicer: Holds messages and documents of streams.
-            is_serving: Whether health says so, and can.
-            secrets: Hold the certificate.
+            edge: The edge, which counts calls.
+            servicer: The servicer, which holds messages and documents of streams.
+            is_serving: Tells whether health says SERVING and the event loop is alive.
+            secrets: The secrets, which know when the certificate expires.
 
         Raises:
-            ConfigError: Their address cannot be listened on.
+            ConfigError: The server cannot listen on their address.
         """
         host, port = self._config.metrics_host, self._config.metrics_port
         if port is None:
@@ -85,7 +85,7 @@ class Telemetry:
         logger.info("metrics on http://%s:%d/metrics", host, self._server.server_port)
 
     def open(self, engine: Engine, scheduler: Scheduler) -> None:
-        """Adds the models to the metrics, once they are loaded."""
+        """Adds the models to the metrics when they are loaded."""
         if self._metrics is not None:
             self._metrics.open(engine, scheduler)
 
@@ -93,7 +93,7 @@ class Telemetry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Exports what is left, and serves no more."""
+        """Exports the traces that are left and ends the metrics."""
         if self._tracing is not None:
             self._tracing.stop()
         if self._server is not None:

@@ -1,7 +1,8 @@
-"""OpenTelemetry traces: a span for each call, a child of its caller's, and where its time went.
+"""OpenTelemetry traces: a span for each call, with a child for each part of its time.
 
-Spans are made at the end of a call from what was noted of it, so calls that are not traced cost
-nothing more. Everything is set by the standard variables ``OTEL_*``.
+The span of a call is a child of the client's span, if the client sent one. Spans are made at the
+end of a call from its record, so a call that is not traced costs nothing more. All settings are the
+standard variables ``OTEL_*``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Tracing:
     """Makes spans of calls that are over.
 
     Args:
-        provider: Where spans go.
+        provider: The provider that exports the spans.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -65,7 +66,7 @@ class Tracing:
         span.end(call.ended_ns + wall_ns)
 
     def _trace_work(self, parent: Span, work: Work, wall_ns: int) -> None:
-        """Children of a call: what became of a list of texts, one after the other."""
+        """Makes the spans of a list of texts: its tokenizing, its waiting and its runs."""
         context = set_span_in_context(parent)
         attributes: dict[str, str | int] = {
             "unitvec.model": work.model,
@@ -85,7 +86,7 @@ class Tracing:
             child.end(start_ns)
 
     def stop(self) -> None:
-        """Exports what is left, as far as whoever collects it takes it soon."""
+        """Exports the spans that are left, as far as the collector takes them in time."""
         flush = threading.Thread(target=self._provider.shutdown, name="flush-traces", daemon=True)
         flush.start()
         flush.join(_FLUSH_S)

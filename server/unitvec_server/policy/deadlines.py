@@ -3,9 +3,10 @@
 The question is asked three times, each time by the class `Deadlines`:
 
 1. **At the door**: could the request be done in time if nothing were ahead of it? If not, it is
-   refused as DEADLINE_TOO_SHORT (`check_possible`).
-2. **In line**: with what waits, will its turn come early enough? If not, it is refused as
-   OVERLOADED, with a delay after which it would have been accepted (`check_turn`).
+   refused as DEADLINE_TOO_SHORT (`check`).
+2. **In the queue**: with what waits, will its turn come early enough? If not, it is refused as
+   OVERLOADED, with a delay after which it would have been accepted (`check`, and `check_turn` for
+   texts whose tokens are only estimated yet).
 3. **At its turn**: can what is left of it still be done? If not, it is handed back as expired, so
    that the time goes to a request that can be done (`is_late`).
 
@@ -157,8 +158,8 @@ class Forecast:
         return min(_MOST_OVERTAKING, smaller / self._run_tokens)
 
 
-class Line(Protocol):
-    """What a newcomer would stand behind."""
+class Queue(Protocol):
+    """The texts that wait, as a newcomer sees them."""
 
     @property
     def waiting_tokens(self) -> int:
@@ -188,41 +189,43 @@ class Deadlines:
         """Whether so much can be done in the time that is left if nothing is ahead of it."""
         return _OWN_PART * tokens / self._speed.best_tokens_per_s <= left_s
 
-    def check_possible(self, tokens: int, *, left_s: float) -> None:
-        """Refuses work that could not be done in time even if nothing were ahead of it.
+    def check(self, lengths: Sequence[int], *, flow: Hashable, left_s: float, queue: Queue) -> None:
+        """Refuses work that cannot be done in time, at all or behind what waits.
 
         Args:
-            tokens: Number of tokens of the texts that must run, at least one.
-            left_s: Time until their deadline.
+            lengths: Tokens of each text that must run, of one request, at least one text.
+            flow: Flow of the request.
+            left_s: Time until its deadqueue.
+            queue: Texts that wait already.
 
         Raises:
-            DeadlineExpired: The work could not be done in time.
+            DeadlineExpired: It could not be done even if nothing were ahead of it.
+            Overloaded: Too much is ahead of it.
         """
-        if not self.is_possible(tokens, left_s=left_s):
-            least_s = _OWN_PART * tokens / self._speed.best_tokens_per_s
+        tokens = sum(lengths)
+        least_s = _OWN_PART * tokens / self._speed.best_tokens_per_s
+        if least_s > left_s:
             raise DeadlineExpired(
                 f"{tokens} tokens take at least {least_s:.2f} s and the deadline is in "
                 f"{max(0.0, left_s):.2f} s; not run",
                 reason="DEADLINE_TOO_SHORT",
             )
+        if queue.waiting_tokens:
+            self.check_turn(lengths, flow=flow, left_s=left_s, queue=queue)
 
     def check_turn(
-        self, lengths: Sequence[int], *, flow: Hashable, left_s: float, line: Line
+        self, lengths: Sequence[int], *, flow: Hashable, left_s: float, queue: Queue
     ) -> None:
         """Refuses work whose turn comes too late, before it takes the place of other work.
 
-        Args:
-            lengths: Tokens of each text that must run, of one request, at least one text.
-            flow: Flow of the request.
-            left_s: Time until its deadline.
-            line: What it would stand behind.
+        The arguments are those of `check`.
 
         Raises:
             Overloaded: Too much is ahead of it.
         """
-        if not line.waiting_tokens:
+        if not queue.waiting_tokens:
             return
-        needed_s = self._needed_s(lengths, flow=flow, left_s=left_s, line=line)
+        needed_s = self._needed_s(lengths, flow=flow, left_s=left_s, queue=queue)
         if needed_s > left_s:
             delay_s = retry_delay_s(needed_s - left_s)
             raise Overloaded(
@@ -233,20 +236,20 @@ class Deadlines:
             )
 
     def _needed_s(
-        self, lengths: Sequence[int], *, flow: Hashable, left_s: float, line: Line
+        self, lengths: Sequence[int], *, flow: Hashable, left_s: float, queue: Queue
     ) -> float:
         """Time to allow for a newcomer: exact only if it is more than what is left."""
         tokens = sum(lengths)
         # The margin is that of its turn: with less, it would wait and then not be begun.
         own_s = BEGIN_MARGIN * tokens / self._speed.best_tokens_per_s
-        run_s = self._run_s(line.waiting_tokens)
+        run_s = self._run_s(queue.waiting_tokens)
         free_part = 1 - self.forecast.overtaking(tokens)
-        bound_s = run_s + (own_s + self._wait_s(line.waiting_tokens)) / free_part
+        bound_s = run_s + (own_s + self._wait_s(queue.waiting_tokens)) / free_part
         if bound_s <= left_s:  # all that waits can be ahead of it; who is need not be counted
             return bound_s
         # Smaller requests that arrive later overtake it, but no longer than fair sharing allows.
-        least_s = own_s + self._wait_s(line.tokens_before(lengths, flow=flow))
-        most_s = own_s + self._wait_s(line.most_tokens_before(tokens, flow=flow))
+        least_s = own_s + self._wait_s(queue.tokens_before(lengths, flow=flow))
+        most_s = own_s + self._wait_s(queue.most_tokens_before(tokens, flow=flow))
         return run_s + max(least_s, min(least_s / free_part, most_s))
 
     def is_late(self, tokens: int, *, left_s: float, is_begun: bool, waiting_tokens: int) -> bool:
@@ -254,7 +257,7 @@ class Deadlines:
 
         Args:
             tokens: Tokens of the request that still have to run.
-            left_s: Time until its deadline.
+            left_s: Time until its deadqueue.
             is_begun: Whether some of its texts were taken before.
             waiting_tokens: Tokens of all texts that wait, the request's included.
         """

@@ -1,1 +1,1 @@
-"""gRPC: messages to domain and back."""
+"""The gRPC service: calls and their messages, translated to the engine and back."""

@@ -1,1 +1,1 @@
-"""Who may call, and over what."""
+"""Tokens and TLS."""

@@ -1,7 +1,7 @@
-"""TLS: the certificate, its key and the authorities of clients, replaced while serving.
+"""TLS: the certificate, its key and the authorities of clients, which may change while serving.
 
-gRPC asks before each handshake whether there is a new configuration. What it is given was
-proved first, by a handshake in memory: gRPC itself would only find out at the next client.
+gRPC asks before each handshake whether there is a new configuration. Each one is tried first with a
+handshake in memory, because gRPC itself would find a fault only when the next client connects.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from unitvec_server.errors import ConfigError
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Where the PEM files are.
+    """The paths of the PEM files.
 
     Attributes:
-        certificate: The server's certificate, then its intermediates.
-        key: Its private key, without a passphrase.
-        client_authorities: Who signs clients' certificates; None asks for none.
+        certificate: The file of the server's certificate, followed by its intermediates.
+        key: The file of its private key, which has no passphrase.
+        client_authorities: The file of the authorities that sign certificates of clients; None if
+            clients need no certificate.
     """
 
     certificate: Path
@@ -40,10 +41,10 @@ class _Pem:
 
 
 class Certificates:
-    """What the server shows and asks for in handshakes. Its methods may run on any thread.
+    """The certificates that handshakes use. The methods may be called from any thread.
 
     Args:
-        files: Read at once.
+        files: The files, which are read at once.
 
     Raises:
         ConfigError: The files cannot be read or used.
@@ -58,25 +59,25 @@ class Certificates:
 
     @property
     def not_after_s(self) -> float:
-        """When the first of the certificates in use expires, in seconds since 1970."""
+        """The time at which the first certificate in use expires, in seconds since 1970."""
         return self._not_after_s
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials for a port; they follow every later `reload`."""
+        """Returns the credentials for a port. They follow every later `reload`."""
         return grpc.dynamic_ssl_server_credentials(
             _configuration(self._seen),
-            self._take_next,  # type: ignore[arg-type]  # None is for no change, says gRPC
+            self._take_next,  # type: ignore[arg-type]  # gRPC takes None as no change.
             require_client_authentication=self._files.client_authorities is not None,
         )
 
     def reload(self) -> bool:
-        """Reads the files again. Connections made from now on get them; others stay.
+        """Reads the files again, for connections that are made from now on.
 
         Returns:
-            Whether they are new and in use.
+            Whether the files are new and in use.
 
         Raises:
-            ConfigError: They cannot be read or used; the old ones stay in use.
+            ConfigError: The files cannot be read or used; the old ones stay in use.
         """
         pem = _read_all(self._files)
         if pem == self._seen:
@@ -111,10 +112,10 @@ def _read_all(files: TlsFiles) -> _Pem:
 
 
 def read_file(path: Path, flag: str) -> bytes:
-    """The content of a file that a flag names.
+    """Returns the content of a file that a flag names.
 
     Raises:
-        ConfigError: It cannot be read.
+        ConfigError: The file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -123,10 +124,10 @@ def read_file(path: Path, flag: str) -> bytes:
 
 
 def _prove(files: TlsFiles) -> float:
-    """Shows that the key fits, that the certificate is valid today and that a client agrees.
+    """Checks that the key fits, that the certificate is valid today and that a client accepts it.
 
     Returns:
-        When it or the first of its intermediates expires, in seconds since 1970.
+        The time at which the first of the certificates expires, in seconds since 1970.
     """
     try:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -143,7 +144,7 @@ def _prove(files: TlsFiles) -> float:
             f"PEM certificate and its key: {_reason(exc)}"
         ) from exc
     _prove_authorities(files.client_authorities)
-    # The client was given the whole file to trust, and of that names the intermediates.
+    # The client trusts the whole file, so its authorities include the intermediates.
     return min(
         ssl.cert_time_to_seconds(each["notAfter"]) for each in (shown, *client.get_ca_certs())
     )
@@ -178,7 +179,7 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, An
 
 
 def _reason(exc: Exception) -> str:
-    """A few words, without OpenSSL's function names and line numbers."""
+    """Returns the reason in a few words, without OpenSSL's function names and line numbers."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return exc.verify_message
     reason = getattr(exc, "reason", None)

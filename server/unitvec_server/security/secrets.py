@@ -1,4 +1,4 @@
-"""Who may call, over what, and from where: bearer tokens, TLS, and the address listened on."""
+"""Bearer tokens, TLS, and the addresses that a server without them may listen on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 TokenCheck = Callable[[str | bytes | None], None]
 
 _LOOK_EVERY_S = 5.0
-"""How soon replaced files are noticed without SIGHUP; kubelet itself takes up to a minute."""
+"""Time between two looks at the files. The kubelet itself takes up to a minute to replace one."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # b64token of RFC 6750
 _SCHEME = b"bearer "
@@ -34,8 +34,8 @@ class Tokens:
     """The accepted bearer tokens, of which only digests are kept.
 
     Args:
-        given: From the environment; they stay for good.
-        path: A file of more, one a line; empty lines and those that start with # do not count.
+        given: The tokens of the environment, which stay for good.
+        path: A file of more tokens, one a line, without empty lines and those that start with #.
 
     Raises:
         ConfigError: The file cannot be read or holds no token, or a token is malformed.
@@ -50,10 +50,10 @@ class Tokens:
         return len(self._digests)
 
     def check(self, authorization: str | bytes | None) -> None:
-        """Lets a call pass whose `authorization` metadata carries a token, or any without tokens.
+        """Checks the `authorization` metadata of a call. Without tokens every call passes.
 
         Raises:
-            Unauthenticated: It carries none or a wrong one.
+            Unauthenticated: The metadata carries no token, or a wrong one.
         """
         accepted = self._digests
         if accepted and not _matches(authorization, accepted):
@@ -62,10 +62,10 @@ class Tokens:
             )
 
     def reload(self) -> bool:
-        """Reads the file again; calls made from now on are checked against it.
+        """Reads the file again, for calls that begin from now on.
 
         Returns:
-            Whether the tokens are others than before.
+            Whether the tokens have changed.
 
         Raises:
             ConfigError: The file cannot be used; the old tokens stay.
@@ -101,7 +101,7 @@ def _matches(authorization: str | bytes | None, accepted: list[bytes]) -> bool:
     )
     scheme, token = header[: len(_SCHEME)], header[len(_SCHEME) :].strip()
     digest = hashlib.sha256(token).digest()
-    # Every token is compared, whichever matches, over digests: neither time nor length tells.
+    # All digests are compared, so that the time tells nothing about the tokens.
     matches = sum([hmac.compare_digest(digest, each) for each in accepted])
     return scheme.lower() == _SCHEME and matches > 0
 
@@ -110,10 +110,10 @@ class Secrets:
     """Tokens and certificates, and their renewal while serving.
 
     Args:
-        config: Names the files, which are read at once.
+        config: The configuration, which names the files. They are read at once.
 
     Raises:
-        ConfigError: One cannot be used.
+        ConfigError: A file cannot be used.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -131,23 +131,23 @@ class Secrets:
 
     @property
     def check_token(self) -> TokenCheck:
-        """Refuses calls without a valid token; lets everyone pass if there are no tokens."""
+        """The function that refuses calls without a valid token."""
         return self._tokens.check
 
     @property
     def certificate_not_after_s(self) -> float | None:
-        """When the certificate in use expires, in seconds since 1970; None for plaintext."""
+        """The time at which the certificate expires, in seconds since 1970; None without TLS."""
         return self._certificates.not_after_s if self._certificates else None
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        """TLS credentials, or None for plaintext."""
+        """Returns the TLS credentials; None without TLS."""
         return self._certificates.credentials() if self._certificates else None
 
     def reload(self, *, asked: bool) -> None:
-        """Takes over files that were replaced. One that cannot be used leaves the old in use.
+        """Reads files that were replaced. If one cannot be used, the old one stays in use.
 
         Args:
-            asked: Someone waits for the outcome: it is logged even if nothing is new.
+            asked: Whether an operator asked for it, who is told even if nothing is new.
         """
         for what, reload in self._reloads.items():
             try:
@@ -164,17 +164,17 @@ class Secrets:
             logger.info("nothing to reload: neither --tls-cert nor --token-file is set")
 
     async def keep_fresh(self, asked: asyncio.Event) -> None:
-        """Reloads when asked, and soon after files were replaced; until cancelled.
+        """Reloads when it is asked to, and soon after files were replaced, until it is cancelled.
 
         Args:
-            asked: Set to reload at once.
+            asked: The event that asks for it.
         """
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asked.wait(), _LOOK_EVERY_S if self._reloads else None)
             by_request = asked.is_set()
             asked.clear()
-            # Off the loop: the files may lie on a file system that hangs.
+            # The files may lie on a file system that hangs, so the event loop does not read them.
             await asyncio.to_thread(self.reload, asked=by_request)
 
     def _complain(self, what: str, message: str, *, again: bool) -> None:
@@ -184,11 +184,12 @@ class Secrets:
 
 
 def check_exposure(config: ServerConfig) -> None:
-    """Keeps a server that anyone may use or overhear off addresses that others can reach.
+    """Refuses to let other machines reach a server without TLS, or one that anyone may use.
+
+    Tokens or certificates of clients decide who may use it. The flag `insecure` allows both.
 
     Raises:
-        ConfigError: The address is not of this machine alone, and there is no TLS, or neither
-            tokens nor authorities of clients, and `insecure` does not say that this is meant.
+        ConfigError: Other machines can reach the address and a protection is missing.
         OSError: The address cannot be resolved.
     """
     lacking = []
