@@ -5,7 +5,6 @@ Knows nothing of protobuf or gRPC; what it raises are domain errors.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import time
@@ -14,42 +13,26 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from unitvec_server.engine.admission import TokenGate, count_tokens
+from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.counters import EmbedTally, Work
 from unitvec_server.engine.pending import Encoded
 from unitvec_server.engine.requests import Caller, Embedded, EncodeOptions, Limits, Model, TextList
 from unitvec_server.engine.scheduler import Scheduler
-from unitvec_server.engine.tokenization import are_tiny, in_chunks, likely_tokens, most_tokens
+from unitvec_server.engine.tokenization import (
+    Part,
+    are_tiny,
+    in_chunks,
+    likely_tokens,
+    most_tokens,
+    split,
+)
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import DeadlineExpired, InvalidRequest, ModelNotFound
-from unitvec_server.model.tokenizer import Encoding, TokenizedText, Truncation
+from unitvec_server.model.tokenizer import TokenizedText, Truncation
 from unitvec_server.vectors.packing import Floats, shape_embeddings
 
 _TOKENIZED_BYTES = 16
 """Bytes of a token in the reply of Tokenize: id, text and two offsets of up to 3 bytes."""
-
-
-@dataclasses.dataclass(eq=False)
-class _Part:
-    """A list of texts of a request, on its way to token ids.
-
-    Attributes:
-        wanted: Texts and options.
-        prompt: Text that is put before each of them.
-        sizes_bytes: Size of each text with its prompt.
-        started_ns: Time at which tokenization began, on the monotonic clock.
-        tokenize_ns: Time that tokenization took.
-        encodings: Encoding of each text.
-        tokens: Number of tokens of each encoding.
-    """
-
-    wanted: TextList
-    prompt: str
-    sizes_bytes: list[int]
-    started_ns: int = 0
-    tokenize_ns: int = 0
-    encodings: Sequence[Encoding] = ()
-    tokens: Sequence[int] = ()
 
 
 class Engine:
@@ -130,7 +113,7 @@ class Engine:
             start = end
         return results
 
-    def _read(self, model: Model, wanted: TextList) -> _Part:
+    def _read(self, model: Model, wanted: TextList) -> Part:
         """Holds a list of texts against the limits before any work is done on it."""
         options, field = wanted.options, wanted.field
         prompt = self._prompt(model, options.prompt_name)
@@ -141,18 +124,19 @@ class Engine:
         if options.dimensions:  # an empty matrix shows whether a full one could be shaped
             empty = np.empty((0, model.manifest.dim), np.float32)
             shape_embeddings(empty, normalize=False, dimensions=options.dimensions)
-        return _Part(wanted, prompt, sizes_bytes)
+        return Part(wanted, prompt, sizes_bytes)
 
-    async def _encode(self, model: Model, parts: Sequence[_Part], caller: Caller) -> Encoded:
+    async def _encode(self, model: Model, parts: Sequence[Part], caller: Caller) -> Encoded:
         """Splits the texts and runs them, with permission to queue their tokens.
 
-        Tiny requests are split at once and admitted by their true count. Others are admitted by an
-        estimate, since splitting them takes time and memory, and the estimate is corrected later.
+        Tiny requests are split here and now, and admitted by their true count. Others are admitted
+        by an estimate, since splitting them takes time and memory, and the estimate is corrected
+        later.
         """
         sizes_bytes = [size for part in parts for size in part.sizes_bytes]
         is_tiny = are_tiny(sizes_bytes)
         if is_tiny:
-            tokens = await self._split(model, parts, off_loop=False)
+            tokens = await split(model, parts, executor=None)
         else:
             most = most_tokens(sizes_bytes, max_seq_length=model.manifest.max_seq_length)
             tokens = min(most, self.gate.bound(waits=caller.waits))
@@ -164,7 +148,7 @@ class Engine:
             if caller.deadline_s < math.inf:
                 self._check_deadline(model, () if is_tiny else parts, caller)
             if not is_tiny:
-                ticket.correct(await self._split(model, parts, off_loop=True))
+                ticket.correct(await split(model, parts, executor=self.executor))
             return await self._scheduler.encode(
                 model.name,
                 [encoding.input_ids for part in parts for encoding in part.encodings],
@@ -172,28 +156,7 @@ class Engine:
                 deadline_s=caller.deadline_s,
             )
 
-    async def _split(self, model: Model, parts: Sequence[_Part], *, off_loop: bool) -> int:
-        """Splits the texts into tokens, here or on other threads.
-
-        Returns:
-            What they count against the bound of the queue.
-        """
-        for part in parts:
-            wanted, part.started_ns = part.wanted, time.monotonic_ns()
-            side = wanted.options.truncation or Truncation.END
-            encode = functools.partial(model.tokenizer.encode, prompt=part.prompt, side=side)
-            part.encodings = (
-                await in_chunks(self.executor, encode, wanted.texts)
-                if off_loop
-                else encode(wanted.texts)
-            )
-            part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
-            part.tokenize_ns = time.monotonic_ns() - part.started_ns
-            if wanted.options.truncation is None:
-                _check_uncut(model, part)
-        return sum([count_tokens(part.tokens) for part in parts])
-
-    def _check_deadline(self, model: Model, parts: Sequence[_Part], caller: Caller) -> None:
+    def _check_deadline(self, model: Model, parts: Sequence[Part], caller: Caller) -> None:
         """Refuses what comes too late before its texts are split: that takes most of the time."""
         if caller.deadline_s <= time.monotonic():  # waiting for room may have taken long
             raise DeadlineExpired("the deadline passed before the work began; not run")
@@ -303,7 +266,7 @@ class Engine:
         return prompt
 
 
-def _embedded(part: _Part, encoded: Encoded, vectors: Floats) -> Embedded:
+def _embedded(part: Part, encoded: Encoded, vectors: Floats) -> Embedded:
     return Embedded(
         vectors=vectors,
         tokens=list(part.tokens),
@@ -312,16 +275,3 @@ def _embedded(part: _Part, encoded: Encoded, vectors: Floats) -> Embedded:
         queue_ns=encoded.queue_ns,
         infer_ns=encoded.infer_ns,
     )
-
-
-def _check_uncut(model: Model, part: _Part) -> None:
-    """Refuses the first text that is longer than the model takes."""
-    for index, encoding in enumerate(part.encodings):
-        if encoding.truncated:
-            field = f"{part.wanted.field}[{index}]"
-            raise InvalidRequest(
-                f"{field} has {encoding.full_length} tokens; model {model.name} takes "
-                f"{model.manifest.max_seq_length} and truncate is ERROR",
-                reason="TEXT_TOO_LONG",
-                field=field,
-            )

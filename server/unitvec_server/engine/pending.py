@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from unitvec_server.errors import RequestError
 from unitvec_server.policy.batching import Batcher
 from unitvec_server.policy.items import Item
 
@@ -112,6 +113,14 @@ def served_by(item: Item) -> tuple[Item, ...]:
 def is_wanted(item: Item) -> bool:
     """Whether a request still waits for the item's run."""
     return any(not served.payload.request.is_done for served in served_by(item))
+
+
+def fail(items: Iterable[Item], error: RequestError) -> None:
+    """Fails the requests of these items and drops what else of them waits. Needs the lock."""
+    for request in {served.payload.request for item in items for served in served_by(item)}:
+        if not request.is_done:
+            request.finish(error)
+            request.drop()
 
 
 def forget(items: Iterable[Item]) -> None:

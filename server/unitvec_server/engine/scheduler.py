@@ -25,13 +25,13 @@ from unitvec_server.engine.pending import (
     Encoded,
     PendingRequest,
     Slot,
+    fail,
     forget,
     is_wanted,
-    served_by,
 )
 from unitvec_server.engine.reuse import Reuse, ReuseCounts, equal_texts
 from unitvec_server.engine.watchdog import Run, Worker
-from unitvec_server.errors import DeadlineExpired, InferenceFailed, RequestError, Unavailable
+from unitvec_server.errors import DeadlineExpired, InferenceFailed, Unavailable
 from unitvec_server.policy.batching import BatchLimits, Plan
 from unitvec_server.policy.items import Item
 
@@ -120,7 +120,8 @@ class Scheduler:
             was_stopping, self._is_stopping = self._is_stopping, True
             for queue in self._turns:
                 while batch := queue.batcher.next_batch(now_s=-math.inf, free_workers=1).batch:
-                    self._fail(batch, Unavailable(_SHUT_DOWN))
+                    fail(batch, Unavailable(_SHUT_DOWN))
+                    forget(batch)
             self._changed.notify_all()
         for worker in self.workers:
             if worker.thread is not None:
@@ -254,7 +255,8 @@ class Scheduler:
         now_s, free_workers = self._clock_s(), self._idle_workers
         plan = queue.batcher.next_batch(now_s=now_s, free_workers=free_workers)
         if plan.expired:
-            self._fail(plan.expired, DeadlineExpired(_EXPIRED))
+            fail(plan.expired, DeadlineExpired(_EXPIRED))
+            forget(plan.expired)
         return plan
 
     def _work(self, worker: Worker, queue: ModelQueue, plan: Plan) -> None:
@@ -286,7 +288,8 @@ class Scheduler:
             error.__cause__ = exc
             with self._changed:
                 queue.end(batch[0])
-                self._fail(batch, error)
+                fail(batch, error)
+                forget(batch)
             queue.probe()
             return
         self._deliver(queue, batch, vectors)
@@ -324,16 +327,4 @@ class Scheduler:
             for item in batch:
                 if queue.is_running(item):
                     queue.end(item)
-                    self._fail_requests([item], InferenceFailed(_GIVEN_UP))
-
-    def _fail(self, items: list[Item], error: RequestError) -> None:
-        """Fails the requests of these items and drops what else of them waits. Needs the lock."""
-        self._fail_requests(items, error)
-        forget(items)
-
-    @staticmethod
-    def _fail_requests(items: list[Item], error: RequestError) -> None:
-        for request in {served.payload.request for item in items for served in served_by(item)}:
-            if not request.is_done:
-                request.finish(error)
-                request.drop()
+                    fail([item], InferenceFailed(_GIVEN_UP))

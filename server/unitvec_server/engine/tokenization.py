@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
 from unitvec_server.engine.admission import count_tokens
+from unitvec_server.engine.requests import Model, TextList
 from unitvec_server.engine.watchdog import run_off_loop
+from unitvec_server.errors import InvalidRequest
+from unitvec_server.model.tokenizer import Encoding, Truncation
 
 _T = TypeVar("_T")
 
@@ -30,6 +35,29 @@ _BYTES_PER_TOKEN = 4.0
 """Bytes of a token of English prose (4.4 in WordNet); other languages and code have fewer."""
 
 
+@dataclasses.dataclass(eq=False)
+class Part:
+    """A list of texts of a request, on its way to token ids.
+
+    Attributes:
+        wanted: Texts and options.
+        prompt: Text that is put before each of them.
+        sizes_bytes: Size of each text with its prompt.
+        started_ns: Time at which tokenization began, on the monotonic clock.
+        tokenize_ns: Time that tokenization took.
+        encodings: Encoding of each text.
+        tokens: Number of tokens of each encoding.
+    """
+
+    wanted: TextList
+    prompt: str
+    sizes_bytes: list[int]
+    started_ns: int = 0
+    tokenize_ns: int = 0
+    encodings: Sequence[Encoding] = ()
+    tokens: Sequence[int] = ()
+
+
 def are_tiny(sizes_bytes: Sequence[int]) -> bool:
     """Whether texts of these sizes are split on the event loop."""
     return len(sizes_bytes) <= _TINY_TEXTS and sum(sizes_bytes) <= _TINY_BYTES
@@ -43,6 +71,47 @@ def most_tokens(sizes_bytes: Iterable[int], *, max_seq_length: int) -> int:
 def likely_tokens(size_bytes: int, *, max_seq_length: int) -> int:
     """About as many tokens as a text of this size has."""
     return min(_SPECIAL_TOKENS + math.ceil(size_bytes / _BYTES_PER_TOKEN), max_seq_length)
+
+
+async def split(model: Model, parts: Sequence[Part], *, executor: Executor | None) -> int:
+    """Splits texts into tokens.
+
+    Args:
+        model: Model whose tokenizer splits them.
+        parts: Lists of texts, which are filled in.
+        executor: Pool whose threads do it; None to do it here and now.
+
+    Returns:
+        Number of tokens that all the texts count against the bound of the queue.
+
+    Raises:
+        InvalidRequest: A text is too long and its options forbid to cut it.
+    """
+    for part in parts:
+        wanted, part.started_ns = part.wanted, time.monotonic_ns()
+        side = wanted.options.truncation or Truncation.END
+        encode = functools.partial(model.tokenizer.encode, prompt=part.prompt, side=side)
+        part.encodings = (
+            await in_chunks(executor, encode, wanted.texts) if executor else encode(wanted.texts)
+        )
+        part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
+        part.tokenize_ns = time.monotonic_ns() - part.started_ns
+        if wanted.options.truncation is None:
+            _check_uncut(model, part)
+    return sum([count_tokens(part.tokens) for part in parts])
+
+
+def _check_uncut(model: Model, part: Part) -> None:
+    """Refuses the first text that is longer than the model takes."""
+    for index, encoding in enumerate(part.encodings):
+        if encoding.truncated:
+            field = f"{part.wanted.field}[{index}]"
+            raise InvalidRequest(
+                f"{field} has {encoding.full_length} tokens; model {model.name} takes "
+                f"{model.manifest.max_seq_length} and truncate is ERROR",
+                reason="TEXT_TOO_LONG",
+                field=field,
+            )
 
 
 async def in_chunks(
