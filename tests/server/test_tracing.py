@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.server.test_calls import begin, work
 from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError, Overloaded
+from unitvec_server.observability.logs import LogWriter
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.observability.tracing import Tracing, open_tracing
 from unitvec_server.rpc.calls import CODES, Call, name_method
@@ -143,5 +144,5 @@ def test_without_the_extra_the_flag_is_refused_by_its_name(monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "unitvec_server.observability.tracing")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(ConfigError, match=r"--tracing: opentelemetry .* unitvec\[server-otel\]"):
-        Telemetry(ServerConfig(tracing=True))
-    assert Telemetry(ServerConfig()).observers
+        Telemetry(ServerConfig(tracing=True), LogWriter(None))
+    assert Telemetry(ServerConfig(), LogWriter(None)).observers
