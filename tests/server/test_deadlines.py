@@ -31,9 +31,9 @@ class Queue:
         """A new request of one text."""
         self.deadlines.check([tokens], flow="new", left_s=left_s, queue=self.batcher)
 
-    def check_turn(self, lengths: list[int], *, left_s: float, flow: object = "new") -> None:
+    def check_estimate(self, lengths: list[int], *, left_s: float, flow: object = "new") -> None:
         """A new request of these lengths."""
-        self.deadlines.check_turn(lengths, flow=flow, left_s=left_s, queue=self.batcher)
+        self.deadlines.check_estimate(lengths, flow=flow, left_s=left_s, queue=self.batcher)
 
 
 class TestDoor:
@@ -43,13 +43,13 @@ class TestDoor:
         queue = Queue()
         queue.wait(*[100] * 1000)
         queue.check(10**9, left_s=0.001)
-        queue.check_turn([1000], left_s=0.001)
+        queue.check_estimate([1000], left_s=0.001)
 
     def test_none_is_never_refused(self) -> None:
         queue = Queue(tokens_per_s=1.0)
         queue.wait(*[100] * 1000)
         queue.check(10**9, left_s=math.inf)
-        queue.check_turn([10**9], left_s=math.inf)
+        queue.check_estimate([10**9], left_s=math.inf)
 
     def test_what_could_not_be_done_alone(self) -> None:
         """Half of the measured time is granted: full batches are faster than lone texts."""
@@ -63,9 +63,9 @@ class TestDoor:
         queue = Queue(tokens_per_s=100)
         queue.wait(*[10] * 100)  # 10 s of work; a run of 0.64 s may be under way
         needed_s = 0.64 + 1.5 * 0.1 + 2 * 10
-        queue.check_turn([10], left_s=needed_s + 0.01)
+        queue.check_estimate([10], left_s=needed_s + 0.01)
         with pytest.raises(Overloaded, match="try another server") as caught:
-            queue.check_turn([10], left_s=4.0)
+            queue.check_estimate([10], left_s=4.0)
         assert caught.value.retry_delay_s == pytest.approx(needed_s - 4.0)
 
     def test_the_worked_case(self) -> None:
@@ -79,17 +79,24 @@ class TestDoor:
             batcher.add([Item(20, flow) for _ in range(16)])
         case = {"flow": "new", "queue": batcher}
         with pytest.raises(Overloaded) as caught:
-            deadlines.check_turn([20] * 16, left_s=2.0, **case)
+            deadlines.check([20] * 16, left_s=2.0, **case)
         assert caught.value.retry_delay_s == pytest.approx(1.324)
-        deadlines.check_turn([20] * 16, left_s=4.0, **case)
+        deadlines.check([20] * 16, left_s=4.0, **case)
+
+    def test_an_estimate_that_could_never_be_done_is_left_to_the_true_count(self) -> None:
+        queue = Queue(tokens_per_s=100)
+        queue.wait(*[10] * 100)
+        queue.check_estimate([10**6], left_s=4.0)
+        with pytest.raises(DeadlineExpired):
+            queue.check(10**6, left_s=4.0)
 
     def test_a_lone_text_is_not_behind_all_of_a_bulk_request(self) -> None:
         """Its turn comes before most of that; that of another text of the stream does not."""
         queue = Queue(tokens_per_s=100)
         queue.batcher.add([Item(10, "bulk") for _ in range(10_000)])
-        queue.check_turn([10], left_s=1.0)
+        queue.check_estimate([10], left_s=1.0)
         with pytest.raises(Overloaded):
-            queue.check_turn([10], flow="bulk", left_s=900)
+            queue.check_estimate([10], flow="bulk", left_s=900)
 
     def test_a_large_request_counts_on_those_that_will_overtake_it(self) -> None:
         """Half of the work of late came in requests smaller than this one, and will again."""
@@ -103,9 +110,9 @@ class TestDoor:
         assert queue.deadlines.forecast.overtaking(1) == 0
         waiting = queue.batcher.waiting_tokens
         needed_s = 0.64 + (1.5 * 10 + 2 * waiting / 100) / (1 - overtaking)
-        queue.check_turn([10] * 100, left_s=needed_s + 0.1)
+        queue.check_estimate([10] * 100, left_s=needed_s + 0.1)
         with pytest.raises(Overloaded):
-            queue.check_turn([10] * 100, left_s=needed_s - 0.1)
+            queue.check_estimate([10] * 100, left_s=needed_s - 0.1)
 
     def test_lately_slow_is_not_held_against_it(self) -> None:
         """The better of the speeds of late and of a longer past counts."""
@@ -117,13 +124,13 @@ class TestDoor:
     def test_the_run_under_way_counts_where_others_wait(self) -> None:
         """A batch of 64 tokens, or of all where that is less, and one and a half times its own."""
         queue = Queue(tokens_per_s=100)
-        queue.check_turn([64], left_s=0.65)
+        queue.check_estimate([64], left_s=0.65)
         queue.wait(*[10] * 10)
         queue.check(64, left_s=10.0)
         with pytest.raises(Overloaded):
             queue.check(64, left_s=2.7)
         with pytest.raises(Overloaded) as caught:
-            queue.check_turn([10], left_s=2.7)
+            queue.check_estimate([10], left_s=2.7)
         assert caught.value.retry_delay_s == pytest.approx(0.64 + 1.5 * 0.1 + 2 - 2.7)
 
 

@@ -16,6 +16,7 @@ import pytest
 from tests.server.encoders import Sums
 from unitvec_server.config import parse_config
 from unitvec_server.engine.admission import TokenGate
+from unitvec_server.engine.counters import Work
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.loading import load_engine
 from unitvec_server.engine.requests import (
@@ -27,7 +28,7 @@ from unitvec_server.engine.requests import (
     TextList,
 )
 from unitvec_server.engine.scheduler import Rows, Scheduler
-from unitvec_server.errors import Overloaded
+from unitvec_server.errors import InvalidRequest, Overloaded
 from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.tokenizer import Tokenizer
 
@@ -98,6 +99,30 @@ async def test_where_texts_are_split_changes_nothing(served: tuple[Engine, Count
     np.testing.assert_allclose(
         together.vectors, np.concatenate([part.vectors for part in alone]), atol=1e-5
     )
+
+
+async def test_lists_of_one_request_keep_their_options(
+    make: Callable[..., Scheduler], prompted_artifact: Path
+) -> None:
+    """They are one request: what is equal in both runs once. Each is shaped and counted apart."""
+    scheduler = make(encoder := Sums())
+    with ThreadPoolExecutor(1) as executor:
+        engine = over(scheduler, prompted_artifact, executor)
+        noted: list[Work] = []
+        caller = Caller(object(), note=noted.append)
+        first = TextList(["a cat", "a dog"], EncodeOptions(prompt_name="", dimensions=2))
+        second = TextList(["a dog"], UNSHAPED)
+        left, right = await engine.embed(engine.model(""), [first, second], caller=caller)
+        uncut = EncodeOptions(prompt_name="", truncation=None)
+        lists = [first, TextList(["a cat", "word " * 99], uncut, "pairs.b.texts")]
+        with pytest.raises(InvalidRequest) as caught:
+            await engine.embed(engine.model(""), lists, caller=caller)
+    assert caught.value.field == "pairs.b.texts[1]"
+    assert (left.vectors.shape, right.vectors.shape) == ((2, 2), (1, 4))
+    np.testing.assert_allclose(np.linalg.norm(left.vectors, axis=1), 1, rtol=1e-6)
+    assert right.vectors[0, 2] == right.tokens[0] == left.tokens[1]
+    assert sum(map(len, encoder.batches)) == 2
+    assert [work.texts for work in noted] == [2, 1]
 
 
 class Closable(Sums):

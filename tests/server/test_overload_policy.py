@@ -72,7 +72,7 @@ class Machine:
         items = [Item(length, flow, deadline_s) for length in lengths]
         try:
             deadlines = self.queue.deadlines
-            deadlines.check_turn(lengths, flow=flow, left_s=lives_s, queue=self.batcher)
+            deadlines.check(lengths, flow=flow, left_s=lives_s, queue=self.batcher)
         except RequestError:
             return None
         call = Call(self.now_s, deadline_s, items)

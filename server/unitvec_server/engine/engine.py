@@ -167,7 +167,7 @@ class Engine:
                 for text, size in zip(part.wanted.texts, part.sizes_bytes, strict=True)
             }
             most = model.manifest.max_seq_length
-            self._scheduler.check_turn(
+            self._scheduler.check_estimate(
                 model.name,
                 [likely_tokens(size, max_seq_length=most) for size in distinct.values()],
                 flow=caller.flow,

@@ -40,9 +40,9 @@ class LoadedModel:
     """A warm model.
 
     Attributes:
-        model: What is served.
-        encoder: Runs it.
-        run_bytes: Most memory that one run adds.
+        model: Model that is served.
+        encoder: Encoder that runs it.
+        run_bytes: Most memory that one run adds, in bytes.
     """
 
     model: Model

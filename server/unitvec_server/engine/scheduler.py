@@ -173,7 +173,7 @@ class Scheduler:
                     request.is_done = True
                     request.drop()
 
-    def check_turn(
+    def check_estimate(
         self, model: str, lengths: Sequence[int], *, flow: Hashable, deadline_s: float
     ) -> None:
         """Refuses texts whose turn would probably come too late, before they are tokenized.
@@ -190,13 +190,12 @@ class Scheduler:
         Raises:
             Overloaded: Too much waits.
         """
-        queue = self.queues[model]
-        if self.cache_bytes or not queue.batcher.waiting_items:
+        if self.cache_bytes:
             return
+        queue = self.queues[model]
         with self._changed:
             left_s = deadline_s - self._clock_s()
-            if queue.deadlines.is_possible(sum(lengths), left_s=left_s):
-                queue.deadlines.check_turn(lengths, flow=flow, left_s=left_s, queue=queue.batcher)
+            queue.deadlines.check_estimate(lengths, flow=flow, left_s=left_s, queue=queue.batcher)
 
     def _submit(self, queue: ModelQueue, request: PendingRequest, items: list[Item]) -> None:
         """Answers texts from the cache, joins running ones, lets the rest wait. Needs the lock."""

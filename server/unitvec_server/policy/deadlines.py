@@ -5,8 +5,8 @@ The question is asked three times, each time by the class `Deadlines`:
 1. **At the door**: could the request be done in time if nothing were ahead of it? If not, it is
    refused as DEADLINE_TOO_SHORT (`check`).
 2. **In the queue**: with what waits, will its turn come early enough? If not, it is refused as
-   OVERLOADED, with a delay after which it would have been accepted (`check`, and `check_turn` for
-   texts whose tokens are only estimated yet).
+   OVERLOADED, with a delay after which it would have been accepted (`check`, and `check_estimate`
+   for texts that are not split into tokens yet).
 3. **At its turn**: can what is left of it still be done? If not, it is handed back as expired, so
    that the time goes to a request that can be done (`is_late`).
 
@@ -185,10 +185,6 @@ class Deadlines:
         self._max_batch_tokens = max_batch_tokens
         self.forecast = Forecast(max_batch_tokens)
 
-    def is_possible(self, tokens: int, *, left_s: float) -> bool:
-        """Whether so much can be done in the time that is left if nothing is ahead of it."""
-        return _OWN_PART * tokens / self._speed.best_tokens_per_s <= left_s
-
     def check(self, lengths: Sequence[int], *, flow: Hashable, left_s: float, queue: Queue) -> None:
         """Refuses work that cannot be done in time, at all or behind what waits.
 
@@ -202,29 +198,38 @@ class Deadlines:
             DeadlineExpired: It could not be done even if nothing were ahead of it.
             Overloaded: Too much is ahead of it.
         """
-        tokens = sum(lengths)
-        least_s = _OWN_PART * tokens / self._speed.best_tokens_per_s
+        least_s = self._least_s(lengths)
         if least_s > left_s:
             raise DeadlineExpired(
-                f"{tokens} tokens take at least {least_s:.2f} s and the deadline is in "
+                f"{sum(lengths)} tokens take at least {least_s:.2f} s and the deadline is in "
                 f"{max(0.0, left_s):.2f} s; not run",
                 reason="DEADLINE_TOO_SHORT",
             )
         if queue.waiting_tokens:
-            self.check_turn(lengths, flow=flow, left_s=left_s, queue=queue)
+            self._check_turn(lengths, flow=flow, left_s=left_s, queue=queue)
 
-    def check_turn(
+    def check_estimate(
         self, lengths: Sequence[int], *, flow: Hashable, left_s: float, queue: Queue
     ) -> None:
-        """Refuses work whose turn comes too late, before it takes the place of other work.
+        """Refuses texts whose lengths are only estimated if they would be refused behind others.
 
-        The arguments are those of `check`.
+        Texts that could not be done even if nothing were ahead of them are left to `check`, which
+        is told their true lengths. The arguments are the same.
 
         Raises:
-            Overloaded: Too much is ahead of it.
+            Overloaded: Too much is ahead of the texts.
         """
-        if not queue.waiting_tokens:
-            return
+        if queue.waiting_tokens and self._least_s(lengths) <= left_s:
+            self._check_turn(lengths, flow=flow, left_s=left_s, queue=queue)
+
+    def _least_s(self, lengths: Sequence[int]) -> float:
+        """Time that a request takes at least, if nothing is ahead of it."""
+        return _OWN_PART * sum(lengths) / self._speed.best_tokens_per_s
+
+    def _check_turn(
+        self, lengths: Sequence[int], *, flow: Hashable, left_s: float, queue: Queue
+    ) -> None:
+        """Refuses work whose turn comes too late, before it takes the place of other work."""
         needed_s = self._needed_s(lengths, flow=flow, left_s=left_s, queue=queue)
         if needed_s > left_s:
             delay_s = retry_delay_s(needed_s - left_s)
