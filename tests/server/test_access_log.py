@@ -8,7 +8,7 @@ import pytest
 
 from tests.server.test_calls import begin, work
 from unitvec_server.errors import InvalidRequest, Overloaded
-from unitvec_server.observability.access_log import AccessLog
+from unitvec_server.observability.access_log import log_call
 from unitvec_server.observability.logs import configure_logging, open_stderr
 from unitvec_server.rpc.calls import CODES, Call
 
@@ -41,7 +41,7 @@ def ended(code: str = "OK") -> Call:
 @pytest.mark.parametrize("code", sorted(set(CODES) - {"OK"}))
 def test_failures_are_always_logged(code: str, written: Callable[[], list]) -> None:
     """What the caller did itself is information."""
-    AccessLog()(ended(code))
+    log_call(ended(code))
     [record] = written()
     assert record.fields["code"] == code
     if code in {"CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND"}:
@@ -53,35 +53,20 @@ def test_failures_are_always_logged(code: str, written: Callable[[], list]) -> N
 def test_successes_are_logged_for_those_who_debug(
     written: Callable[[], list], caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = AccessLog()
-    log(ended())
+    log_call(ended())
     assert written() == []
     caplog.set_level(logging.DEBUG)
-    log(ended())
+    log_call(ended())
     assert [record.levelno for record in written()] == [logging.DEBUG]
 
 
 def test_a_stream_with_failed_requests_is_no_plain_success(written: Callable[[], list]) -> None:
     call = ended()
     call.note(InvalidRequest("no", reason="NO_TEXTS"))
-    AccessLog()(call)
+    log_call(call)
     [record] = written()
     assert record.levelno == logging.WARNING
     assert (record.fields["failed"], record.fields["reason"]) == (1, "NO_TEXTS")
-
-
-def test_a_flood_of_failures_is_bounded_and_owned_up_to(written: Callable[[], list]) -> None:
-    """100 lines a second; the next line after it tells how many were left out."""
-    now_s = [7.0]
-    log = AccessLog(clock_s=lambda: now_s[0])
-    for _ in range(1000):
-        log(ended())  # is not logged and takes nobody's room
-        log(ended("UNAUTHENTICATED"))
-    assert len(written()) == 100
-    now_s[0] += 1.0
-    log(ended("UNAUTHENTICATED"))
-    log(ended("UNAUTHENTICATED"))
-    assert [record.fields.get("left_out") for record in written()[-3:]] == [None, 900, None]
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
@@ -96,7 +81,7 @@ def test_a_line_tells_what_a_call_was_and_cost(
     call = ended("RESOURCE_EXHAUSTED")
     call.add(work(3, tokenize_ns=1_000_000, queue_ns=20_000_000, infer_ns=3_500_000))
     call.note(Overloaded("full", retry_delay_s=1, bound="deadline"))
-    AccessLog()(call)
+    log_call(call)
     writer.flush()
     [line] = capfd.readouterr().err.splitlines()
     told = {

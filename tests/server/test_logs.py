@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from unitvec_server.observability.logs import LogWriter
+from tests.server.test_calls import begin
+from unitvec_server.observability.logs import Flood, LogWriter, configure_logging, open_stderr
+from unitvec_server.rpc import calls
 
 PIPE_BYTES = 2**16
 LINE = "x" * 1023
@@ -79,3 +83,56 @@ def test_without_standard_error_lines_are_dropped() -> None:
     writer.put(LINE)
     writer.flush()
     assert writer.dropped == 1
+
+
+class Lines(list[logging.LogRecord]):
+    """What gets through to a log, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now_s = 7.0
+        self._flood = Flood(clock_s=lambda: self.now_s)
+
+    def log(self, *names: str) -> None:
+        """Logs a line of each logger."""
+        for name in names:
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "failed", (), None)
+            if self._flood.filter(record):
+                self.append(record)
+
+    def left_out(self) -> list[tuple[str, int]]:
+        """What the lines say of those before them."""
+        told = [(line.name, getattr(line, "fields", {}).get("left_out", 0)) for line in self]
+        return [(name, count) for name, count in told if count]
+
+
+def test_a_flood_of_lines_is_bounded_and_owned_up_to() -> None:
+    """100 lines a second of each logger, gRPC's too; the next one tells how many were left out."""
+    lines = Lines()
+    for _ in range(1000):
+        lines.log("grpc._cython.cygrpc", "unitvec_server.access")
+    assert len(lines) == 200
+    lines.now_s += 1.0
+    lines.log("grpc._cython.cygrpc", "grpc._cython.cygrpc", "asyncio")
+    assert len(lines) == 203
+    assert lines.left_out() == [("grpc._cython.cygrpc", 900)]
+
+
+def test_what_is_logged_for_a_call_carries_its_request_id(
+    capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    """But for what asyncio logs: whose call runs when it does is chance."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    request.addfinalizer(lambda: (setattr(root, "handlers", before[0]), root.setLevel(before[1])))
+    writer = open_stderr()
+    configure_logging(writer, log_format="json", level="info")
+
+    def log() -> None:
+        calls.current.set(begin())
+        for name in ("grpc._cython.cygrpc", "asyncio"):
+            logging.getLogger(name).error("failed")
+
+    contextvars.Context().run(log)
+    writer.flush()
+    told = [json.loads(line).get("request_id") for line in capfd.readouterr().err.splitlines()]
+    assert told == ["id", None]

@@ -7,19 +7,28 @@ logged.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import logging
+import math
 import os
 import select
 import sys
 import threading
-from collections import deque
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+from unitvec_server.rpc import calls
 
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**20
 """Of lines that wait to be written: some thousands of them."""
+
+_MOST_PER_S = 100
+"""Lines of one logger: clients that only fail must not fill a disk."""
 
 _FLUSH_S = 1.0
 """For the last lines, when the process ends."""
@@ -93,10 +102,62 @@ class LogWriter:
         return True
 
 
+class Flood(logging.Filter):
+    """Bounds the lines of each logger, of those that are not ours too: clients cause many of them.
+
+    Args:
+        clock_s: A monotonic clock in seconds.
+    """
+
+    def __init__(self, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock_s = clock_s
+        self._lately: defaultdict[str, _Lately] = defaultdict(_Lately)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets a line pass if this second has room for it, with the number left out before it."""
+        now_s, lately = self._clock_s(), self._lately[record.name]
+        if now_s - lately.second_s >= 1:
+            lately.second_s, lately.lines = now_s, 0
+        lately.lines += 1
+        if lately.lines > _MOST_PER_S:
+            lately.left_out += 1
+            return False
+        if lately.left_out:
+            _add_field(record, "left_out", lately.left_out)
+            lately.left_out = 0
+        return True
+
+
+@dataclasses.dataclass(slots=True)
+class _Lately:
+    second_s: float = -math.inf
+    lines: int = 0
+    left_out: int = 0
+
+
+def _name_call(record: logging.LogRecord) -> bool:
+    """Adds the request id to what is logged for a call, by gRPC too.
+
+    asyncio logs the failure of a task when it is collected, whatever call is at work then: it tells
+    the name of the task, which has the id.
+    """
+    call = calls.current.get(None)
+    if call is not None and record.name != "asyncio":
+        _add_field(record, "request_id", call.request_id)
+    return True
+
+
+def _add_field(record: logging.LogRecord, name: str, value: object) -> None:
+    vars(record)["fields"] = {name: value, **getattr(record, "fields", {})}
+
+
 class _Handler(logging.Handler):
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
         self._writer = writer
+        self.addFilter(Flood())
+        self.addFilter(_name_call)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -10,7 +10,7 @@ from unitvec_server.config import ServerConfig
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ConfigError
-from unitvec_server.observability.access_log import AccessLog
+from unitvec_server.observability.access_log import log_call
 from unitvec_server.observability.logs import LogWriter
 from unitvec_server.rpc.calls import Observer
 from unitvec_server.rpc.interceptor import Edge
@@ -45,7 +45,7 @@ class Telemetry:
         self._tracing = _open_tracing() if config.tracing else None
         self._metrics: Metrics | None = None
         self._server: WSGIServer | None = None
-        observers = (AccessLog(), self._tracing)
+        observers = (log_call, self._tracing)
         self.observers: Sequence[Observer] = [one for one in observers if one is not None]
 
     def show(

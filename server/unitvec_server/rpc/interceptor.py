@@ -14,6 +14,7 @@ our insides.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -232,6 +233,8 @@ class Edge(grpc.aio.ServerInterceptor):
             tally.method, str(request_id), metadata, context.peer(), deadline_s, errors=self.errors
         )
         calls.current.set(call)
+        if task := asyncio.current_task():
+            task.set_name(f"request {call.request_id}")  # asyncio tells it of tasks that fail
         context.set_trailing_metadata((("x-request-id", call.request_id),))
         return call
 
