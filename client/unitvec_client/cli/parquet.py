@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from unitvec_client.cli.rows import Row, id_text
 from unitvec_client.errors import InputError
+from unitvec_protos.installation import install_command
 
 _GROUP_BYTES = 16 * 2**20
 _MAX_GROUP_ROWS = 16_384
@@ -47,7 +48,7 @@ class ParquetRows:
         with_id: bool = False,
         with_text: bool = False,
     ) -> None:
-        self._pa, self._pq = _load_pyarrow()
+        self._pa, self._pq = load_pyarrow()
         self._dtype = like.dtype
         self._width = like.shape[1]
         fitting = _GROUP_BYTES // (like.itemsize * self._width)
@@ -138,14 +139,18 @@ class ParquetRows:
                 yield self._pa.ipc.read_record_batch(message, self._schema)
 
 
-def _load_pyarrow() -> tuple[Any, Any]:
-    """Return pyarrow and its Parquet module, which only this format needs."""
+def load_pyarrow() -> tuple[Any, Any]:
+    """Return pyarrow and its Parquet module, which only this format needs.
+
+    Raises:
+        InputError: If pyarrow is not installed.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as exc:
         raise InputError(
-            "--format parquet needs pyarrow, which is not installed: pip install 'unitvec[parquet]'"
+            f"--format parquet needs pyarrow, which is not installed: {install_command('parquet')}"
         ) from exc
     return pa, pq
 

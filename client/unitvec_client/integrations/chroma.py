@@ -1,4 +1,4 @@
-"""unitvec as `EmbeddingFunction` of Chroma: ``pip install 'unitvec[chroma]'``."""
+"""unitvec as `EmbeddingFunction` of Chroma (the extra ``chroma``)."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from unitvec_protos.installation import install_command
+
 
 def missing(extra: str, exc: ImportError) -> ImportError:
     """Return the error for a framework that is not installed.
@@ -13,7 +15,7 @@ def missing(extra: str, exc: ImportError) -> ImportError:
         extra: The extra of this package that brings it.
         exc: What its import raised.
     """
-    message = f"{exc.name or extra} cannot be imported: pip install 'unitvec[{extra}]'"
+    message = f"{exc.name or extra} cannot be imported: {install_command(extra)}"
     return ImportError(message, name=exc.name, path=exc.path)
 
 

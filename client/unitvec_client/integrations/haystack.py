@@ -1,4 +1,4 @@
-"""unitvec as embedders of Haystack: ``pip install 'unitvec[haystack]'``.
+"""unitvec as embedders of Haystack (the extra ``haystack``).
 
 Haystack loads stored pipelines with components of modules that are named to it only:
 ``Pipeline.loads(stored, allowed_modules=["unitvec_client.integrations.haystack"])``.

@@ -1,4 +1,4 @@
-"""unitvec as `Embeddings` of LangChain: ``pip install 'unitvec[langchain]'``."""
+"""unitvec as `Embeddings` of LangChain (the extra ``langchain``)."""
 
 from __future__ import annotations
 

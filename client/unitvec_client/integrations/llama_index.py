@@ -1,4 +1,4 @@
-"""unitvec as `BaseEmbedding` of LlamaIndex: ``pip install 'unitvec[llama-index]'``."""
+"""unitvec as `BaseEmbedding` of LlamaIndex (the extra ``llama-index``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unitvec as a transformer of scikit-learn: ``pip install 'unitvec[scikit-learn]'``."""
+"""unitvec as a transformer of scikit-learn (the extra ``scikit-learn``)."""
 
 from __future__ import annotations
 

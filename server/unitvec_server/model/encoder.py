@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from unitvec_protos.installation import install_command
 from unitvec_server.errors import ArtifactError, ProviderError
 from unitvec_server.model.shapes import Shape, padded_shape
 
@@ -27,10 +28,10 @@ _ORT_NAMES: dict[str, str] = {
     "cuda": "CUDAExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
 }
-_INSTALL: dict[str, str] = {
-    "cpu": "unitvec[server]",
-    "cuda": "unitvec[server-cuda]",
-    "openvino": "unitvec[server-openvino]",
+_EXTRAS: dict[str, str] = {
+    "cpu": "server",
+    "cuda": "server-cuda",
+    "openvino": "server-openvino",
 }
 _INPUTS = ("input_ids", "attention_mask")
 
@@ -165,7 +166,7 @@ def _open_session(path: Path, options: EncoderOptions) -> Any:
     if name not in ort.get_available_providers():
         raise ProviderError(
             f"provider {options.provider} is not in this onnxruntime; "
-            f"in a fresh environment: pip install '{_INSTALL[options.provider]}'"
+            f"in a fresh environment: {install_command(_EXTRAS[options.provider])}"
         )
     ort.disable_telemetry_events()  # who serves is told of nothing that leaves the machine
     try:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Set as AbstractSet
 from typing import cast
 
+from unitvec_protos.installation import install_command
 from unitvec_server.errors import ProviderError
 from unitvec_server.model.encoder import Provider
 
@@ -18,7 +19,6 @@ STATIC_INT8 = "int8-static"
 
 _CUDA_PRECISIONS = ("auto", "fp16", "fp32")
 _BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
-_OPENVINO_EXTRA = "in a fresh environment: pip install 'unitvec[server-openvino]'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,8 @@ def _check_bf16(provider: Provider, machine: Machine) -> None:
     if provider != "openvino":
         raise ProviderError(f"--precision bf16: {provider} has none; take --provider openvino")
     if "openvino" not in machine.providers:
-        raise ProviderError(f"--precision bf16 runs on openvino; {_OPENVINO_EXTRA}")
+        command = install_command("server-openvino")
+        raise ProviderError(f"--precision bf16 runs on openvino; in a fresh environment: {command}")
     if not machine.has_bf16:
         raise ProviderError(
             "--precision bf16: this CPU has neither amx_bf16 nor avx512_bf16, and would be "

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
+from unitvec_protos.installation import install_command
 from unitvec_server.config import ServerConfig
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
@@ -106,6 +107,6 @@ def _open_tracing() -> Tracing:
         from unitvec_server.observability.tracing import open_tracing
     except ImportError as exc:
         raise ConfigError(
-            f"--tracing: {exc.name} is not installed; it comes with unitvec[server-otel]"
+            f"--tracing: {exc.name} is not installed: {install_command('server-otel')}"
         ) from exc
     return open_tracing()

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ from unitvec_client.integrations.provider import (
     choose_prompt,
     find_model,
 )
+from unitvec_protos.installation import install_command
 
 FRAMEWORKS = (
     "langchain_core",
@@ -77,7 +79,7 @@ def test_without_its_framework_a_module_names_the_extra(
     for key in (framework, *loaded):
         monkeypatch.setitem(sys.modules, key, None)  # type: ignore[arg-type]  # as Python does
     monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(ImportError, match=rf"pip install 'unitvec\[{extra}\]'"):
+    with pytest.raises(ImportError, match=re.escape(install_command(extra))):
         __import__(name)
 
 
