@@ -29,7 +29,7 @@ class TestResults:
     """Everyone gets their own rows."""
 
     @pytest.mark.parametrize("workers", [1, 4])
-    async def test_hundreds_of_jobs_of_mixed_sizes(
+    async def test_hundreds_of_requests_of_mixed_sizes(
         self, make: Callable[..., Scheduler], workers: int
     ) -> None:
         scheduler = make(Sums(), workers=workers)
@@ -41,11 +41,11 @@ class TestResults:
                 for _ in range(random_.choice([1, 1, 2, 5, 60]))
             ]
 
-        jobs = [rows() for _ in range(300)]
-        results = await asyncio.gather(*(submit(scheduler, job) for job in jobs))
-        for job, encoded in zip(jobs, results, strict=True):
+        requests = [rows() for _ in range(300)]
+        results = await asyncio.gather(*(submit(scheduler, request) for request in requests))
+        for request, encoded in zip(requests, results, strict=True):
             assert encoded.vectors.dtype == np.float32
-            np.testing.assert_array_equal(encoded.vectors, [expected(row) for row in job])
+            np.testing.assert_array_equal(encoded.vectors, [expected(row) for row in request])
             assert encoded.queue_ns >= 0
             assert encoded.infer_ns >= 0
 
@@ -63,11 +63,11 @@ class TestResults:
         scheduler = make(encoder := Held(), workers=3)
         while scheduler._idle_workers < 3:  # noqa: ASYNC110 - worker threads, not the loop, count
             await asyncio.sleep(0)
-        job = submit(scheduler, [text(n, length=7) for n in range(100, 109)])
+        request = submit(scheduler, [text(n, length=7) for n in range(100, 109)])
         for _ in range(3):
             await encoder.has_started()
         encoder.released.release(3)
-        await job
+        await request
         assert sorted(map(len, encoder.batches)) == [3, 3, 3]
 
     async def test_empty_encoding_counts_as_the_token_it_is_padded_to(
@@ -126,9 +126,9 @@ class TestDeadlines:
         encoder.released.release(2)
         await first
         await in_time
-        for job in late:
+        for request in late:
             with pytest.raises(DeadlineExpired):
-                await job
+                await request
         assert encoder.batches == [[1], [3]]
         assert waiting(scheduler) == 0
 
@@ -142,14 +142,14 @@ class TestModels:
         scheduler = make(*encoders, max_batch_tokens=1)
         blocker = submit(scheduler, [text(1)])
         await encoders[0].has_started()
-        jobs = [submit(scheduler, texts(100, 6), model=name) for name in ("m0", "m2")]
+        requests = [submit(scheduler, texts(100, 6), model=name) for name in ("m0", "m2")]
         await queued()
         encoders[0].released.release()
         await blocker
         for _ in range(12):
             order.append(await first_of(encoders))
             encoders[int(order[-1][1])].released.release()
-        await asyncio.gather(*jobs)
+        await asyncio.gather(*requests)
         assert order in (["m0", "m2"] * 6, ["m2", "m0"] * 6)
 
     async def test_each_model_has_its_own_results(self, make: Callable[..., Scheduler]) -> None:
@@ -158,8 +158,8 @@ class TestModels:
                 return -super().encode(rows)
 
         scheduler = make(Sums(), Negative(), workers=3)
-        jobs = [submit(scheduler, [text(n + 100)], model=f"m{n % 2}") for n in range(200)]
-        firsts = [encoded.vectors[0, 0] for encoded in await asyncio.gather(*jobs)]
+        requests = [submit(scheduler, [text(n + 100)], model=f"m{n % 2}") for n in range(200)]
+        firsts = [encoded.vectors[0, 0] for encoded in await asyncio.gather(*requests)]
         assert firsts == [-(n + 100) if n % 2 else n + 100 for n in range(200)]
 
 
@@ -184,9 +184,9 @@ class TestStop:
         waits = [submit(scheduler, texts(100, 10)) for _ in range(20)]
         await queued()
         stopping = asyncio.create_task(asyncio.to_thread(scheduler.stop))
-        for job in waits:
+        for request in waits:
             with pytest.raises(Unavailable):
-                await job
+                await request
         assert not stopping.done()
         encoder.released.release()
         await stopping
@@ -208,14 +208,14 @@ class TestStop:
     async def test_while_requests_pour_in(self, make: Callable[..., Scheduler]) -> None:
         """Each is answered or refused; none hangs."""
         scheduler = make(Sums(), workers=4)
-        jobs = [submit(scheduler, texts(3 * n + 100, 3)) for n in range(300)]
+        requests = [submit(scheduler, texts(3 * n + 100, 3)) for n in range(300)]
         for _ in range(3):
             await asyncio.sleep(0)
         with ThreadPoolExecutor() as executor:
             stopping = asyncio.get_running_loop().run_in_executor(executor, scheduler.stop)
-            jobs += [submit(scheduler, texts(3 * n + 1000, 3)) for n in range(300)]
+            requests += [submit(scheduler, texts(3 * n + 1000, 3)) for n in range(300)]
             async with asyncio.timeout(60):
-                results = await asyncio.gather(*jobs, return_exceptions=True)
+                results = await asyncio.gather(*requests, return_exceptions=True)
                 await stopping
         for index, result in enumerate(results):
             if isinstance(result, Encoded):

@@ -43,9 +43,9 @@ class TestFailures:
         encoder.released.release(100)
         await first
         np.testing.assert_array_equal((await good).vectors, [[2, 2, 1, 2], [3, 3, 1, 3]])
-        for job in (poisoned, mixed):
+        for request in (poisoned, mixed):
             with pytest.raises(InferenceFailed, match="failed on this text"):
-                await job
+                await request
         np.testing.assert_array_equal((await submit(scheduler, [text(6)])).vectors[0, 0], 6)
         assert "not finite" in caplog.text or "poisoned" in caplog.text
 
@@ -57,7 +57,7 @@ class TestFailures:
         assert isinstance(caught.value.__cause__, ValueError)
         assert "poisoned" not in str(caught.value)
 
-    async def test_job_of_many_bad_texts_fails_once_and_frees_the_queue(
+    async def test_request_of_many_bad_texts_fails_once_and_frees_the_queue(
         self, make: Callable[..., Scheduler]
     ) -> None:
         scheduler = make(encoder := Sums(), workers=2)
@@ -68,7 +68,7 @@ class TestFailures:
         await submit(scheduler, [text(1)])
         assert runs <= 4 * 64  # what was running when the first failed, together and apart
 
-    async def test_rest_of_a_failed_job_is_not_run_apart(
+    async def test_rest_of_a_failed_request_is_not_run_apart(
         self, make: Callable[..., Scheduler]
     ) -> None:
         scheduler = make(encoder := Sums())
@@ -140,9 +140,9 @@ class TestWorkersThatEnd:
         joined = submit(scheduler, [text(1), text(2)])
         await queued()
         encoder.released.release(100)
-        for job in (doomed, joined):
+        for request in (doomed, joined):
             with pytest.raises(InferenceFailed, match="worker failed"):
-                await job
+                await request
         async with asyncio.timeout(30):
             await other
             again = await submit(scheduler, [text(1), text(2)])
@@ -194,7 +194,7 @@ class TestWorkersThatEnd:
         scheduler = make(encoder := Held())
         first = submit(scheduler, [text(9)])
         await encoder.has_started()
-        jobs = [submit(scheduler, [text(n)]) for n in (1, POISON, 2)]
+        requests = [submit(scheduler, [text(n)]) for n in (1, POISON, 2)]
         await queued()
         seen = []
         for _ in range(4):
@@ -202,7 +202,7 @@ class TestWorkersThatEnd:
             await encoder.has_started()
             seen.append(scheduler.workers[0].run)
         encoder.released.release(100)
-        await asyncio.gather(first, *jobs, return_exceptions=True)
+        await asyncio.gather(first, *requests, return_exceptions=True)
         assert [run.tokens for run in seen if run] == [3, 1, 1, 1]
         assert len(set(map(id, seen))) == 4
 
@@ -242,11 +242,11 @@ class TestCancellation:
         scheduler = make(encoder := Held())
         first = submit(scheduler, [text(1)])
         await encoder.has_started()
-        job = submit(scheduler, texts(100, 500))
+        request = submit(scheduler, texts(100, 500))
         await queued()
         assert waiting(scheduler) == 500
-        job.cancel()
-        await asyncio.wait([job])
+        request.cancel()
+        await asyncio.wait([request])
         assert waiting(scheduler) == 0
         encoder.released.release(2)
         await first
@@ -255,10 +255,10 @@ class TestCancellation:
 
     async def test_while_running(self, make: Callable[..., Scheduler]) -> None:
         scheduler = make(encoder := Held(), max_batch_tokens=2)
-        job = submit(scheduler, [text(n) for n in (1, 2, 3, 4)])
+        request = submit(scheduler, [text(n) for n in (1, 2, 3, 4)])
         await encoder.has_started()
-        job.cancel()
-        await asyncio.wait([job])
+        request.cancel()
+        await asyncio.wait([request])
         encoder.released.release(2)
         await submit(scheduler, [text(5)])
         assert encoder.batches == [[1, 2], [5]]
@@ -269,12 +269,12 @@ class TestCancellation:
         random_ = random.Random(3)
         for _ in range(60):
             firsts = [random_.choice([5, 6, 7, POISON]) for _ in range(20)]
-            jobs = [submit(scheduler, [text(f), text(f + 100)]) for f in firsts]
+            requests = [submit(scheduler, [text(f), text(f + 100)]) for f in firsts]
             for _ in range(random_.randint(0, 6)):
                 await asyncio.sleep(0)
-            for job in random_.sample(jobs, 10):
-                job.cancel()
-            results = await asyncio.gather(*jobs, return_exceptions=True)
+            for request in random_.sample(requests, 10):
+                request.cancel()
+            results = await asyncio.gather(*requests, return_exceptions=True)
             for first, result in zip(firsts, results, strict=True):
                 if isinstance(result, Encoded):
                     assert result.vectors[:, 0].tolist() == [first, first + 100]
@@ -294,7 +294,9 @@ class TestCancellation:
         gc.disable()
         try:
             encoder.released.release(2)
-            matrices = [weakref.ref(job.result().vectors) for job in await done(first, *rest)]
+            matrices = [
+                weakref.ref(request.result().vectors) for request in await done(first, *rest)
+            ]
             del first, rest
             await encoder.has_started()
             await encoder.has_started()
@@ -305,7 +307,7 @@ class TestCancellation:
         await stays
 
 
-async def done(*jobs: asyncio.Task[Encoded]) -> list[asyncio.Task[Encoded]]:
-    """The jobs, when all of them are finished."""
-    await asyncio.wait(jobs)
-    return list(jobs)
+async def done(*requests: asyncio.Task[Encoded]) -> list[asyncio.Task[Encoded]]:
+    """The requests, when all of them are finished."""
+    await asyncio.wait(requests)
+    return list(requests)

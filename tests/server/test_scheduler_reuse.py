@@ -43,8 +43,8 @@ class TestInFlight:
 
     async def test_within_a_request(self, make: Callable[..., Scheduler]) -> None:
         scheduler = make(encoder := Sums())
-        job = submit(scheduler, [text(1), text(2), text(1), text(1), text(2)])
-        assert firsts(await job) == [1, 2, 1, 1, 2]
+        request = submit(scheduler, [text(1), text(2), text(1), text(1), text(2)])
+        assert firsts(await request) == [1, 2, 1, 1, 2]
         assert sorted(first for batch in encoder.batches for first in batch) == [1, 2]
         assert (scheduler.reuse.encoded, scheduler.reuse.joined) == (2, 3)
 
@@ -62,8 +62,8 @@ class TestInFlight:
                 pass  # until the worker has the vector and waits for the lock
             late = submit(scheduler, [text(1)])
             await queued()
-        for job in (first, late):
-            assert (await job).infer_ns >= 0
+        for request in (first, late):
+            assert (await request).infer_ns >= 0
         assert len(encoder.batches) == 1
 
     async def test_with_a_running_one(self, make: Callable[..., Scheduler]) -> None:
@@ -75,8 +75,8 @@ class TestInFlight:
         await queued()
         assert waiting(scheduler) == 1
         encoder.released.release()
-        for job in late:
-            np.testing.assert_array_equal((await job).vectors, [[1, 1, 1, 1]] * 2)
+        for request in late:
+            np.testing.assert_array_equal((await request).vectors, [[1, 1, 1, 1]] * 2)
         encoder.released.release()
         assert (await mixed).vectors[:, 3].tolist() == [1, 2]
         assert (await mixed).queue_ns >= 0
@@ -111,8 +111,8 @@ class TestInFlight:
 
         scheduler = make(Sums(), Negative(), cache_bytes=CACHE_BYTES)
         for _ in range(2):
-            jobs = [submit(scheduler, [text(5)], model=f"m{n % 2}") for n in range(20)]
-            results = await asyncio.gather(*jobs)
+            requests = [submit(scheduler, [text(5)], model=f"m{n % 2}") for n in range(20)]
+            results = await asyncio.gather(*requests)
             assert [firsts(r) for r in results] == [[-5.0 if n % 2 else 5.0] for n in range(20)]
 
     async def test_throughput_counts_what_ran(self, make: Callable[..., Scheduler]) -> None:
@@ -131,13 +131,13 @@ class TestLeaving:
         scheduler = make(encoder := Held())
         blocker = submit(scheduler, [text(1)])
         await encoder.has_started()
-        jobs = [submit(scheduler, [text(2)]) for _ in range(3)]
+        requests = [submit(scheduler, [text(2)]) for _ in range(3)]
         await queued()
-        jobs[leaves].cancel()
-        await asyncio.wait([jobs[leaves]])
+        requests[leaves].cancel()
+        await asyncio.wait([requests[leaves]])
         assert waiting(scheduler) == 2
         encoder.released.release(2)
-        stay = [job for job in jobs if job is not jobs[leaves]]
+        stay = [request for request in requests if request is not requests[leaves]]
         assert [firsts(result) for result in await asyncio.gather(*stay)] == [[2], [2]]
         await blocker
         assert encoder.batches == [[1], [2]]
@@ -145,13 +145,13 @@ class TestLeaving:
     async def test_all_who_want_a_running_one(self, make: Callable[..., Scheduler]) -> None:
         """It finishes, and fills the cache."""
         scheduler = make(encoder := Held(), cache_bytes=CACHE_BYTES)
-        jobs = [submit(scheduler, [text(1)])]
+        requests = [submit(scheduler, [text(1)])]
         await encoder.has_started()
-        jobs.append(submit(scheduler, [text(1), text(1)]))
+        requests.append(submit(scheduler, [text(1), text(1)]))
         await queued()
-        for job in jobs:
-            job.cancel()
-        await asyncio.wait(jobs)
+        for request in requests:
+            request.cancel()
+        await asyncio.wait(requests)
         late = submit(scheduler, [text(1)])
         await queued()
         late.cancel()
@@ -168,11 +168,13 @@ class TestLeaving:
         blocker = submit(scheduler, [text(1)])
         await encoder.has_started()
         deadlines_s = [5.0, 50.0, 5.0, 50.0]
-        jobs = [submit(scheduler, [text(2)], deadline_s=deadline_s) for deadline_s in deadlines_s]
+        requests = [
+            submit(scheduler, [text(2)], deadline_s=deadline_s) for deadline_s in deadlines_s
+        ]
         await queued()
         now_s = 10.0
         encoder.released.release(2)
-        results = await asyncio.gather(*jobs, return_exceptions=True)
+        results = await asyncio.gather(*requests, return_exceptions=True)
         assert [isinstance(result, DeadlineExpired) for result in results] == [
             deadline_s == 5.0 for deadline_s in deadlines_s
         ]
@@ -186,9 +188,9 @@ class TestLeaving:
         joins, waits = submit(scheduler, [text(1)]), [submit(scheduler, [text(2)]) for _ in "abc"]
         await queued()
         stopping = asyncio.create_task(asyncio.to_thread(scheduler.stop))
-        for job in waits:
+        for request in waits:
             with pytest.raises(Unavailable):
-                await job
+                await request
         encoder.released.release()
         await stopping
         assert [firsts(result) for result in await asyncio.gather(running, joins)] == [[1], [1]]
@@ -205,10 +207,10 @@ class TestFailures:
         shares_the_good_one = submit(scheduler, [text(2)])
         await queued()
         encoder.released.release(100)
-        for job in (first, joined):
+        for request in (first, joined):
             with pytest.raises(InferenceFailed):
-                await job
-        # The job that brought it has failed, but another joined: it is still run apart.
+                await request
+        # The request that brought it has failed, but another joined: it is still run apart.
         assert firsts(await shares_the_good_one) == [2]
         with pytest.raises(InferenceFailed):
             await submit(scheduler, [text(POISON)])

@@ -109,11 +109,11 @@ def test_task_after_task_is_fine(ward: Ward) -> None:
             let_go.wait()
             raise ValueError
 
-        job = ward.pool.submit(work)
+        task = ward.pool.submit(work)
         begun.wait()
         assert ward.watch(STUCK_AFTER_S - 1) == ""
         let_go.set()
-        assert isinstance(job.exception(), ValueError)
+        assert isinstance(task.exception(), ValueError)
     assert ward.watch(100) == ""
 
 

@@ -89,7 +89,7 @@ class Scheduler:
     @property
     def waiting_texts(self) -> int:
         """Texts that no worker has taken. Callable from any thread."""
-        return sum(queue.batcher.waiting_items for queue in self._turns)
+        return sum(queue.batcher.waiting_items for queue in self.queues.values())
 
     @property
     def tokens_per_s(self) -> float:
