@@ -8,6 +8,7 @@ all other texts.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -17,13 +18,26 @@ from typing import Any
 import numpy as np
 
 from tests.e2e import limited_server
+from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.engine import loading
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.tokenizer import Encoding, Tokenizer
 
-HANG, DIE, FAIL, BREAK = 21, 22, 23, 24  # tokens, special tokens included
+HANG, DIE, FAIL, BREAK, HOLD = 21, 22, 23, 24, 25  # tokens, special tokens included
+RELEASE = signal.SIGUSR1  # lets go what is on hold, then and later
 HANG_TOKENIZER = "hang"  # the text
+S_PER_TEXT = "FAULTY_S_PER_TEXT"  # variable: how slow the model is
 NO_MEMORY = "FAULTY_NO_MEMORY"  # variable: the model does not fit
+
+
+def text(tokens: int) -> str:
+    """A text of so many tokens: words that the tiny model knows whole, two special tokens."""
+    return " ".join(["a"] * (tokens - 2))
+
+
+def request(*tokens: int) -> pb.EmbedRequest:
+    """A request of texts of these lengths."""
+    return pb.EmbedRequest(texts=[text(count) for count in tokens])
 
 
 class WorkerKilled(BaseException):
@@ -31,9 +45,11 @@ class WorkerKilled(BaseException):
 
 
 class FaultyEncoder(Encoder):
-    """Hangs, ends its worker, fails once, or fails from then on."""
+    """Hangs, waits for `RELEASE`, ends its worker, fails once or from then on; or is slow."""
 
     broken = False
+    released = threading.Event()
+    s_per_text = float(os.environ.get(S_PER_TEXT, "0"))
 
     def __init__(self, graph_path: Path, options: EncoderOptions) -> None:
         if os.environ.get(NO_MEMORY):
@@ -45,10 +61,13 @@ class FaultyEncoder(Encoder):
         FaultyEncoder.broken |= BREAK in lengths
         if HANG in lengths:
             threading.Event().wait()
+        if HOLD in lengths:
+            self.released.wait()
         if DIE in lengths:
             raise WorkerKilled
         if FAIL in lengths or self.broken:
             raise RuntimeError("injected")
+        threading.Event().wait(self.s_per_text * len(rows))
         return super().encode(rows)
 
 
@@ -62,6 +81,7 @@ class FaultyTokenizer(Tokenizer):
 
 
 if __name__ == "__main__":
+    signal.signal(RELEASE, lambda *_: FaultyEncoder.released.set())
     vars(loading)["Encoder"] = FaultyEncoder
     vars(loading)["Tokenizer"] = FaultyTokenizer
     sys.exit(limited_server.main())

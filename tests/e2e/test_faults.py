@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.e2e.faulty_server import BREAK, DIE, FAIL, HANG, HANG_TOKENIZER, NO_MEMORY
+from tests.e2e.faulty_server import (
+    BREAK,
+    DIE,
+    FAIL,
+    HANG,
+    HANG_TOKENIZER,
+    NO_MEMORY,
+    request,
+    text,
+)
 from tests.e2e.limited_server import with_limits
 from tests.e2e.test_lifecycle import refused
 from tests.serving import Server
@@ -23,16 +32,6 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 FAULT_STATUS = 3
 Code = grpc.StatusCode
-
-
-def text(tokens: int) -> str:
-    """A text of so many tokens: words that the tiny model knows whole, two special tokens."""
-    return " ".join(["a"] * (tokens - 2))
-
-
-def request(*tokens: int) -> pb.EmbedRequest:
-    """A request of texts of these lengths."""
-    return pb.EmbedRequest(texts=[text(count) for count in tokens])
 
 
 def failure(call: Callable[[], object]) -> Code:

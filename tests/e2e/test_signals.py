@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.e2e.faulty_server import HANG, request
 from tests.serving import Server, ServerProcess
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -17,7 +18,7 @@ HOURS = ("--grace-s", "7200")
 
 
 class Busy:
-    """A server amid a call that takes minutes: long enough for any test to end it first."""
+    """A server amid a call that never ends of itself."""
 
     def __init__(self, server: Server) -> None:
         self.process, self._stub = server.process, server.stub
@@ -27,8 +28,7 @@ class Busy:
                 self.call = self._begin()
 
     def _begin(self) -> grpc.Future:
-        request = pb.EmbedRequest(texts=["many words make a long text " * 60] * 1000)
-        return self._stub.Embed.future(request)
+        return self._stub.Embed.future(request(HANG))
 
     def _is_full(self) -> bool:
         try:
@@ -39,10 +39,10 @@ class Busy:
 
 
 @pytest.fixture
-def busy(start: Start, minilm_artifact: Path) -> Callable[..., Busy]:
-    """Starts a server that has minutes of work in hand."""
-    args = ("--model", str(minilm_artifact), "--workers", "1", "--max-calls", "1")
-    return lambda *more: Busy(start(*args, *more))
+def busy(start: Start, artifact: Path) -> Callable[..., Busy]:
+    """Starts a server whose only worker hangs."""
+    args = ("--model", str(artifact), "--provider", "cpu", "--workers", "1", "--max-calls", "1")
+    return lambda *more: Busy(start(*args, *more, module="tests.e2e.faulty_server"))
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
