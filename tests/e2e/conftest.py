@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.faulty_server import RELEASE, S_PER_TEXT
 from tests.serving import Server, ServerProcess, serving
 
 
@@ -26,6 +27,33 @@ def start() -> Iterator[Callable[..., Server]]:
             return server
 
         yield begin
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A file: to touch it lets go what is on hold in a faulty server."""
+    return tmp_path / "release"
+
+
+@pytest.fixture
+def start_faulty(
+    start: Callable[..., Server], artifact: Path, release: Path
+) -> Callable[..., Server]:
+    """Starts servers of the tiny model that misbehave on demand, or are slow."""
+
+    def begin(*args: str, s_per_text: float = 0) -> Server:
+        options = ("--model", str(artifact), "--provider", "cpu", *args)
+        variables = {S_PER_TEXT: str(s_per_text), RELEASE: str(release)}
+        return start(*options, variables=variables, module="tests.e2e.faulty_server")
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def tiny_server(artifact: Path) -> Iterator[Server]:
+    """The tiny model, default options; shared by tests that do not harm it."""
+    with serving("--model", str(artifact)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ all other texts.
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.tokenizer import Encoding, Tokenizer
 
 HANG, DIE, FAIL, BREAK, HOLD = 21, 22, 23, 24, 25  # tokens, special tokens included
-RELEASE = signal.SIGUSR1  # lets go what is on hold, then and later
+RELEASE = "FAULTY_RELEASE"  # variable: the file that lets go what is on hold, once it is there
 HANG_TOKENIZER = "hang"  # the text
 S_PER_TEXT = "FAULTY_S_PER_TEXT"  # variable: how slow the model is
 NO_MEMORY = "FAULTY_NO_MEMORY"  # variable: the model does not fit
@@ -48,7 +48,6 @@ class FaultyEncoder(Encoder):
     """Hangs, waits for `RELEASE`, ends its worker, fails once or from then on; or is slow."""
 
     broken = False
-    released = threading.Event()
     s_per_text = float(os.environ.get(S_PER_TEXT, "0"))
 
     def __init__(self, graph_path: Path, options: EncoderOptions) -> None:
@@ -62,7 +61,9 @@ class FaultyEncoder(Encoder):
         if HANG in lengths:
             threading.Event().wait()
         if HOLD in lengths:
-            self.released.wait()
+            logging.getLogger(__name__).warning("on hold")
+            while not Path(os.environ[RELEASE]).exists():
+                threading.Event().wait(0.01)
         if DIE in lengths:
             raise WorkerKilled
         if FAIL in lengths or self.broken:
@@ -81,7 +82,6 @@ class FaultyTokenizer(Tokenizer):
 
 
 if __name__ == "__main__":
-    signal.signal(RELEASE, lambda *_: FaultyEncoder.released.set())
     vars(loading)["Encoder"] = FaultyEncoder
     vars(loading)["Tokenizer"] = FaultyTokenizer
     sys.exit(limited_server.main())

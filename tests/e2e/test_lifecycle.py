@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -20,6 +19,8 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.e2e.faulty_server import DIE, HOLD, request, text
+from tests.models import TinyModel
 from tests.serving import Server, ServerProcess
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -123,16 +124,19 @@ def test_an_open_watch_does_not_hold_up_the_stop(start: Start, artifact: Path) -
     assert [reply.status for reply in watch] == [NOT_SERVING]
 
 
-def test_several_models_in_one_process(start: Start, artifact: Path, minilm_artifact: Path) -> None:
+def test_several_models_in_one_process(
+    start: Start, artifact: Path, tiny_artifact: Callable[[TinyModel], Path]
+) -> None:
     """The first is the default; each answers with its own vectors."""
-    server = start("--model", f"small={artifact}", "--model", f"big={minilm_artifact}")
+    large = tiny_artifact(TinyModel(architecture="mpnet", dim=48))
+    server = start("--model", f"small={artifact}", "--model", f"big={large}")
     dims = {
         name: server.stub.Embed(pb.EmbedRequest(model=name, texts=["a cat"])).embeddings.dim
         for name in ("", "small", "big")
     }
     models = server.stub.ListModels(pb.ListModelsRequest()).models
     assert [(m.name, m.is_default) for m in models] == [("small", True), ("big", False)]
-    assert dims == {"": models[0].dim, "small": models[0].dim, "big": 384}
+    assert dims == {"": 32, "small": 32, "big": 48}
 
 
 def test_health_follows_the_server(start: Start, artifact: Path) -> None:
@@ -152,23 +156,23 @@ def test_health_follows_the_server(start: Start, artifact: Path) -> None:
     assert server.process.wait() == 0
 
 
-def test_sigterm_finishes_what_was_accepted(start: Start, minilm_artifact: Path) -> None:
-    """Calls in flight at SIGTERM get their vectors; later ones are refused as UNAVAILABLE."""
-    server = start("--model", str(minilm_artifact))
-    text = "all that is gold does not glitter " * 30
-    expected = server.stub.Embed(pb.EmbedRequest(texts=[text])).embeddings.data
-    request = pb.EmbedRequest(texts=[text] * 20)
-    calls = [server.stub.Embed.future(request) for _ in range(8)]
-    # Once the first is answered, all eight, sent before it on one connection, were accepted.
-    assert calls[0].result().embeddings.rows == 20
+def test_sigterm_finishes_what_was_accepted(start_faulty: Start, release: Path) -> None:
+    """Calls in flight at SIGTERM get their vectors; later ones are refused."""
+    server = start_faulty("--workers", "4")
+    expected = np.frombuffer(server.stub.Embed(request(20)).embeddings.data, "<f4")
+    calls = []
+    for letter in "bcde":  # equal texts would be encoded once
+        texts = [f"{letter} {text(HOLD - 1)}", text(20)]
+        calls.append(server.stub.Embed.future(pb.EmbedRequest(texts=texts)))
+        server.process.wait_for_log("on hold")
     server.process.send(signal.SIGTERM)
+    server.process.wait_for_log("stopping")
+    release.touch()
     for call in calls:
-        rows = np.frombuffer(call.result().embeddings.data, "<f4").reshape(20, -1)
-        assert np.abs(rows - np.frombuffer(expected, "<f4")).max() < 1e-5
+        rows = np.frombuffer(call.result().embeddings.data, "<f4").reshape(2, -1)
+        assert np.abs(rows[1] - expected).max() < 1e-5
     assert server.process.wait() == 0
-    with pytest.raises(grpc.RpcError) as caught:
-        server.stub.Embed(request)
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert refusal(server).code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_sigterm_ends_a_stream_after_what_it_has_read(start: Start, artifact: Path) -> None:
@@ -199,39 +203,40 @@ def test_sigint_stops_it_too(start: Start, artifact: Path) -> None:
     assert server.process.stop(signal.SIGINT) == 0
 
 
-def test_an_expired_deadline_is_never_run(start: Start, minilm_artifact: Path) -> None:
+def test_an_expired_deadline_is_never_run(start_faulty: Start, release: Path) -> None:
     """A call whose deadline passes in the queue ends as DEADLINE_EXCEEDED; the next one works."""
-    server = start("--model", str(minilm_artifact), "--workers", "1")
-    long = pb.EmbedRequest(texts=["many words make a long text " * 60] * 200)
-    blocker = server.stub.Embed.future(long)
-    with pytest.raises(grpc.RpcError) as caught:
-        server.stub.Embed(long, timeout=0.2)
-    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    blocker.cancel()
-    assert server.stub.Embed(pb.EmbedRequest(texts=["x"])).embeddings.rows == 1
+    server = start_faulty("--workers", "1")
+    blocker = server.stub.Embed.future(request(HOLD))
+    server.process.wait_for_log("on hold")
+    expired = refusal(server, DIE, timeout_s=0.2)  # would end the worker
+    assert expired.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    release.touch()
+    assert blocker.result().embeddings.rows == 1
+    assert server.stub.Embed(request(20)).embeddings.rows == 1
+    assert server.process.stop() == 0
 
 
-def test_overload_is_shed_with_a_delay(start: Start, minilm_artifact: Path) -> None:
+def test_overload_is_shed_with_a_delay(start_faulty: Start, release: Path) -> None:
     """Beyond max_queued_tokens: RESOURCE_EXHAUSTED at once, with RetryInfo; the rest succeeds."""
-    server = start("--model", str(minilm_artifact), "--max-queued-tokens", "3000")
-    request = pb.EmbedRequest(texts=["some words of a text " * 50] * 10)  # 2,560 tokens at most
-
-    def call(_: int) -> grpc.RpcError | int:
-        try:
-            return server.stub.Embed(request).embeddings.rows
-        except grpc.RpcError as exc:
-            return exc
-
-    with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(call, range(16)))
-    errors = [outcome for outcome in outcomes if isinstance(outcome, grpc.RpcError)]
-    assert 0 < len(errors) < 16
-    assert all(outcome == 10 for outcome in outcomes if isinstance(outcome, int))
-    for error in errors:
+    server = start_faulty("--max-queued-tokens", "200")
+    held = server.stub.Embed.future(request(HOLD, 60))
+    server.process.wait_for_log("on hold")
+    for _ in range(5):
+        error = refusal(server, 60, 60, 60)
         trailers = dict(error.trailing_metadata())
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         delay_ms = pb.Error.FromString(trailers["unitvec-error-bin"]).retry_delay_ms
         assert delay_ms == int(trailers["grpc-retry-pushback-ms"]) > 0
+    assert server.stub.Embed(request(10)).embeddings.rows == 1
+    release.touch()
+    assert held.result().embeddings.rows == 2
+
+
+def refusal(server: Server, *tokens: int, timeout_s: float | None = None) -> grpc.RpcError:
+    """What a call with texts of these lengths is refused with."""
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub.Embed(request(*(tokens or (20,))), timeout=timeout_s)
+    return caught.value
 
 
 def test_starting_while_loading_is_not_serving(artifact: Path) -> None:

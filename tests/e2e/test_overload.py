@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
+from tests.e2e.faulty_server import request
 from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -73,11 +74,10 @@ class Bulk:
         self._reader.join()
 
 
-def test_a_bulk_stream_takes_nothing_that_unary_callers_need(
-    start: Start, minilm_artifact: Path
-) -> None:
+def test_a_bulk_stream_takes_nothing_that_unary_callers_need(start_faulty: Start) -> None:
     """None of theirs is refused while the stream fills all that it may; and it goes on."""
-    server = start("--model", str(minilm_artifact), "--max-queued-tokens", "20000")
+    limit = ("--max-queued-tokens", "20000")
+    server = start_faulty(*limit, "--workers", "1", s_per_text=0.001)
     bulk = Bulk(server, texts=200)
     request = pb.EmbedRequest(texts=words(100))  # 1,700 tokens, by its bytes
     with ThreadPoolExecutor(5) as pool:
@@ -90,9 +90,10 @@ def test_a_bulk_stream_takes_nothing_that_unary_callers_need(
     assert bulk.errors == []
 
 
-def test_unary_overload_does_not_starve_a_stream(start: Start, minilm_artifact: Path) -> None:
+def test_unary_overload_does_not_starve_a_stream(start_faulty: Start) -> None:
     """The stream waits and is answered, all of it, while unary callers are being refused."""
-    server = start("--model", str(minilm_artifact), "--max-queued-tokens", "10000")
+    limit = ("--max-queued-tokens", "10000")
+    server = start_faulty(*limit, "--workers", "1", s_per_text=0.001)
     over = threading.Event()
     refused = threading.Event()
 
@@ -119,14 +120,12 @@ def test_unary_overload_does_not_starve_a_stream(start: Start, minilm_artifact: 
     )
 
 
-def test_what_cannot_be_in_time_is_refused_at_once(start: Start, minilm_artifact: Path) -> None:
+def test_what_cannot_be_in_time_is_refused_at_once(start_faulty: Start) -> None:
     """Long before its deadline, and with a delay after which it would be in time."""
-    server = start("--model", str(minilm_artifact), "--workers", "1")
-    long = pb.EmbedRequest(
-        texts=[f"{n} " + "many words make a long text " * 60 for n in range(300)]
-    )
+    server = start_faulty("--workers", "1", s_per_text=0.01)
+    long = pb.EmbedRequest(texts=[f"a {n}" for n in range(300)])
     server.stub.Embed(pb.EmbedRequest(texts=long.texts[:20]))  # now the speed is known
-    blockers = [server.stub.Embed.future(long) for _ in range(4)]  # 300,000 tokens
+    blockers = [server.stub.Embed.future(long) for _ in range(4)]
     probe = pb.EmbedRequest(texts=long.texts[:50])
     while server.stub.Embed(pb.EmbedRequest(texts=["x"])).timings.queue_ns == 0:
         pass  # until they wait
@@ -140,11 +139,10 @@ def test_what_cannot_be_in_time_is_refused_at_once(start: Start, minilm_artifact
     assert server.stub.Embed(probe, timeout=60).embeddings.rows == 50
 
 
-def test_cancelled_calls_free_their_place(start: Start, minilm_artifact: Path) -> None:
+def test_cancelled_calls_free_their_place(start_faulty: Start) -> None:
     """For as long as a call is in work another is refused, and no longer."""
-    server = start("--model", str(minilm_artifact), "--max-queued-tokens", "6000")
-    text = "many words make a long text " * 60
-    large, small = (pb.EmbedRequest(texts=[text] * count) for count in (20, 6))  # 256 tokens each
+    server = start_faulty("--max-queued-tokens", "1000", s_per_text=0.005)
+    large, small = (request(*[60] * count) for count in (15, 6))
     for _ in range(5):
         call = server.stub.Embed.future(large)
         while outcome(server, small) is not Code.RESOURCE_EXHAUSTED:

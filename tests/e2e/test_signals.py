@@ -39,10 +39,9 @@ class Busy:
 
 
 @pytest.fixture
-def busy(start: Start, artifact: Path) -> Callable[..., Busy]:
+def busy(start_faulty: Start) -> Callable[..., Busy]:
     """Starts a server whose only worker hangs."""
-    args = ("--model", str(artifact), "--provider", "cpu", "--workers", "1", "--max-calls", "1")
-    return lambda *more: Busy(start(*args, *more, module="tests.e2e.faulty_server"))
+    return lambda *more: Busy(start_faulty("--workers", "1", "--max-calls", "1", *more))
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
