@@ -1,4 +1,4 @@
-"""Our client, command and load tester against a real server with the real model."""
+"""Our client, command and load tester against a real server."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_the_five_lines_of_the_readme(minilm_server: Server) -> None:
     assert np.allclose(np.stack([item.vector for item in items]), vectors, atol=1e-5)
 
 
-async def test_any_number_of_texts_however_sent(minilm_server: Server, texts: list[str]) -> None:
+async def test_any_number_of_texts_however_sent(tiny_server: Server, texts: list[str]) -> None:
     """Split, pipelined, streamed, sync or async: the same vectors in the same order."""
-    with Client(minilm_server.target) as client:
+    with Client(tiny_server.target) as client:
         expected = client.embed(texts)
         items = list(client.embed_stream(iter(texts)))
     assert [item.index for item in items] == list(range(len(texts)))
     assert np.abs(np.stack([item.vector for item in items]) - expected).max() < 1e-5
-    async with AsyncClient(minilm_server.target) as client:
+    async with AsyncClient(tiny_server.target) as client:
         assert np.abs(await client.embed(texts) - expected).max() < 1e-5
 
 
@@ -73,9 +73,9 @@ def test_a_stream_gives_each_bad_text_its_own_error(minilm_server: Server) -> No
     assert items[3].error is not None
 
 
-def test_search_ranks_as_numpy_does(minilm_server: Server, texts: list[str]) -> None:
+def test_search_ranks_as_numpy_does(tiny_server: Server, texts: list[str]) -> None:
     queries = ["parse command line arguments", "open a compressed file"]
-    with Client(minilm_server.target) as client:
+    with Client(tiny_server.target) as client:
         hits = client.search(queries, iter(texts), top_k=5)
         vectors = client.embed(queries + texts)
     scores = vectors[:2] @ vectors[2:].T
@@ -101,22 +101,22 @@ def test_the_command_embeds_a_file(minilm_server: Server, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("rpc", ["embed", "stream", "similarity"])
 def test_a_verified_load_test_finds_no_wrong_answer(
-    minilm_server: Server, tmp_path: Path, rpc: str
+    tiny_server: Server, tmp_path: Path, rpc: str
 ) -> None:
     report = tmp_path / "report.json"
     load = ("--rpc", rpc, "--concurrency", "8", "--count", "60", "--warmup-s", "0", "--verify")
-    target = ("--target", minilm_server.target)
+    target = ("--target", tiny_server.target)
     ended = run("unitvec-loadtest", *target, *load, "--output-json", str(report))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert json.loads(report.read_text())["summary"]["succeeded"] == 60
 
 
 def test_a_stream_outlives_the_server_that_began_it(
-    start: Callable[..., Server], minilm_artifact: Path, texts: list[str]
+    start: Callable[..., Server], artifact: Path, texts: list[str]
 ) -> None:
     """SIGTERM amid a stream: the client goes on at the other server, nothing lost or doubled."""
-    first = start("--model", str(minilm_artifact))
-    second = start("--model", str(minilm_artifact))
+    first = start("--model", str(artifact))
+    second = start("--model", str(artifact))
     both = ",".join((first.target, second.target))
     with Client(f"ipv4:{both}") as client:
         expected = client.embed(texts)

@@ -44,18 +44,18 @@ async def _search(stub: pb_grpc.EmbeddingServiceAsyncStub, texts: list[str]) -> 
     return np.frombuffer(reply.scores.data, "<f4").reshape(len(texts), -1)
 
 
-async def test_200_clients_get_their_own_vectors(minilm_server: Server) -> None:
+async def test_200_clients_get_their_own_vectors(tiny_server: Server) -> None:
     """Mixed requests of mixed sizes over many connections, all compared."""
     texts = [text[:300] for _, text in zip(range(200), stdlib_docstrings(), strict=False)]
     choice = random.Random(7)
-    async with grpc.aio.insecure_channel(minilm_server.target) as channel:
+    async with grpc.aio.insecure_channel(tiny_server.target) as channel:
         vectors = await _unary(pb_grpc.EmbeddingServiceStub(channel), texts)
 
     async def client(number: int) -> float:
         picked = [choice.randrange(len(texts)) for _ in range(choice.randint(1, 6))]
         mine, expected = [texts[index] for index in picked], vectors[picked]
         options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(minilm_server.target, options=options) as channel:
+        async with grpc.aio.insecure_channel(tiny_server.target, options=options) as channel:
             stub = pb_grpc.EmbeddingServiceStub(channel)
             if number % 3 == 2:
                 return np.abs(await _search(stub, mine) - expected @ expected.T).max()

@@ -66,24 +66,37 @@ def test_800_unseen_texts_equal_sentence_transformers(minilm_server: Server) -> 
     assert cosines(embed(minilm_server, texts), reference).min() >= 0.99999
 
 
-@pytest.mark.parametrize("how", ["alone", "batch", "stream"])
-def test_a_vector_does_not_depend_on_its_company(minilm_server: Server, how: str) -> None:
-    """Alone, among 64 mixed lengths, or streamed: the same within 1e-5."""
+@pytest.fixture(scope="module")
+def mixed() -> list[str]:
+    """64 texts of mixed lengths."""
     texts = sorted({text[:2000] for text in stdlib_docstrings()}, key=len)[::25][:64]
     assert len(texts) == 64
-    expected = embed(minilm_server, texts)
+    return texts
+
+
+@pytest.fixture(scope="module")
+def together(minilm_server: Server, mixed: list[str]) -> np.ndarray:
+    """Their vectors when sent as one request."""
+    return embed(minilm_server, mixed)
+
+
+@pytest.mark.parametrize("how", ["alone", "batch", "stream"])
+def test_a_vector_does_not_depend_on_its_company(
+    minilm_server: Server, mixed: list[str], together: np.ndarray, how: str
+) -> None:
+    """Alone, in another order, or streamed: the same within 1e-5."""
     if how == "alone":
-        ours = np.concatenate([embed(minilm_server, [text]) for text in texts])
+        ours = np.concatenate([embed(minilm_server, [text]) for text in mixed])
     elif how == "batch":
-        ours = embed(minilm_server, texts[::-1])[::-1]
+        ours = embed(minilm_server, mixed[::-1])[::-1]
     else:
         requests = (
             pb.StreamEmbedRequest(id=str(i), request=pb.EmbedRequest(texts=[text]))
-            for i, text in enumerate(texts)
+            for i, text in enumerate(mixed)
         )
         rows = {
             int(reply.id): np.frombuffer(reply.response.embeddings.data, "<f4")
             for reply in minilm_server.stub.StreamEmbed(requests)
         }
         ours = np.stack([rows[index] for index in range(64)])
-    assert np.abs(ours - expected).max() < 1e-5
+    assert np.abs(ours - together).max() < 1e-5

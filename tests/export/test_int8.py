@@ -37,6 +37,7 @@ def open_int8(artifact: Artifact, folder: Path, rows: list[np.ndarray]) -> Encod
     return Encoder(path, EncoderOptions(pad_token_id=artifact.manifest.pad_token_id))
 
 
+@pytest.mark.deep
 def test_minilm_meets_its_quality_and_ignores_company(
     minilm: Artifact, texts: list[str], tmp_path: Path
 ) -> None:

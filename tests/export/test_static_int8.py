@@ -68,6 +68,7 @@ def test_only_standard_operators_are_used() -> None:
     assert {node.domain for node in model.graph.node} == {""}
 
 
+@pytest.mark.deep
 def test_minilm_meets_its_quality_and_ignores_company(minilm: Artifact, tmp_path: Path) -> None:
     """Mean cosine >= 0.997, lowest >= 0.99; alone and in mixed batches the same vectors."""
     tokenizer = Tokenizer(minilm.tokenizer_path, max_seq_length=256)
