@@ -6,6 +6,7 @@ run; what is in flight at the end is waited for, each request up to its own dead
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from unitvec_loadtest.corpus import Corpus
@@ -32,7 +33,9 @@ class Load:
 
 
 HOPELESS_CALLS = 10
-"""If so many calls from the start get the same error, all others will."""
+"""If so many calls get one error and none has succeeded before, all others will get it."""
+_HOPELESS_WHERE_UNAVAILABLE = 100
+"""As many for UNAVAILABLE, which may pass, and stands for the lost status of a stream, too."""
 _BY_LOAD = frozenset(
     {
         Outcome.RESOURCE_EXHAUSTED,
@@ -58,14 +61,10 @@ class Run:
         self._dispatcher: asyncio.Task[None] | None = None
         self._start_ns = time.perf_counter_ns()
         self._stopped_ns: int | None = None
-        self._first_failures: list[Answer] = []
-        self._is_hopeful = False
-
-    @property
-    def every_call_gets(self) -> Answer | None:
-        """The error that ended the run because every call got it; None where there is none."""
-        is_hopeless = len(self._first_failures) == HOPELESS_CALLS
-        return self._first_failures[0] if is_hopeless else None
+        self.every_call_gets: Answer | None = None
+        """The error that ended the run, since every call got it."""
+        self._failures: Counter[Outcome] | None = Counter()
+        """Failures by code until there is a success, or a failure by load."""
 
     @property
     def now_ns(self) -> int:
@@ -164,15 +163,14 @@ class Run:
         self._watch(answer)
 
     def _watch(self, answer: Answer) -> None:
-        """End the run where every call so far got one and the same error, and no load causes it."""
-        if self._is_hopeful:
+        """End the run where every call so far has failed, for a reason that is not the load."""
+        if self._failures is None or answer.outcome in (Outcome.OK, *_BY_LOAD):
+            self._failures = None
             return
-        first = (self._first_failures or [answer])[0].outcome
-        if answer.outcome in (Outcome.OK, *_BY_LOAD) or answer.outcome is not first:
-            self._is_hopeful = True
-            self._first_failures = []
-            return
-        self._first_failures.append(answer)
-        if len(self._first_failures) == HOPELESS_CALLS:
-            self._is_hopeful = True
+        self._failures[answer.outcome] += 1
+        passing = answer.outcome is Outcome.UNAVAILABLE
+        bound = _HOPELESS_WHERE_UNAVAILABLE if passing else HOPELESS_CALLS
+        if self._failures[answer.outcome] == bound:
+            self._failures = None
+            self.every_call_gets = answer
             self.stop()

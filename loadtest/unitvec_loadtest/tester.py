@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import grpc
 
 from unitvec_client.connection import call_metadata
-from unitvec_client.console.terminal import working
+from unitvec_client.console.terminal import waiting_for, working
 from unitvec_loadtest.answers import MalformedMatrixError, References
 from unitvec_loadtest.connection import CONNECT_TIMEOUT_S, connection_options, open_stubs
 from unitvec_loadtest.corpus import Corpus, load_corpus
@@ -130,7 +130,7 @@ class LoadTest:
         with contextlib.ExitStack() as shown:
             if self._progress is not None:
                 what = f"embedding {count:,} texts one by one, for --verify"
-                shown.enter_context(working(lambda: what, self._progress))
+                shown.enter_context(working(waiting_for(what), self._progress))
             return await _fetch_references(stub, self._corpus, form)
 
     async def _measure(self, sender: Sender) -> Report:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -24,7 +23,6 @@ from unitvec_client.cli.feed import Feed
 from unitvec_client.cli.formats import NpyRows
 from unitvec_client.cli.main import main
 from unitvec_client.cli.output import clip
-from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.rows import Row
 from unitvec_client.console.records import Line
 from unitvec_client.console.texts import TextSource
@@ -298,33 +296,6 @@ def test_npy_rows_are_what_was_written(present: list[bool], dtype: Any, width: i
     missing = np.nan if np.dtype(dtype).kind == "f" else 0
     for index, there in enumerate(present):
         np.testing.assert_array_equal(found[index], np.full(width, index if there else missing))
-
-
-class Terminal(io.StringIO):
-    """A terminal, or not."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        super().__init__()
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self._is_terminal
-
-
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_progress_shows_on_a_terminal_only_and_is_cleared(is_terminal: bool) -> None:
-    ticks = iter([0.0, 0.5, 2.0, 2.1, 3.0])
-    terminal = Terminal(is_terminal)
-    with Progress(terminal, 8, done=1, clock=lambda: next(ticks)) as progress:
-        for _ in range(4):
-            progress.advance()
-    shown = terminal.getvalue()
-    assert bool(shown) is is_terminal
-    if is_terminal:
-        assert "3 of 8 texts  1 texts/s  0:05 left" in shown
-        assert " 38%" in shown
-        assert "4 of 8" not in shown
-        assert shown.endswith("\r\x1b[K")
 
 
 def test_clip_keeps_a_cell_on_one_line() -> None:

@@ -9,13 +9,14 @@ import re
 import struct
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import IO
 
 import pytest
 
 from unitvec_client.cli.progress import Progress
-from unitvec_client.console.terminal import StatusLine, clock_face, working
+from unitvec_client.console.terminal import StatusLine, clock_face, waiting_for, working
 
 _END = "<end>"
 Open = Callable[[int], tuple[IO[str], Callable[[], str]]]
@@ -59,17 +60,48 @@ def lines_of(shown: str) -> list[str]:
 @pytest.mark.parametrize("total", [None, 9_876_543])
 def test_a_line_of_progress_fits(open_terminal: Open, columns: int, total: int | None) -> None:
     file, read = open_terminal(columns)
-    ticks = (float(tick) for tick in range(10_000_000))
-    with Progress(file, total, done=1_200_000, clock=lambda: next(ticks)) as progress:
-        for _ in range(5):
-            progress.advance()
-    shown = lines_of(read())
-    assert len(shown) == 5
-    assert all(len(line) < columns for line in shown)
+    progress = Progress(total, done=1_200_000)
+    line = StatusLine(file)
+    for elapsed_s in range(1, 6):
+        line.show(*progress.forms(float(elapsed_s)))
+        progress.advance()
+    waits, *shown = lines_of(read())
+    assert "0:01  waiting for the first texts".startswith(waits)
+    assert len(shown) == 4
+    assert all(len(line) < columns for line in (waits, *shown))
     if columns >= 12:
         assert all("12%" in line if total else "1,200," in line for line in shown)
     if columns >= 100 and total:
         assert all("█" in line and "of 9,876,543 texts" in line for line in shown)
+
+
+def test_progress_says_how_many_how_fast_and_how_long() -> None:
+    progress = Progress(8, done=1)
+    for _ in range(2):
+        progress.advance()
+    forms = progress.forms(2.0)
+    assert forms[0] == "████████░░░░░░░░░░░░  38%  3 of 8 texts  1 texts/s  0:05 left"
+    assert forms[-1] == "38%"
+
+
+def test_nothing_is_shown_where_there_is_no_terminal(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        line = StatusLine(file)
+        line.show("shown")
+        line.say("said")
+        line.clear()
+    assert (tmp_path / "log").read_text() == "said\n"
+
+
+def test_what_is_said_meanwhile_stays(open_terminal: Open) -> None:
+    file, read = open_terminal(40)
+    line = StatusLine(file)
+    line.show("working")
+    line.say("unitvec: line 3: not JSON")
+    line.show("working")
+    line.clear()
+    kept = "unitvec: line 3: not JSON\r\n"
+    assert read() == f"\rworking\x1b[K\r\x1b[K{kept}\rworking\x1b[K\r\x1b[K"
 
 
 def test_a_terminal_that_grows_narrow_is_noticed(open_terminal: Open) -> None:
@@ -93,9 +125,9 @@ def test_long_work_is_shown_while_it_goes_on(open_terminal: Open) -> None:
     file, read = open_terminal(40)
     asked = threading.Event()
 
-    def describe() -> str:
+    def describe(elapsed_s: float) -> Sequence[str]:
         asked.set()
-        return "comparing " + "x" * 99
+        return waiting_for("comparing " + "x" * 99)(elapsed_s)
 
     with working(describe, file):
         assert asked.wait(60)

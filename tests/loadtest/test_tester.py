@@ -277,7 +277,18 @@ async def test_an_error_that_every_call_gets_ends_the_run(small_server, rpc, pac
     small_server.servicer.refuse_all = (grpc.StatusCode.UNAUTHENTICATED, "no valid token")
     with pytest.raises(EveryCallFailsError, match="gets UNAUTHENTICATED: no valid token"):
         await run_test(small_server.target, rpc=rpc, duration_s=3600, **pace)
-    assert small_server.servicer.calls < 100
+    assert small_server.servicer.calls < 1000
+
+
+async def test_a_server_that_stays_unavailable_ends_the_run(small_server) -> None:
+    """Not at once: it may be starting."""
+    small_server.servicer.refuse_all = (grpc.StatusCode.UNAVAILABLE, "nobody is behind the proxy")
+    small_server.servicer.refuse_when = lambda call: call <= 50
+    report = await run_test(small_server.target, count=60)
+    assert errors_of(report) == {"UNAVAILABLE": 50}
+    small_server.servicer.refuse_when = lambda call: True
+    with pytest.raises(EveryCallFailsError, match="UNAVAILABLE: nobody is behind the proxy"):
+        await run_test(small_server.target, duration_s=3600)
 
 
 async def test_errors_after_a_success_do_not_end_the_run(small_server) -> None:

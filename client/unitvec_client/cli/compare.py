@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
@@ -17,9 +17,10 @@ from unitvec_client.cli.output import (
     write_records,
     write_text,
 )
+from unitvec_client.cli.progress import Progress
 from unitvec_client.client import Client
 from unitvec_client.console.records import Line
-from unitvec_client.console.terminal import StatusLine, working
+from unitvec_client.console.terminal import StatusLine, waiting_for, working
 from unitvec_client.console.texts import TextSource
 from unitvec_client.errors import InputError
 from unitvec_client.results import Hit, Rankings
@@ -33,7 +34,7 @@ def similarity(client: Client, args: argparse.Namespace) -> int:
     keywords = keywords_of(args, "model", "metric", "prompt_name", "truncate", "dimensions")
     choice: Any = {"top_k": args.top_k, "pairs": args.pairs, "timeout_s": args.timeout_s}
     with open_output(args.output) as file:
-        with working(lambda: f"comparing {len(a):,} with {len(b):,} texts", sys.stderr):
+        with working(waiting_for(f"comparing {len(a):,} with {len(b):,} texts"), sys.stderr):
             result: Any = client.similarity(a, b, **choice, **keywords)
         _write_scores(file, args.format, (a, b), result)
     return EXIT_OK
@@ -123,7 +124,7 @@ def search(client: Client, args: argparse.Namespace) -> int:
     keywords = keywords_of(args, *names, *prompts)
     documents = _Documents(lines, total)
     with open_output(args.output) as file:
-        with working(documents.describe, sys.stderr) as documents.status:
+        with working(documents.forms, sys.stderr) as documents.status:
             found = client.search(queries, documents, **keywords)
         _write_found(file, args.format, zip(queries, found, strict=True), documents.numbers)
     return EXIT_SOME_FAILED if documents.failed else EXIT_OK
@@ -134,15 +135,17 @@ class _Documents:
 
     def __init__(self, lines: Iterator[Line], total: int | None) -> None:
         self._lines = lines
-        self._total = total
+        self._progress = Progress(total, noun="documents")
+        self._all_read = False
         self.status: StatusLine | None = None
         self.numbers: list[int] = []
         self.failed = 0
 
-    def describe(self) -> str:
-        """Say how far the search is."""
-        of = "" if self._total is None else f" of {self._total:,}"
-        return f"searching, {len(self.numbers):,}{of} documents are sent"
+    def forms(self, elapsed_s: float) -> Sequence[str]:
+        """Say how far the search is, from long to short."""
+        if self._all_read:
+            return waiting_for(f"searching {len(self.numbers):,} documents")(elapsed_s)
+        return self._progress.forms(elapsed_s)
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
@@ -150,13 +153,14 @@ class _Documents:
                 self._report(line)
             else:
                 self.numbers.append(line.number)
+                self._progress.advance()
                 yield line.text
+        self._all_read = True
 
     def _report(self, line: Line) -> None:
         self.failed += 1
         if self.status is not None:
-            self.status.clear()
-        print(f"unitvec: line {line.number}: {line.problem}", file=sys.stderr)
+            self.status.say(f"unitvec: line {line.number}: {line.problem}")
 
 
 _Found = Iterable[tuple[str, list[Hit]]]

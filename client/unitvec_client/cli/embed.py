@@ -20,6 +20,7 @@ from unitvec_client.cli.rows import Row, Rows
 from unitvec_client.client import Client
 from unitvec_client.console.files import STANDARD_INPUT
 from unitvec_client.console.records import Line
+from unitvec_client.console.terminal import StatusLine, waiting_for, working
 from unitvec_client.console.texts import TextSource
 from unitvec_client.console.writing import say_written
 from unitvec_client.errors import RefusedError, UnitvecError, at_field
@@ -40,13 +41,14 @@ def embed(client: Client, args: argparse.Namespace) -> int:
     about = _describe(args, _find(info, args.model), StreamOptions(**keywords))
     rows = make_rows(args, like, about)
     with _open_sink(args, rows, about=about, lines=lines) as sink:
-        with Progress(sys.stderr, total, done=sink.progressed.rows) as progress:
-            feed = Feed(lines)
-            writer = _EmbedWriter(sink, feed, progress)
+        feed, progress = Feed(lines), Progress(total, done=sink.progressed.rows)
+        with working(progress.forms, sys.stderr) as status:
+            writer = _EmbedWriter(sink, feed, progress, status)
             for item in client.embed_stream(feed.texts(), timeout_s=args.timeout_s, **keywords):
                 writer.write(item)
             writer.write_bad()
-        sink.finish()
+        with working(waiting_for(f"finishing {args.output}"), sys.stderr):
+            sink.finish()
     _say_done(args.output, sink, like)
     return EXIT_SOME_FAILED if sink.progressed.failed else EXIT_OK
 
@@ -107,10 +109,11 @@ def _open_sink(
 class _EmbedWriter:
     """Writes rows in the order of the input, and what failed to standard error too."""
 
-    def __init__(self, sink: Sink, feed: Feed, progress: Progress) -> None:
+    def __init__(self, sink: Sink, feed: Feed, progress: Progress, status: StatusLine) -> None:
         self._sink = sink
         self._feed = feed
         self._progress = progress
+        self._status = status
 
     def write(self, item: StreamItem) -> None:
         """Write the answer to the next line that could be read."""
@@ -130,8 +133,7 @@ class _EmbedWriter:
             self._fail(line, UnitvecError(line.problem))
 
     def _fail(self, line: Line, error: UnitvecError) -> None:
-        self._progress.clear()
-        print(f"unitvec: line {line.number}: {error}", file=sys.stderr)
+        self._status.say(f"unitvec: line {line.number}: {error}")
         self._add(line, None, error.message)
 
     def _add(self, line: Line, item: StreamItem | None, problem: str = "") -> None:

@@ -12,7 +12,7 @@ from unitvec_client.cli.embed import text_source
 from unitvec_client.cli.flags import EXIT_OK, EXIT_UNAVAILABLE, keywords_of
 from unitvec_client.cli.output import format_table, open_output, write_records, write_text
 from unitvec_client.client import Client
-from unitvec_client.console.terminal import working
+from unitvec_client.console.terminal import waiting_for, working
 from unitvec_client.results import ServerInfo, TokenizedText
 
 
@@ -21,7 +21,7 @@ def tokenize(client: Client, args: argparse.Namespace) -> int:
     texts = text_source(args).texts()
     names = ("model", "prompt_name", "truncate", "timeout_s")
     with open_output(args.output) as file:
-        with working(lambda: f"tokenizing {len(texts):,} texts", sys.stderr):
+        with working(waiting_for(f"tokenizing {len(texts):,} texts"), sys.stderr):
             found = client.tokenize(texts, **keywords_of(args, *names))
         if args.format == "table":
             for tokenized in found:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
 _USUAL_COLUMNS = 80
 _ERASE = "\x1b[K"
 """To the end of the line, as ECMA-48 has it."""
-_EVERY_S = 1.0
+_FIRST_S = 1.0
+_EVERY_S = 0.25
 
 
 class StatusLine:
-    """A line on a terminal, or nothing where a file is none.
+    """A line on a terminal, or nothing where a file is none. Safe to use from several threads.
 
     Args:
         file: Where to, such as standard error.
@@ -24,6 +25,7 @@ class StatusLine:
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
+        self._lock = threading.Lock()
         self._shown = False
         self.is_visible = file.isatty()
 
@@ -38,32 +40,48 @@ class StatusLine:
         # What reaches the last column makes some terminals begin a new line.
         room = _columns_of(self._file) - 1
         line = next((form for form in forms if len(form) <= room), forms[-1][:room])
-        self._shown = True
-        self._file.write(f"\r{line}{_ERASE}")
-        self._file.flush()
+        with self._lock:
+            self._shown = True
+            self._file.write(f"\r{line}{_ERASE}")
+            self._file.flush()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays, in place of this one."""
+        with self._lock:
+            self._clear()
+            self._file.write(f"{text}\n")
+            self._file.flush()
 
     def clear(self) -> None:
-        """Take the line away, so that something else can be printed."""
+        """Take the line away."""
+        with self._lock:
+            self._clear()
+
+    def _clear(self) -> None:
         if self._shown:
             self._shown = False
             self._file.write(f"\r{_ERASE}")
             self._file.flush()
 
 
+Forms = Callable[[float], Sequence[str]]
+"""Says what is being done, from long to short, after so many seconds."""
+
+
 @contextmanager
-def working(what: Callable[[], str], file: IO[str]) -> Iterator[StatusLine]:
-    """Show what is being done, and for how long, during one long call.
+def working(forms: Forms, file: IO[str]) -> Iterator[StatusLine]:
+    """Show what is being done while it goes on, from the first second on.
 
     Args:
-        what: Says what is being done; asked again each second, from another thread.
+        forms: Asked again and again, from another thread.
         file: Where to; nothing is shown unless it is a terminal.
 
     Yields:
-        The line, to be cleared before something else is printed.
+        The line, by which something else can be said meanwhile.
     """
     line = StatusLine(file)
     ended = threading.Event()
-    ticker = threading.Thread(target=_tick, args=(line, what, ended), daemon=True)
+    ticker = threading.Thread(target=_tick, args=(line, forms, ended), daemon=True)
     if line.is_visible:
         ticker.start()
     try:
@@ -75,6 +93,11 @@ def working(what: Callable[[], str], file: IO[str]) -> Iterator[StatusLine]:
         line.clear()
 
 
+def waiting_for(what: str) -> Forms:
+    """Return the forms for one long call that tells nothing of itself."""
+    return lambda elapsed_s: (f"{clock_face(elapsed_s)}  {what}",)
+
+
 def clock_face(seconds: float) -> str:
     """Return a time as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
@@ -82,11 +105,12 @@ def clock_face(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _tick(line: StatusLine, what: Callable[[], str], ended: threading.Event) -> None:
+def _tick(line: StatusLine, forms: Forms, ended: threading.Event) -> None:
     started_s = time.monotonic()
-    while not ended.wait(_EVERY_S):
-        elapsed = clock_face(time.monotonic() - started_s)
-        line.show(f"{elapsed}  {what()}")
+    pause_s = _FIRST_S
+    while not ended.wait(pause_s):
+        line.show(*forms(time.monotonic() - started_s))
+        pause_s = _EVERY_S
 
 
 def _columns_of(file: IO[str]) -> int:
