@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2
 from tests.chaos.proxy import envoy_path
 from tests.e2e.certificates import write_certificate
 from unitvec_client.cli.flags import build_parser
-from unitvec_server.config import ServerConfig, parse_config
+from unitvec_server.config import ServerConfig
+from unitvec_server.flags import parse_config
 from unitvec_server.observability.memory import most_client_bytes
 from unitvec_server.rpc.health import Health
 

@@ -6,7 +6,8 @@ import dataclasses
 import re
 from pathlib import Path
 
-from unitvec_server.config import ServerConfig, flag
+from unitvec_server.config import ServerConfig
+from unitvec_server.flags import flag
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.harness.adapter import Adapter, Call, Outcome, Pass, Setup, Vectors
-from unitvec_server.config import ServerConfig, parse_config
+from unitvec_server.config import ServerConfig
 from unitvec_server.engine.loading import load_model
+from unitvec_server.flags import parse_config
 from unitvec_server.policy.batching import Batcher, BatchLimits
 from unitvec_server.policy.items import Item
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import grpc
 
 from unitvec_protos import __version__
-from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig, read_config
+from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig
 from unitvec_server.descriptors import make_room
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.heartbeat import Heartbeat
@@ -24,6 +24,7 @@ from unitvec_server.engine.loading import load_engine, worker_count
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.watchdog import Watchdog, WatchedPool
 from unitvec_server.errors import StartupError
+from unitvec_server.flags import read_config
 from unitvec_server.model.memory import MemoryPlan
 from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
 from unitvec_server.observability.memory import HELD_MESSAGES, most_client_bytes

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from unitvec_server.config import read_config
 from unitvec_server.engine import loading
 from unitvec_server.engine.model_queue import Encodes, Rows
 from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.flags import read_config
 from unitvec_server.server import main
 
 POISON = "zqxj"

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from unitvec_server.config import ENV_PREFIX, ModelSpec, ServerConfig, flag, parse_config
+from unitvec_server.config import ModelSpec, ServerConfig
 from unitvec_server.errors import ConfigError
+from unitvec_server.flags import ENV_PREFIX, flag, parse_config
 
 # A field's sample: a text that is legal, its value, and texts that are not.
 SAMPLES: dict[str, tuple[str, Any, list[str]]] = {

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.server.encoders import Sums
-from unitvec_server.config import parse_config
 from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.counters import Work
 from unitvec_server.engine.engine import Engine
@@ -29,6 +28,7 @@ from unitvec_server.engine.requests import (
 )
 from unitvec_server.engine.scheduler import Rows, Scheduler
 from unitvec_server.errors import InvalidRequest, Overloaded
+from unitvec_server.flags import parse_config
 from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.tokenizer import Tokenizer
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import grpc
 
-from unitvec_server.config import ServerConfig, flag
+from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError, Unauthenticated
+from unitvec_server.flags import flag
 from unitvec_server.security.certificates import Certificates, TlsFiles, read_file
 
 logger = logging.getLogger(__name__)
