@@ -232,4 +232,6 @@ def test_too_short_a_time_says_what_to_change(run: Any, fake: Any, capsys: Any) 
         ("tokenize", "-i", "in.txt"),
     ):
         assert run(*arguments, "--timeout-s", "0.01") == 5
-        assert "--timeout-s gives it more time" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "unitvec: time ran out: " in said
+        assert "; --timeout-s gives it more\n" in said

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.console.writing import STANDARD_OUTPUT, say_written, writing
+from unitvec_client.console.writing import STANDARD_OUTPUT, cannot_write, say_written, writing
 from unitvec_client.errors import InputError
 
 TEXT_FORMATS = ("table", "jsonl", "json")
@@ -47,7 +47,7 @@ def choose_format(
         InputError: If the suffix of a file tells no format that the command can write; or if .npy
             or Parquet has no regular file to go to, for a part of them is written last.
     """
-    chosen = name or _format_of_file(output, usual)
+    chosen = name or _format_of_file(output, formats, usual)
     if chosen not in formats:
         raise InputError(f"this command writes no {chosen}; --format is {' or '.join(formats)}")
     if chosen in _FILE_FORMATS and (output is None or is_special(output)):
@@ -55,16 +55,16 @@ def choose_format(
     return chosen
 
 
-def _format_of_file(output: str | None, usual: str) -> str:
+def _format_of_file(output: str | None, formats: Sequence[str], usual: str) -> str:
     suffix = Path(output or "").suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
     if output is None or is_special(output):
         return usual
     called = f"the suffix {suffix!r}" if suffix else "no suffix"
+    known = ", ".join(known for known, kind in _SUFFIXES.items() if kind in formats)
     raise InputError(
-        f"{output} has {called}, which tells no format: end it in {', '.join(_SUFFIXES)}, "
-        "or give --format"
+        f"{output} has {called}, which tells no format: end it in {known}, or give --format"
     )
 
 
@@ -125,7 +125,7 @@ def _open_special(path: str) -> IO[bytes]:
     try:
         return Path(path).open("wb")
     except OSError as exc:
-        raise InputError(f"cannot write {path}: {exc.strerror}") from exc
+        raise cannot_write(path, exc) from exc
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def _replace_file(path: str) -> Iterator[IO[bytes]]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as exc:
-        raise InputError(f"cannot write {path}: {exc.strerror}") from exc
+        raise cannot_write(path, exc) from exc
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

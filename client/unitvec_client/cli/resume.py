@@ -21,7 +21,7 @@ from unitvec_client.cli.journal import Journal, Progressed, journal_of
 from unitvec_client.cli.output import resolve_target
 from unitvec_client.cli.rows import Row, Rows
 from unitvec_client.console.records import Line
-from unitvec_client.console.writing import OutputError, writing
+from unitvec_client.console.writing import OutputError, cannot_write, writing
 from unitvec_client.core.backoff import Clock
 from unitvec_client.errors import InputError, UnitvecError
 
@@ -223,7 +223,7 @@ def open_part(
         try:
             stack.enter_context(_locked(folder))
         except OSError as exc:
-            raise InputError(f"cannot write {path}: {exc.strerror}") from exc
+            raise cannot_write(path, exc) from exc
         sink = PartSink(folder, rows, about)
         stack.callback(_leave, sink, folder)
         if restart:

@@ -85,7 +85,7 @@ class TextSource:
         """
         if self.path is None:
             return len(self.arguments)
-        if not _is_file(self.path):
+        if not _is_file(self.path) or _is_packed(self.path):  # Unpacking twice takes long.
             return None
         with ExitStack() as stack:
             file = open_file(self.path, stack)
@@ -96,7 +96,7 @@ class TextSource:
 
     def _kind_of(self, file: OpenedFile) -> str:
         path = Path(self.path or "")
-        if path.suffix.lower() == ".gz":
+        if _is_packed(path.name):
             path = path.with_suffix("")
         by_field = "json" if self.field is not None else None
         by_head = "json" if looks_like_json(file.head) else "lines"
@@ -143,6 +143,10 @@ def _is_file(text: str) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # Longer than a name can be, or with a zero byte.
         return False
+
+
+def _is_packed(name: str) -> bool:
+    return name.lower().endswith(".gz")
 
 
 def _begin(lines: Iterator[Line]) -> Iterator[Line]:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from unitvec_client.errors import UnitvecError
+from unitvec_client.errors import InputError, UnitvecError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 STANDARD_OUTPUT = "standard output"
 
 
 class OutputError(UnitvecError):
     """An output could be opened and not be written to its end: a full disk, a quota."""
+
+
+def cannot_write(name: str, exc: OSError) -> UnitvecError:
+    """Return the error for a file that cannot be opened or made.
+
+    Args:
+        name: What people call the file.
+        exc: What the system says.
+    """
+    kind = OutputError if exc.errno in _FULL else InputError
+    return kind(f"cannot write {name}: {exc.strerror or exc}")
 
 
 @contextmanager
