@@ -11,7 +11,7 @@ HOST ?= 127.0.0.1
 PORT ?= 50051
 ARGS ?=
 WORKERS ?= 2
-TARGET ?= localhost:$(PORT)
+TARGET ?= $(or $(UNITVEC_TARGET),localhost:$(PORT))
 
 BIN := $(VENV)/bin
 ARTIFACT := artifacts/$(NAME)

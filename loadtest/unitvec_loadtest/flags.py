@@ -182,10 +182,11 @@ def _add_output(group: _Group) -> None:
     group.add_argument(
         "--allow-errors", action="store_true", help="end with code 0 even if requests failed"
     )
-    group.add_argument("--output-json", type=Path, metavar="FILE", help="write the report as JSON")
-    group.add_argument(
-        "--output-html", type=Path, metavar="FILE", help="write it as a page with plots"
-    )
+    for flag, text in (
+        ("--output-json", "write the report as JSON"),
+        ("--output-html", "write it as a page with plots"),
+    ):
+        group.add_argument(flag, type=Path, metavar="FILE", action=StoreOnce, help=text)
 
 
 def _add_number(group: _Group, flag: str, default: float, text: str) -> None:

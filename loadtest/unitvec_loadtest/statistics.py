@@ -161,9 +161,18 @@ def _per_s(amount: int, window_s: float) -> float:
 
 
 def _window_ns(measured: Columns, span: Span) -> int:
+    """The time that throughput is over.
+
+    A count ends with its last answer, or where the next request would have been sent: a few fast
+    answers are no more per second than were sent per second.
+    """
     if span.end_ns is not None:
         return span.end_ns - span.start_ns
-    return int(measured.done_ns.max()) - span.start_ns if len(measured.done_ns) else 0
+    count = len(measured.done_ns)
+    if not count:
+        return 0
+    gaps_ns = -(-int(np.ptp(measured.sent_ns)) * count // (count - 1)) if count > 1 else 0
+    return max(int(measured.done_ns.max()) - span.start_ns, gaps_ns)
 
 
 def _arrived(columns: Columns, measured: Columns, span: Span) -> Columns:

@@ -100,7 +100,7 @@ def test_lines_that_look_like_json_are_lines_where_it_is_said(tmp_path: Path) ->
 
 
 def test_lines_in_brackets_and_braces_are_no_json(tmp_path: Path) -> None:
-    lines = ["[1] see there", "{x} is a set", "[sic]", "12", '"quoted"']
+    lines = ["<b>bold</b>", "[1] see there", "{x} is a set", "[sic]", "12", '"quoted"']
     for line in lines:
         (tmp_path / "in.txt").write_text(line)
         assert TextSource(path=str(tmp_path / "in.txt")).texts() == [line]
@@ -169,6 +169,8 @@ def test_what_is_no_text_is_refused_by_name_in_every_command(
         ("in.csv", 'text\n"never closed\nx\n', "line 3: unexpected end of data"),
         ("in.json", '{\n "text": "x"\n}\n', "holds a JSON object over several lines"),
         ("in.json", '[{"text": "x"}, ', "begins like a JSON array and is not JSON"),
+        ("in.html", " <!DOCTYPE HTML>\n<p>a text", "is HTML or XML: take its texts out first"),
+        ("in.txt", '<?xml version="1.0"?><a/>', "is HTML or XML: take its texts out first"),
         ("in.json", "text\n" * 99, "none of the first 10 lines can be read; line 1: not JSON"),
         ("in.jsonl", '{"a\n', "no line can be read; line 1: not JSON"),
         ("in.txt", b"\xe4\n" * 99, "none of the first 10 lines can be read; line 1: not UTF-8"),

@@ -155,6 +155,14 @@ def test_a_count_ends_with_its_last_answer() -> None:
     assert summary.rate_per_s == pytest.approx(10)
 
 
+def test_fast_answers_to_a_count_are_no_more_than_were_sent() -> None:
+    """Ten requests at ten a second, answered at once, are ten a second and not eleven."""
+    results = collect(*(record(due=100 * n, done=100 * n + 5) for n in range(10)))
+    summary = summarize(results.columns(), span=Span(0, None))
+    assert summary.rate_per_s == pytest.approx(10)
+    assert summary.requests_per_s == pytest.approx(10)
+
+
 def test_what_was_not_sent_is_no_rate_but_a_failure() -> None:
     """Requests given up count as failed and not as sent per second."""
     given_up = record(due=100, sent=900, done=900, outcome=Outcome.NOT_SENT)

@@ -57,6 +57,11 @@ def looks_like_json(head: bytes) -> bool:
     return _JSON_START.match(head) is not None
 
 
+def looks_like_markup(head: bytes) -> bool:
+    """Return whether a file that begins like this is HTML or XML: its lines are no texts."""
+    return head.lstrip().lower().startswith((b"<?xml", b"<!doctype", b"<html"))
+
+
 def is_array(head: bytes) -> bool:
     """Return whether JSON that begins like this is an array."""
     return head.lstrip().startswith(b"[")

@@ -14,6 +14,7 @@ from unitvec_client.console.records import (
     Line,
     is_array,
     looks_like_json,
+    looks_like_markup,
     read_json,
     read_plain,
     read_table,
@@ -115,6 +116,11 @@ class TextSource:
                     f"{flag} is for JSON lines and tables, and {file.name} is read as plain lines: "
                     "--input-format says what it is"
                 )
+        if self.input_format is None and looks_like_markup(file.head):
+            raise InputError(
+                f"{file.name} is HTML or XML: take its texts out first, "
+                "or say --input-format lines to read it as it is"
+            )
         return read_plain(file)
 
 
