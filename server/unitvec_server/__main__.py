@@ -22,8 +22,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     signal.signal(signal.SIGHUP, _go_on)
-    # Else gRPC writes a line for each failed handshake, with which strangers could fill the log.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Else gRPC's core writes lines of its own, with which strangers could fill the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     try:
         from unitvec_server import server

@@ -31,7 +31,7 @@ from unitvec_server.observability.memory import HELD_MESSAGES, most_client_bytes
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
-from unitvec_server.rpc.listener import build_server
+from unitvec_server.rpc.listener import SETTINGS_S, UNSETTLED_METADATA_BYTES, build_server
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets
 from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
@@ -251,6 +251,14 @@ def _announce_memory(config: ServerConfig, engine: Engine, plan: MemoryPlan) -> 
         "memory: %d MiB now; will hold at most %d MiB with %d runs of the longest texts, and "
         "%d MiB more if all clients are at their worst: docs/operations/memory.md",
         *(plan.now_bytes // _MIB, plan.most_bytes // _MIB, plan.workers, clients // _MIB),
+    )
+    unsettled_mib = UNSETTLED_METADATA_BYTES // _MIB
+    logger.info(
+        "memory: clients that break HTTP/2 can add %d MiB of metadata for each connection, up to "
+        "%d MiB for %d s, and for each health watch, up to %d MiB; a proxy keeps them out: "
+        "docs/operations/security.md",
+        *(unsettled_mib, unsettled_mib * config.max_connections, SETTINGS_S),
+        unsettled_mib * config.max_calls,
     )
 
 

@@ -11,12 +11,15 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from tests.e2e.raw_calls import RawCalls
 from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
+from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
+from unitvec_server.rpc.reflection import add_reflection
 
 Start = Callable[..., Server]
 Code = grpc.StatusCode
@@ -27,6 +30,7 @@ PLACES = 64
 EMBED = "/unitvec.v1.EmbeddingService/Embed"
 LIST_MODELS = "/unitvec.v1.EmbeddingService/ListModels"
 CHECK = "/grpc.health.v1.Health/Check"
+LONG_METADATA = (("grpc.max_metadata_size", MIB), ("grpc.absolute_max_metadata_size", MIB))
 
 
 def outcome(server: Server) -> Code:
@@ -150,3 +154,29 @@ class Models(pb_grpc.EmbeddingServiceServicer):
 
     async def ListModels(self, request: Any, context: Any) -> pb.ListModelsResponse:
         return pb.ListModelsResponse()
+
+
+async def test_metadata_that_grpc_lets_in_is_refused_before_all_else() -> None:
+    """As it lets in that of a client which has not acknowledged our limit."""
+    edge = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB)
+    server = grpc.aio.server(interceptors=[edge], options=list(LONG_METADATA))
+    pb_grpc.add_EmbeddingServiceServicer_to_server(Models(), server)
+    health_pb2_grpc.add_HealthServicer_to_server(Health(), server)
+    add_reflection(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    filler = (("filler", "x" * 20_000),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        check = health_pb2.HealthCheckRequest()
+        for call in (
+            channel.stream_unary(LIST_MODELS)(metadata=filler),
+            health.Check(check, metadata=filler),
+            anext(aiter(health.Watch(check, metadata=filler))),
+            anext(aiter(reflect(metadata=filler))),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match="at most 16384 bytes") as caught:
+                await call
+            assert caught.value.code() is Code.INVALID_ARGUMENT
+    await server.stop(None)

@@ -19,7 +19,7 @@ Start = Callable[..., Server]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS_FRAME, PING_FRAME, GOAWAY_FRAME = 4, 6, 7
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
-ENHANCE_YOUR_CALM = 11
+SETTINGS_TIMEOUT, ENHANCE_YOUR_CALM = 4, 11
 TIMEOUT_S = 60
 
 
@@ -130,3 +130,18 @@ def test_connections_are_renewed_unnoticed(start: Start, artifact: Path) -> None
     for _ in range(3):
         assert server.stub.Embed(pb.EmbedRequest(texts=["a cat"])).embeddings.rows == 1
         assert ended.acquire(timeout=TIMEOUT_S)
+
+
+def test_settings_that_are_not_acknowledged_end_the_connection(
+    start: Start, artifact: Path
+) -> None:
+    """Until they are, gRPC does not hold a client to our limits. Who plays by the rules stays."""
+    server = start("--model", str(artifact))
+    with connect(server) as client, client.makefile("rb") as stream:
+        client.sendall(PREFACE + frame(SETTINGS_FRAME))
+        kind, payload = read_frame(stream)
+        while kind not in (GOAWAY_FRAME, -1):
+            kind, payload = read_frame(stream)
+    assert kind == GOAWAY_FRAME
+    assert int.from_bytes(payload[4:8]) == SETTINGS_TIMEOUT
+    assert server.stub.Embed(pb.EmbedRequest(texts=["a cat"])).embeddings.rows == 1

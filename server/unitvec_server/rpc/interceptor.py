@@ -28,7 +28,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.errors import InferenceFailed, RequestError
+from unitvec_server.errors import InferenceFailed, InvalidRequest, RequestError
 from unitvec_server.rpc import calls
 from unitvec_server.rpc.calls import Call, ErrorTally, MethodTally, Observer, name_method
 from unitvec_server.rpc.flow_control import ForeignStreams
@@ -52,6 +52,12 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVICE = _SERVICE.full_name
 
 _MAX_ID_LENGTH = 128
+
+MAX_METADATA_BYTES = 16 * 1024
+"""Size of the metadata of a call, as HTTP/2 counts it."""
+
+_ENTRY_BYTES = 32
+"""What each entry counts beside its name and value, by RFC 9113, section 6.5.2."""
 
 _HEALTH_ARRIVALS = 64
 _HEALTH_ARRIVAL_S = 5.0
@@ -189,6 +195,7 @@ class Edge(grpc.aio.ServerInterceptor):
         async def unary(_: AsyncIterator[Any], context: Context) -> Any:
             call = self._begin(context, terms.tally)
             try:
+                _check_metadata(call)
                 terms.check_token(call.metadata.get("authorization"))
                 with terms.gate:
                     request = await terms.arrivals.receive(call, context)
@@ -206,6 +213,7 @@ class Edge(grpc.aio.ServerInterceptor):
         async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             call = self._begin(context, terms.tally)
             try:
+                _check_metadata(call)
                 terms.check_token(call.metadata.get("authorization"))
                 with terms.gate:
                     answers = handle(decode_each(requests), context)
@@ -255,6 +263,17 @@ class Edge(grpc.aio.ServerInterceptor):
         calls.end(call, tally, self._observers)
         await context.abort(code, message.message, trailing_metadata=tuple(to_trailers(message)))
         raise error
+
+
+def _check_metadata(call: Call) -> None:
+    """Refuses what gRPC lets in from a peer that has not acknowledged our bound.
+
+    Raises:
+        InvalidRequest: The metadata is beyond it.
+    """
+    size_bytes = sum(len(key) + len(val) + _ENTRY_BYTES for key, val in call.metadata.items())
+    if size_bytes > MAX_METADATA_BYTES:
+        raise InvalidRequest(f"metadata of a call has at most {MAX_METADATA_BYTES} bytes")
 
 
 def _let_pass(_: str | bytes | None) -> None:

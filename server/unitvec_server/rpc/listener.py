@@ -10,10 +10,16 @@ from grpc_health.v1 import health, health_pb2_grpc
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError
-from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.interceptor import MAX_METADATA_BYTES, Edge
 from unitvec_server.rpc.reflection import add_reflection
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets, check_exposure
+
+SETTINGS_S = 5
+"""Time for a client to acknowledge our HTTP/2 settings; gRPC would wait a minute."""
+
+UNSETTLED_METADATA_BYTES = 16 * 2**20
+"""The longest metadata until a client has done so. It is gRPC's own, and no option changes it."""
 
 
 def build_server(
@@ -56,7 +62,9 @@ def _channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.http2.max_ping_strikes", 2),
         # The lower limit is gRPC's default. Between the two, the longer the more calls fail.
         ("grpc.max_metadata_size", 8 * 1024),
-        ("grpc.absolute_max_metadata_size", 16 * 1024),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        # Until a client has acknowledged that limit, gRPC applies a far larger one of its own.
+        ("grpc.http2.settings_timeout", SETTINGS_S * 1000),
         # Calls beyond it wait without an answer. Those between max_calls and it are told.
         ("grpc.max_concurrent_streams", 2 * config.max_calls),
         # The handshakes of TLS and HTTP/2 must be finished in time; gRPC would wait 2 minutes.
