@@ -8,11 +8,11 @@ import resource
 logger = logging.getLogger(__name__)
 
 _OTHERS = 128
-"""Of models, event loops, logs and scrapes of metrics: some 50 are seen."""
+"""Files of models, event loops, logs and scrapes of metrics; about 50 are open in practice."""
 
 
 def make_room(max_connections: int) -> None:
-    """Raises the limit of the process as connections need it, and says if they do not fit."""
+    """Raises the limit of open files as connections need it, and warns if it stays too low."""
     needed = max_connections + _OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _is_below(soft, needed):

@@ -72,16 +72,16 @@ class ModelNotFound(RequestError):
 
 
 BOUNDS = ("max_calls", "messages", "max_queued_tokens", "deadline", "max_corpora_bytes")
-"""What can be full: `Overloaded.bound`."""
+"""Names of the limits that can be reached: the values of `Overloaded.bound`."""
 
 
 class Overloaded(RequestError):
-    """The bounds are reached; try again after `retry_delay_s`.
+    """A limit is reached, and the client may try again after `retry_delay_s`.
 
     Args:
         message: What is wrong and what to do, written for the client.
-        retry_delay_s: When to try again.
-        bound: Which of `BOUNDS`, for the operator.
+        retry_delay_s: Time to wait before another try.
+        bound: The limit, one of `BOUNDS`, for the operator.
     """
 
     default_reason = "OVERLOADED"

@@ -30,8 +30,8 @@ class Signals:
     """Signals as events.
 
     Attributes:
-        stop: Set by the first SIGTERM or SIGINT.
-        reload: Set by SIGHUP; whoever reloads clears it.
+        stop: The event that the first SIGTERM or SIGINT sets.
+        reload: The event that SIGHUP sets. The code that reloads clears it.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Signals:
         self.reload = asyncio.Event()
 
     def listen(self) -> None:
-        """Takes the signals over, for the running loop; only in the main thread."""
+        """Handles the signals on the running event loop. Only the main thread may call it."""
         loop = asyncio.get_running_loop()
         for number in _STOPS:
             loop.add_signal_handler(number, self._begin_stop)
@@ -49,8 +49,8 @@ class Signals:
         self.stop.set()
         for number in _STOPS:
             asyncio.get_running_loop().remove_signal_handler(number)
-            # Not through the loop, which may be what hangs, and not SIG_DFL, which the kernel
-            # ignores for the first process of a container.
+            # The loop may be what hangs, so the next signal does not go through it. SIG_DFL would
+            # not do: the kernel ignores it for the first process of a container.
             signal.signal(number, _end_at_once)
 
 
@@ -60,6 +60,6 @@ def _end_at_once(number: int, _: object) -> NoReturn:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process now, whatever its threads do: a run of a graph cannot be interrupted."""
+    """Ends the process now. Threads are not waited for, since a run cannot be interrupted."""
     logging.shutdown()
     os._exit(status)

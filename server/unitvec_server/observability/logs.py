@@ -1,8 +1,7 @@
-"""Logs: readable lines on a terminal, one JSON object a line elsewhere.
+"""Logs: readable lines on a terminal, one JSON object a line elsewhere. Texts are never logged.
 
-Whoever logs never waits for whoever reads: lines go to a thread that writes them. A reader that is
-stuck, or a disk that is full, costs lines, which are counted, and nothing else. Texts are never
-logged.
+Code that logs never waits for the reader of the log, because a thread of its own writes the lines.
+When the reader hangs or the disk is full, lines are lost and counted, and calls go on.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ from unitvec_server.rpc import calls
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**20
-"""Of lines that wait to be written: some thousands of them."""
+"""Bytes of the lines that may wait to be written: some thousands of lines."""
 
 _MOST_PER_S = 100
-"""Lines of one logger: clients that only fail must not fill a disk."""
+"""Lines of one logger in a second: clients whose calls all fail must not fill a disk."""
 
 _FLUSH_S = 1.0
-"""For the last lines, when the process ends."""
+"""Time to write the last lines when the process ends."""
 
 
 class LogWriter:
     """Writes lines to a file from a thread of its own.
 
     Args:
-        fd: The file; None for none, where all lines are dropped.
-        most_bytes: Of the lines that wait; those beyond are dropped.
+        fd: The descriptor of the file; None drops all lines.
+        most_bytes: Bytes of the lines that may wait to be written. Further ones are dropped.
 
     Attributes:
-        dropped: Lines that were not written.
+        dropped: The number of lines that were not written.
     """
 
     def __init__(self, fd: int | None, *, most_bytes: int = _MOST_BYTES) -> None:
@@ -51,7 +50,7 @@ class LogWriter:
         self._told = 0
         self._lines: deque[bytes] = deque()
         self._held_bytes = 0
-        # Its lock may be taken twice by one thread: a signal handler logs whatever it interrupts.
+        # A thread may take its lock twice: a signal handler logs even when it interrupts `put`.
         self._changed = threading.Condition()
         if fd is not None:
             threading.Thread(target=self._run, name="logs", daemon=True).start()
@@ -82,7 +81,7 @@ class LogWriter:
                 self._held_bytes -= len(line)
                 self.dropped += not written
                 self._changed.notify_all()
-            # Only once a line got through: this one might fail as well.
+            # The warning waits for a line that was written, since it might be lost as well.
             if written and self.dropped != self._told:
                 missing, self._told = self.dropped - self._told, self.dropped
                 logger.warning("%d log lines are missing: they could not be written", missing)
@@ -93,7 +92,7 @@ class LogWriter:
             while line:
                 try:
                     line = line[os.write(self._fd, line) :]
-                except BlockingIOError:  # whoever started us made it so
+                except BlockingIOError:  # The parent process may have made the file so.
                     poll = select.poll()
                     poll.register(self._fd, select.POLLOUT)
                     poll.poll()
@@ -103,7 +102,7 @@ class LogWriter:
 
 
 class Flood(logging.Filter):
-    """Bounds the lines of each logger, of those that are not ours too: clients cause many of them.
+    """Limits the lines of each logger, also of those that are not ours.
 
     Args:
         clock_s: A monotonic clock in seconds.
@@ -115,7 +114,7 @@ class Flood(logging.Filter):
         self._lately: defaultdict[str, _Lately] = defaultdict(_Lately)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Lets a line pass if this second has room for it, with the number left out before it."""
+        """Lets a line pass if this second has room for it, and adds how many were left out."""
         now_s, lately = self._clock_s(), self._lately[record.name]
         if now_s - lately.second_s >= 1:
             lately.second_s, lately.lines = now_s, 0
@@ -137,10 +136,10 @@ class _Lately:
 
 
 def _name_call(record: logging.LogRecord) -> bool:
-    """Adds the request id to what is logged for a call, by gRPC too.
+    """Adds the request id to a line that is logged for a call, also by gRPC.
 
-    asyncio logs the failure of a task when it is collected, whatever call is at work then: it tells
-    the name of the task, which has the id.
+    asyncio logs the failure of a task when the task is collected, which may be during another call.
+    Its line has the name of the task, and that holds the right id.
     """
     call = calls.current.get(None)
     if call is not None and record.name != "asyncio":
@@ -162,11 +161,11 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._writer.put(self.format(record))
-        except Exception:  # noqa: BLE001 - as in any handler of the library: it says what is wrong
+        except Exception:  # noqa: BLE001 - handlers of the library also report what is wrong
             self.handleError(record)
 
     def flush(self) -> None:
-        """Waits a moment."""
+        """Waits a moment for the lines to be written."""
         self._writer.flush()
 
 
@@ -191,7 +190,10 @@ class _TextFormatter(logging.Formatter):
 
 
 def open_stderr() -> LogWriter:
-    """A writer to standard error; its number may be of another file where it was closed."""
+    """Makes a writer to standard error.
+
+    Where standard error was closed, its number may be that of another file, so nothing is written.
+    """
     return LogWriter(sys.stderr.fileno() if sys.stderr else None)
 
 
@@ -199,7 +201,7 @@ def configure_logging(writer: LogWriter, *, log_format: str, level: str) -> None
     """Sends all logs to a writer.
 
     Args:
-        writer: Of standard error.
+        writer: The writer of the lines.
         log_format: ``text``, ``json``, or ``auto``: text on a terminal, else json.
         level: ``debug``, ``info``, ``warning`` or ``error``.
     """

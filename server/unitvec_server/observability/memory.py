@@ -1,32 +1,32 @@
-"""The most that clients can make a server hold; docs/operations/memory.md has it as a table."""
+"""The most memory that clients can make a server hold; `docs/operations/memory.md` explains it."""
 
 from __future__ import annotations
 
 from unitvec_server.config import ServerConfig
 
 HELD_MESSAGES = 16
-"""Longest messages that unary calls, and again streams, hold together."""
+"""Messages of the longest kind that all unary calls hold together, and all streams likewise."""
 
 _LEAST_TOKENS_A_TEXT = 8
 _QUEUED_TEXT_BYTES = 2048
-"""Of a queued text beside its vector."""
+"""Bytes of a queued text, without its vector."""
 
 _TOKENIZING_BYTES = 107 * 2**20
-"""Of one thread that splits the longest text, as measured."""
+"""Bytes that one thread takes to split the longest text, as measured."""
 
 _HEALTH_MESSAGES = 64
 
 _CONNECTION_BYTES, _TLS_BYTES = 44 * 1024, 30 * 1024
-"""Of a connection, as measured, and what TLS adds."""
+"""Bytes of a connection, and the bytes that TLS adds, as measured."""
 
 
 def most_client_bytes(config: ServerConfig, *, dim: int, workers: int) -> int:
-    """Bytes held if all clients are at their worst at the same moment.
+    """Returns the bytes that are held if all clients are at their worst at the same moment.
 
     Args:
-        config: The bounds.
-        dim: Dimension of the largest vectors served.
-        workers: Threads that split texts.
+        config: The configuration, which has the limits.
+        dim: The dimension of the longest vectors.
+        workers: The number of threads that split texts.
     """
     texts = config.max_queued_tokens // _LEAST_TOKENS_A_TEXT
     messages = 2 * HELD_MESSAGES + config.max_calls + _HEALTH_MESSAGES

@@ -207,10 +207,12 @@ class Pipeline(Generic[Request, Reply]):
 
 
 class ForeignStreams:
-    """Streams of handlers that are not ours, such as those of reflection: they bound nothing.
+    """Ends streams of handlers that are not ours, such as those of reflection.
+
+    Such handlers have no limits of their own.
 
     Args:
-        max_idle_s: The longest time in which such a stream says nothing.
+        max_idle_s: Time without a reply after which such a stream is ended.
     """
 
     def __init__(self, *, max_idle_s: float) -> None:
@@ -219,10 +221,10 @@ class ForeignStreams:
         self._draining = False
 
     async def attend(self, answers: AsyncGenerator[Reply]) -> AsyncGenerator[Reply]:
-        """Passes on the answers of a handler.
+        """Passes on the replies of a handler.
 
         Raises:
-            Unavailable: It said nothing for too long, or the server drains.
+            Unavailable: No reply came for too long, or the server drains.
         """
         async with contextlib.aclosing(answers) as replies:
             while True:
@@ -246,7 +248,7 @@ class ForeignStreams:
             self._silent.discard(silence)
 
     def drain(self) -> None:
-        """Ends all that are silent now, and the others once they are."""
+        """Ends the streams that wait for a request now, and the others when they wait."""
         self._draining = True
         now_s = asyncio.get_running_loop().time()
         for silence in self._silent:
