@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 MODEL ?=
 NAME ?= $(if $(MODEL),$(notdir $(MODEL:/=)),all-MiniLM-L6-v2)
-PRECISION ?= fp32
+PRECISION ?=
 HOST ?= 127.0.0.1
 PORT ?= 50051
 ARGS ?=
@@ -59,10 +59,10 @@ EXPORT_CODE := $(shell find export/unitvec_export -name "*.py") server/unitvec_s
 $(ARTIFACT)/manifest.json: $(if $(filter all-MiniLM-L6-v2,$(NAME)),$(EXPORT_CODE)) | $(VENV)/.serve $(VENV)/.kernels
 	@test -n "$(MODEL)" -o "$(NAME)" = all-MiniLM-L6-v2 || \
 		{ echo "there is no $(ARTIFACT); name its source with MODEL=..."; exit 2; }
-	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
+	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) $(if $(PRECISION),--precision $(PRECISION))
 
 export: $(VENV)/.serve $(VENV)/.kernels  ## Export MODEL (default: the packaged MiniLM) to artifacts/NAME
-	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) --precision $(PRECISION)
+	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) $(if $(PRECISION),--precision $(PRECISION))
 
 serve: $(VENV)/.serve $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
 	exec $(BIN)/unitvec-serve --model $(ARTIFACT) --host $(HOST) --port $(PORT) $(ARGS)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.models import TinyModel, build_tiny_model
 from unitvec_export.source import Request
+from unitvec_server.model.kernels import find_kernels
 
 REPOSITORY = Path(__file__).parents[1]
 KEPT = REPOSITORY / "artifacts" / "tests"
@@ -50,6 +51,14 @@ def keep_minilm() -> Path:
     return keep("all-MiniLM-L6-v2", lambda folder: export_artifact(Request(), folder, ("fp32",)))
 
 
+def keep_fused_minilm() -> Path:
+    """all-MiniLM-L6-v2 with plain and fused graphs; not to be written to."""
+    precisions = ("fp32", "int16", "int8")
+    return keep(
+        "all-MiniLM-L6-v2-fused", lambda folder: export_artifact(Request(), folder, precisions)
+    )
+
+
 def export_artifact(request: Request, folder: Path, precisions: tuple[str, ...]) -> None:
     """Exports without a word."""
     from unitvec_export.export import STEPS, ExportOptions, export
@@ -84,7 +93,8 @@ def keep(name: str, build: Callable[[Path], object]) -> Path:
 @functools.cache
 def fingerprint() -> str:
     """Changes with the code that exports and builds models, and with the libraries it calls."""
-    digest = hashlib.sha256(repr([(name, version(name)) for name in LIBRARIES]).encode())
+    versions = [(name, version(name)) for name in LIBRARIES]
+    digest = hashlib.sha256(repr([versions, bool(find_kernels().library)]).encode())
     for part in CODE:
         path = REPOSITORY / part
         for file in [path] if path.is_file() else sorted(path.rglob("*")):

@@ -18,8 +18,6 @@ Architecture = Literal["bert", "distilbert", "mpnet", "roberta"]
 _VOCABULARY_SIZE = 600
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-# Far above the usual 0.02: vectors of different texts must point in different directions.
-_INITIALIZER_RANGE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +34,8 @@ class TinyModel:
         max_seq_length: Longest text in tokens.
         lower_case: Whether sentence-transformers lower-cases for a cased tokenizer.
         heads: Heads of attention.
+        initializer_range: Spread of the weights. Far above the usual 0.02: vectors of different
+            texts must point in different directions.
     """
 
     architecture: Architecture = "bert"
@@ -47,6 +47,7 @@ class TinyModel:
     max_seq_length: int = 64
     lower_case: bool = False
     heads: int = 4
+    initializer_range: float = 0.5
 
 
 def build_tiny_model(folder: Path, spec: TinyModel) -> Path:
@@ -108,7 +109,7 @@ def _build_transformer(spec: TinyModel) -> Any:
         "num_hidden_layers": 2,
         "num_attention_heads": spec.heads,
         "intermediate_size": 2 * spec.dim,
-        "initializer_range": _INITIALIZER_RANGE,
+        "initializer_range": spec.initializer_range,
         # The roberta kind counts positions from padding_idx + 1 = 2.
         "max_position_embeddings": spec.max_seq_length + 2,
     }
@@ -125,7 +126,7 @@ def _build_transformer(spec: TinyModel) -> Any:
         n_layers=2,
         n_heads=spec.heads,
         hidden_dim=2 * spec.dim,
-        initializer_range=_INITIALIZER_RANGE,
+        initializer_range=spec.initializer_range,
         max_position_embeddings=spec.max_seq_length,
     )
     return transformers.DistilBertModel(distil)

@@ -98,10 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--precision",
         type=_precisions,
-        default=("fp32",),
         metavar="P,...",
-        help="graphs to write: fp32, int8, int8-static (for OpenVINO), fp16 (for CUDA); "
-        "fp32 is always among them",
+        help="graphs to write: fp32, int16, int8, int8-static (for OpenVINO), fp16 (for CUDA); "
+        "fp32 is always among them (default: fp32 and, with unitvec-kernels, int16)",
     )
     add(
         "--opset",

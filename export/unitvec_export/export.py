@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import onnx
 
-from unitvec_export.graph.tracing import DEFAULT_OPSET, export_body, finish
+from unitvec_export.errors import ParityError
+from unitvec_export.graph.tracing import DEFAULT_OPSET, export_body
 from unitvec_export.progress import Progress
 from unitvec_export.prove.reference import Reference, load_reference
 from unitvec_export.prove.verification import Verification, load_sample
-from unitvec_export.quantize.fp16 import to_fp16
-from unitvec_export.quantize.int8 import to_int8
-from unitvec_export.quantize.static_int8 import to_static_int8
+from unitvec_export.quantize.graphs import Graphs
 from unitvec_export.source import Request, Source, resolve_source
 from unitvec_export.writer import TOKENIZER_FILE, graph_file, staged
 from unitvec_server.model.artifact import (
@@ -28,8 +28,6 @@ from unitvec_server.model.artifact import (
 )
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
-# int8 is calibrated on each so many-th text of the sample and measured on all.
-_CALIBRATION_STRIDE = 2
 STEPS = 6
 
 
@@ -40,14 +38,15 @@ class ExportOptions:
     Attributes:
         request: Which model.
         out: Folder that becomes the artifact.
-        precisions: Graphs to write, fp32 among them.
+        precisions: Graphs to write, fp32 among them; None means fp32 and, where the fused operator
+            runs the model, int16.
         opset: Version of ONNX's operator set.
         verbose: Show what the libraries log.
     """
 
     request: Request
     out: Path
-    precisions: Sequence[str] = ("fp32",)
+    precisions: Sequence[str] | None = None
     opset: int = DEFAULT_OPSET
     verbose: bool = False
 
@@ -74,42 +73,44 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
             reference = load_reference(source, verbose=options.verbose)
         with progress.step(f"tracing the graph with optimum, opset {options.opset}"):
             body = export_body(reference, opset=options.opset, verbose=options.verbose)
-        with progress.step(f"writing {', '.join(options.precisions)}"):
-            _write_graphs(stage, body, reference, options)
-            manifest = _write_manifest(stage, source, reference, options.precisions)
+        graphs = Graphs(body, reference, verbose=options.verbose)
+        names = graphs.plan(options.precisions)
+        with progress.step(f"writing {', '.join(names)}"):
+            for name in names:
+                onnx.save(graphs.make(name), str(stage / graph_file(name)))
+            manifest = _write_manifest(stage, source, reference, names)
         verification = Verification(reference, load_sample())
         with progress.step("encoding the sample with sentence-transformers"):
             texts = len(verification.expected)
         with progress.step(f"comparing {texts} vectors with the server's code"):
-            parities = {
-                precision: verification.measure(stage, precision)
-                for precision in options.precisions
-            }
+            # What nobody asked for may be left out.
+            optional = frozenset({"int16"} if options.precisions is None else ())
+            parities, notes = _measure(verification, stage, names, optional=optional)
+        if options.precisions is None and graphs.obstacle:
+            notes = [f"int16 is left out: {graphs.obstacle}"]
+        for line in notes:
+            progress.note(line)
         manifest = _record(manifest, parities)
         with progress.step(f"putting it in place: {options.out}"):
             _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest
 
 
-def _write_graphs(
-    stage: Path, body: onnx.ModelProto, reference: Reference, options: ExportOptions
-) -> None:
-    for precision in options.precisions:
-        if precision == "int8":
-            converted = to_int8(body, _calibration(reference))
-        elif precision == "int8-static":
-            converted = to_static_int8(body, _calibration(reference))
-        elif precision == "fp16":
-            converted = to_fp16(body, verbose=options.verbose)
-        else:
-            converted = body
-        onnx.save(finish(converted, reference.facts), str(stage / graph_file(precision)))
-
-
-def _calibration(reference: Reference) -> list[list[int]]:
-    """Token ids of the texts that int8 is calibrated on."""
-    texts = load_sample()[::_CALIBRATION_STRIDE]
-    return reference.token_ids(texts, prompt=reference.facts.default_prompt)
+def _measure(
+    verification: Verification, stage: Path, names: Sequence[str], *, optional: AbstractSet[str]
+) -> tuple[dict[str, Parity], list[str]]:
+    """Parity of each graph, and why those that are optional and not good enough are left out."""
+    parities: dict[str, Parity] = {}
+    notes: list[str] = []
+    for name in names:
+        try:
+            parities[name] = verification.measure(stage, name)
+        except ParityError as exc:
+            if name not in optional:
+                raise
+            notes.append(f"{name} is left out: {exc}")
+            (stage / graph_file(name)).unlink()
+    return parities, notes
 
 
 def _write_manifest(
@@ -142,8 +143,8 @@ def _describe_graph(stage: Path, precision: str) -> File:
 
 def _record(manifest: Manifest, parities: Mapping[str, Parity]) -> Manifest:
     graphs = {
-        name: dataclasses.replace(graph, parity=parities[name])
-        for name, graph in manifest.graphs.items()
+        name: dataclasses.replace(manifest.graphs[name], parity=parity)
+        for name, parity in parities.items()
     }
     return dataclasses.replace(manifest, graphs=graphs)
 

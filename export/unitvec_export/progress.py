@@ -34,6 +34,10 @@ class Progress:
             raise
         self._write(f"{time.monotonic() - started_s:.1f} s\n")
 
+    def note(self, text: str) -> None:
+        """Prints a line of its own."""
+        self._write(f"      {text}\n")
+
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()

@@ -15,7 +15,7 @@ from typing import Any
 from unitvec_server.errors import ConfigError
 
 PROVIDERS = ("auto", "cpu", "openvino", "cuda")
-PRECISIONS = ("auto", "fp32", "int8", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "int16", "int8", "bf16", "fp16")
 LOG_FORMATS = ("auto", "text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -105,7 +105,7 @@ class ServerConfig:
     )
     precision: str = _option(
         "auto",
-        "fp32, int8, bf16 (openvino) or fp16 (cuda); auto is the fastest near-lossless one",
+        "fp32, int16, int8, bf16 (openvino) or fp16 (cuda); auto is the fastest near-lossless one",
         _choice(*PRECISIONS),
     )
     workers: int = _option(

@@ -59,5 +59,5 @@ def tiny_server(artifact: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def minilm_server(minilm_artifact: Path) -> Iterator[Server]:
     """all-MiniLM-L6-v2, fp32, default options; shared by tests that do not harm it."""
-    with serving("--model", str(minilm_artifact)) as server:
+    with serving("--model", str(minilm_artifact), "--precision", "fp32") as server:
         yield server

@@ -25,7 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server(minilm_artifact: Path) -> Iterator[Server]:
-    with serving("--model", str(minilm_artifact), "--cache-bytes", str(CACHE_BYTES)) as made:
+    with serving(
+        "--model", str(minilm_artifact), "--precision", "fp32", "--cache-bytes", str(CACHE_BYTES)
+    ) as made:
         yield made
 
 

@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.kernels.running import Runner
+
 
 @pytest.fixture(scope="session")
 def kernels() -> ModuleType:
@@ -26,3 +28,16 @@ def library(kernels: ModuleType) -> Path:
     """The compiled library."""
     path: Path = kernels.library_path()
     return path
+
+
+@pytest.fixture(scope="session")
+def runners(kernels: ModuleType, library: Path) -> dict[str, Runner]:
+    """One for each instruction set of this machine."""
+    names = [backend.name for backend in kernels.backends() if backend.is_supported]
+    return {name: Runner(library, name) for name in names}
+
+
+@pytest.fixture(scope="session")
+def runner(runners: dict[str, Runner]) -> Runner:
+    """The fastest."""
+    return next(iter(runners.values()))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
 from unitvec_protos.installation import install_command
 from unitvec_server.config import PRECISIONS, PROVIDERS
 from unitvec_server.errors import ProviderError
+from unitvec_server.model.kernels import Kernels
 from unitvec_server.model.providers import Machine, choose
 
 PLAIN = Machine({"cpu"}, {"avx512f", "avx512_vnni"})
@@ -18,8 +20,23 @@ OPENVINO = Machine({"cpu", "openvino"}, {"avx512f", "avx512_vnni"})
 OPENVINO_AMX = Machine({"cpu", "openvino"}, {"amx_bf16"})
 OPENVINO_BF16 = Machine({"cpu", "openvino"}, {"avx512_bf16"})
 CUDA = Machine({"cpu", "cuda"}, {"amx_bf16"})
-MACHINES = (PLAIN, AMX, OPENVINO, OPENVINO_AMX, OPENVINO_BF16, CUDA)
-ALL = frozenset({"fp32", "int8", "int8-static", "fp16"})
+FUSED = Machine({"cpu"}, {"avx512_vnni"}, Kernels(Path("k.so"), "avx512", True, ""))
+FUSED_OPENVINO = Machine({"cpu", "openvino"}, {"avx512_bf16"}, FUSED.kernels)
+FUSED_CUDA = Machine({"cpu", "cuda"}, {"avx512_vnni"}, FUSED.kernels)
+FUSED_AVX2 = Machine({"cpu"}, {"avx2"}, Kernels(Path("k.so"), "avx2", False, ""))
+MACHINES = (
+    FUSED,
+    FUSED_OPENVINO,
+    FUSED_CUDA,
+    FUSED_AVX2,
+    PLAIN,
+    AMX,
+    OPENVINO,
+    OPENVINO_AMX,
+    OPENVINO_BF16,
+    CUDA,
+)
+ALL = frozenset({"fp32", "int16", "int8", "int8-fused", "int8-static", "fp16"})
 
 
 OPENVINO_COMMAND = re.escape(install_command("server-openvino"))
@@ -28,7 +45,21 @@ OPENVINO_COMMAND = re.escape(install_command("server-openvino"))
 @pytest.mark.parametrize(
     ("machine", "asked", "given", "why"),
     [
+        (FUSED, "auto auto", "cpu int16 int16", "no CUDA device; fused operator on avx512"),
+        (FUSED, "cpu auto", "cpu int16 int16", "fused operator on avx512"),
+        (FUSED, "auto int16", "cpu int16 int16", "int16 graphs are made for the cpu"),
+        (FUSED, "auto int8", "cpu int8 int8-fused", "fused operator on avx512"),
+        (FUSED, "auto fp32", "cpu fp32 fp32", "precision as configured"),
+        (FUSED_OPENVINO, "auto auto", "cpu int16 int16", "fused operator on avx512"),
+        (FUSED_OPENVINO, "openvino int8", "openvino int8 int8-static", "as configured"),
+        (FUSED_CUDA, "auto auto", "cuda fp16 fp16", "a CUDA device was found"),
+        (FUSED_CUDA, "auto int16", "cpu int16 int16", "fused operator on avx512"),
+        (FUSED_AVX2, "auto auto", "cpu fp32 fp32", "this CPU has no dot products of integers"),
+        (FUSED_AVX2, "auto int16", "cpu int16 int16", "fused operator on avx2"),
+        (FUSED_AVX2, "auto int8", "cpu int8 int8-fused", "fused operator on avx2"),
         (PLAIN, "auto auto", "cpu fp32 fp32", "no CUDA device, OpenVINO not installed"),
+        (PLAIN, "auto auto", "cpu fp32 fp32", "plain graph: unitvec-kernels is not installed"),
+        (PLAIN, "auto int8", "cpu int8 int8", "plain graph: unitvec-kernels is not installed"),
         (AMX, "auto auto", "cpu fp32 fp32", "no CUDA device, OpenVINO not installed"),
         (OPENVINO, "auto auto", "cpu fp32 fp32", "no faster on a CPU without bf16"),
         (OPENVINO_AMX, "auto auto", "openvino bf16 fp32", "OpenVINO installed; this CPU has bf16"),
@@ -60,9 +91,18 @@ def test_fp16_only_where_it_was_exported() -> None:
     assert "exported without fp16" in choice.reason
 
 
+@pytest.mark.parametrize("asked", ["auto", "int8"])
+def test_without_fused_graphs_the_plain_ones_serve(asked: str) -> None:
+    choice = choose("auto", asked, machine=FUSED, graphs=frozenset({"fp32", "int8"}))
+    assert choice.graph == {"auto": "fp32"}.get(asked, asked)
+    assert "plain graph: the model was exported without" in choice.reason
+
+
 @pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
+        (PLAIN, "auto int16", "unitvec-kernels is not installed; take --precision fp32 or auto"),
+        (FUSED_CUDA, "cuda int16", "cuda has none; take --provider cpu"),
         (PLAIN, "cpu bf16", r"cpu has none; take --provider openvino"),
         (CUDA, "cuda bf16", r"cuda has none; take --provider openvino"),
         (AMX, "auto bf16", f"in a fresh environment: {OPENVINO_COMMAND}"),
@@ -90,7 +130,7 @@ def test_what_is_asked_for_is_given_or_refused(provider: str, precision: str) ->
         try:
             choice = choose(provider, precision, machine=machine, graphs=ALL)
         except ProviderError:
-            assert precision == "bf16"
+            assert precision in ("bf16", "int16")
             continue
         assert provider in ("auto", choice.provider)
         assert precision in ("auto", choice.precision)

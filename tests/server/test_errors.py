@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import itertools
+from pathlib import Path
 from typing import get_args
 
 import grpc
@@ -19,6 +20,7 @@ from unitvec_server.errors import (
     StartupError,
 )
 from unitvec_server.model import artifact
+from unitvec_server.model.kernels import Kernels
 from unitvec_server.model.providers import Machine, choose
 from unitvec_server.rpc import messages
 from unitvec_server.rpc.status import STATUS_CODES, status_code, to_message, to_trailers
@@ -131,9 +133,13 @@ class TestEnums:
         assert set(messages._POOLINGS.values()) == set(pb.Pooling.values()) - {0}
 
     def test_precisions_of_flags_lead_to_all_graphs_of_artifacts(self) -> None:
-        machine = Machine(frozenset(config.PROVIDERS), frozenset({"amx_bf16"}))
+        providers, flags = frozenset(config.PROVIDERS), frozenset({"amx_bf16"})
+        kernels = Kernels(Path("k.so"), "avx512", True, "")
+        machines = Machine(providers, flags), Machine(providers, flags, kernels)
         graphs = set()
-        for provider, precision in itertools.product(config.PROVIDERS, config.PRECISIONS):
+        for provider, precision, machine in itertools.product(
+            config.PROVIDERS, config.PRECISIONS, machines
+        ):
             with contextlib.suppress(ProviderError):
                 choice = choose(
                     provider, precision, machine=machine, graphs=frozenset(artifact.PRECISIONS)

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from unitvec_export.errors import ParityError
 from unitvec_export.prove.reference import Facts, Reference
-from unitvec_server.model.artifact import Artifact, Parity, load_artifact, verify_file
+from unitvec_server.model.artifact import FUSED, Artifact, Parity, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
+from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.tokenizer import Tokenizer
 
 # The fp32 graph runs the same arithmetic in another order: measured models reach 0.9999999.
@@ -103,7 +104,7 @@ class Verification:
 
         Raises:
             ArtifactError: The server's code refuses the artifact.
-            ParityError: The vectors are not finite, or not the model's at fp32.
+            ParityError: The vectors are not finite, or not the model's at fp32 or int16.
         """
         artifact = load_artifact(folder)
         verify_file(artifact, artifact.manifest.tokenizer)
@@ -113,10 +114,13 @@ class Verification:
         parity = compare(self._encode(artifact, precision), self.expected)
         if precision == "fp32":
             check_fp32(parity, float(np.abs(self.expected).max()))
+        if precision == "int16":
+            check_cosine(parity, precision)
         return parity
 
     def _encode(self, artifact: Artifact, precision: str) -> npt.NDArray[np.float32]:
-        options = EncoderOptions(pad_token_id=artifact.manifest.pad_token_id)
+        operators = find_kernels().library if precision in FUSED else None
+        options = EncoderOptions(pad_token_id=artifact.manifest.pad_token_id, operators=operators)
         encoder = Encoder(artifact.graph_path(precision), options)
         tokenizer = _open_tokenizer(artifact)
         rows = [
@@ -159,6 +163,19 @@ def compare(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) 
     )
 
 
+def check_cosine(parity: Parity, precision: str) -> None:
+    """Applies the bound that fp32 has to hold, and int16, which serves in its place.
+
+    Raises:
+        ParityError: It does not.
+    """
+    if parity.cosine_min < MIN_FP32_COSINE:
+        raise ParityError(
+            f"{precision} reaches only cosine {parity.cosine_min:.7f} to sentence-transformers, "
+            f"{MIN_FP32_COSINE} is needed"
+        )
+
+
 def check_fp32(parity: Parity, scale: float) -> None:
     """Applies the bounds that an fp32 graph has to hold.
 
@@ -169,11 +186,7 @@ def check_fp32(parity: Parity, scale: float) -> None:
     Raises:
         ParityError: It does not.
     """
-    if parity.cosine_min < MIN_FP32_COSINE:
-        raise ParityError(
-            f"fp32 reaches only cosine {parity.cosine_min:.7f} to sentence-transformers, "
-            f"{MIN_FP32_COSINE} is needed"
-        )
+    check_cosine(parity, "fp32")
     if parity.max_abs_diff > MAX_FP32_RELATIVE_DIFF * scale:
         raise ParityError(
             f"fp32 differs by {parity.max_abs_diff:.2g} from sentence-transformers, whose "

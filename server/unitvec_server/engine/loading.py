@@ -16,9 +16,10 @@ from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ArtifactError
-from unitvec_server.model.artifact import Manifest, Parity, load_artifact, verify_file
+from unitvec_server.model.artifact import FUSED, Manifest, Parity, load_artifact, verify_file
 from unitvec_server.model.cpus import cpu_flags, usable_cpus
 from unitvec_server.model.encoder import Encoder, EncoderOptions, installed_providers
+from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.memory import MemoryPlan, plan_runs, room_bytes, run_bytes
 from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
 from unitvec_server.model.tokenizer import Tokenizer
@@ -152,7 +153,7 @@ def _plan_runs(config: ServerConfig, loaded: Collection[LoadedModel]) -> MemoryP
 
 @functools.cache  # asked several times at start; a CUDA device answers by setting itself up
 def _inspect() -> Machine:
-    return Machine(installed_providers(), cpu_flags())
+    return Machine(installed_providers(), cpu_flags(), find_kernels())
 
 
 def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -> EncoderOptions:
@@ -161,6 +162,7 @@ def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -
         manifest.pad_token_id,
         workers=worker_count(config),
         bf16=choice.precision == "bf16",
+        operators=_inspect().kernels.library if choice.graph in FUSED else None,
     )
 
 

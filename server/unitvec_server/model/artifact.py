@@ -3,7 +3,9 @@
     manifest.json     what it is; every other file with its sha256
     tokenizer.json    Hugging Face tokenizers file, without padding or truncation
     model.<p>.onnx    one graph for each precision: input_ids, attention_mask (B, S) int64
-                      -> embeddings (B, D) float32, pooled and normalized as the model says
+                      -> embeddings (B, D) float32, pooled and normalized as the model says.
+                      int16 and int8-fused are one operator of unitvec-kernels instead, and take
+                      texts without padding: input_ids (T,) int64, starts (B + 1,) int64
 
 A loaded manifest is fully validated: code behind this door trusts it.
 """
@@ -23,7 +25,9 @@ from unitvec_server.errors import ArtifactError
 FORMAT = "unitvec-artifact"
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
-PRECISIONS = ("fp32", "int8", "int8-static", "fp16")
+PRECISIONS = ("fp32", "int16", "int8", "int8-fused", "int8-static", "fp16")
+FUSED = frozenset({"int16", "int8-fused"})
+"""Graphs of one operator, which only unitvec-kernels runs."""
 
 Pooling = Literal["mean", "cls"]
 

@@ -1,8 +1,9 @@
 """Encodings -> embeddings. The only module that runs graphs.
 
 On CPU one session serves N callers side by side, each run on one thread: with like-length,
-cache-sized batches this embeds more text than one run over all cores. OpenVINO does the same
-over a closed set of shapes. On CUDA one caller at a time runs large batches.
+cache-sized batches this embeds more text than one run over all cores. A fused graph is the one
+operator of unitvec-kernels and takes texts without padding. OpenVINO does the same as the CPU over
+a closed set of shapes. On CUDA one caller at a time runs large batches.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _EXTRAS: dict[str, str] = {
     "openvino": "server-openvino",
 }
 _INPUTS = ("input_ids", "attention_mask")
+_FUSED_INPUTS = ("input_ids", "starts")
 
 _LONG_TOKENS = 512
 """Runs of longer texts give their memory back, which takes 2 ms: hundreds of MiB against tens."""
@@ -51,12 +53,14 @@ class EncoderOptions:
         pad_token_id: Fills up the shorter rows of a batch.
         workers: Runs side by side; OpenVINO keeps a stream for each.
         bf16: OpenVINO computes in bfloat16 what the graph has in float32.
+        operators: The library of unitvec-kernels, for a fused graph; None for any other.
     """
 
     provider: Provider = "cpu"
     pad_token_id: int = 0
     workers: int = 1
     bf16: bool = False
+    operators: Path | None = None
 
 
 class Encoder:
@@ -82,7 +86,8 @@ class Encoder:
         self._give_back = _run_options_that_give_back(options)
         self._shapes: set[Shape] = set()
         self.compiles_shapes = options.provider == "openvino"
-        self.dim = _check_signature(self._session, graph_path)
+        inputs = _FUSED_INPUTS if options.operators else _INPUTS
+        self.dim = _check_signature(self._session, graph_path, inputs)
 
     @property
     def shapes(self) -> frozenset[Shape]:
@@ -98,6 +103,8 @@ class Encoder:
         Returns:
             (B, D) float32.
         """
+        if self._options.operators:
+            return self._run(pack(rows))
         longest = max(1, *map(len, rows))
         shape = padded_shape(len(rows), longest) if self.compiles_shapes else (len(rows), longest)
         input_ids, attention_mask = pad(rows, shape=shape, pad_token_id=self._options.pad_token_id)
@@ -107,8 +114,13 @@ class Encoder:
         if self.compiles_shapes:
             self._shapes.add(shape)
         run_options = self._give_back if longest > _LONG_TOKENS else None
+        return self._run(feed, run_options)[: len(rows)]
+
+    def _run(
+        self, feed: dict[str, npt.NDArray[np.int64]], run_options: Any = None
+    ) -> npt.NDArray[np.float32]:
         embeddings: npt.NDArray[np.float32] = self._session.run(None, feed, run_options)[0]
-        return embeddings[: len(rows)]
+        return embeddings
 
     def _run_bound(self, feed: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """Runs with the inputs copied to the device once and only (B, D) copied back."""
@@ -120,6 +132,20 @@ class Encoder:
         self._session.run_with_iobinding(binding)
         embeddings: npt.NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
         return embeddings
+
+
+def pack(rows: Sequence[npt.NDArray[np.int64]]) -> dict[str, npt.NDArray[np.int64]]:
+    """Puts rows one after the other, for a fused graph.
+
+    Args:
+        rows: B arrays of token ids.
+
+    Returns:
+        input_ids (T,) int64 and starts (B + 1,) int64: where each row begins, and T.
+    """
+    starts = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=starts[1:])
+    return {"input_ids": np.concatenate(rows, dtype=np.int64), "starts": starts}
 
 
 def pad(
@@ -171,7 +197,7 @@ def _open_session(path: Path, options: EncoderOptions) -> Any:
     ort.disable_telemetry_events()  # who serves is told of nothing that leaves the machine
     try:
         session = ort.InferenceSession(
-            str(path), _session_options(), providers=[(name, _provider_options(options))]
+            str(path), _session_options(options), providers=[(name, _provider_options(options))]
         )
     except Exception as exc:  # onnxruntime's own classes derive from bare Exception
         raise ArtifactError(f"{path} cannot be loaded by onnxruntime: {exc}") from exc
@@ -210,8 +236,10 @@ def _provider_options(options: EncoderOptions) -> dict[str, str]:
     return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
 
 
-def _session_options() -> ort.SessionOptions:
+def _session_options(wanted: EncoderOptions) -> ort.SessionOptions:
     options = ort.SessionOptions()
+    if wanted.operators:
+        options.register_custom_ops_library(str(wanted.operators))
     # Parallelism comes from concurrent runs; a pool under each of them would fight over cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -221,13 +249,13 @@ def _session_options() -> ort.SessionOptions:
     return options
 
 
-def _check_signature(session: Any, path: Path) -> int:
+def _check_signature(session: Any, path: Path, wanted: tuple[str, str]) -> int:
     inputs = tuple(sorted(value.name for value in session.get_inputs()))
     outputs = session.get_outputs()
     takes = {value.type for value in session.get_inputs()}
     gives = [(value.type, len(value.shape), value.shape[-1:]) for value in outputs]
     kind, rank, last = gives[0] if len(gives) == 1 else ("", 0, [])
-    expected = inputs == tuple(sorted(_INPUTS)) and takes == {"tensor(int64)"}
+    expected = inputs == tuple(sorted(wanted)) and takes == {"tensor(int64)"}
     if not expected or (kind, rank) != ("tensor(float)", 2) or not isinstance(last[0], int):
         raise ArtifactError(
             f"{path} is not a unitvec graph (inputs {inputs} {takes}, outputs {gives}); "

@@ -1,7 +1,8 @@
 """Where a model runs and at which precision: what was asked for, else the best for the machine.
 
-`auto` is lossless enough or not at all: fp16 on CUDA (cosine 0.99999 to fp32), bf16 on OpenVINO
-(0.9999) where the CPU computes it in hardware, else fp32. int8 is only ever asked for.
+`auto` is lossless enough or not at all: fp16 on CUDA (cosine 0.99999 to fp32); int16 with the fused
+operator (0.999999) where the CPU has dot products of integers; bf16 on OpenVINO (0.9999) where it
+computes that in hardware; else fp32. int8 is only ever asked for.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import cast
 from unitvec_protos.installation import install_command
 from unitvec_server.errors import ProviderError
 from unitvec_server.model.encoder import Provider
+from unitvec_server.model.kernels import NO_KERNELS, Kernels
 
 STATIC_INT8 = "int8-static"
 """The graph that is int8 on OpenVINO, which does not know the operators of the CPU's."""
+
+FUSED_INT8 = "int8-fused"
+"""The graph that is int8 with the fused operator."""
 
 _CUDA_PRECISIONS = ("auto", "fp16", "fp32")
 _BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
@@ -28,10 +33,12 @@ class Machine:
     Attributes:
         providers: Those that this onnxruntime can run here.
         cpu_flags: Of the CPU, as in /proc/cpuinfo.
+        kernels: The fused operator.
     """
 
     providers: AbstractSet[str]
     cpu_flags: AbstractSet[str]
+    kernels: Kernels = NO_KERNELS
 
     @property
     def has_bf16(self) -> bool:
@@ -46,7 +53,8 @@ class Choice:
     Attributes:
         provider: Execution provider.
         precision: As shown to clients.
-        graph: Which graph of the artifact; bf16 is made of fp32 while it is loaded.
+        graph: Which graph of the artifact; bf16 is made of fp32 while it is loaded, and int8 has
+            one for each way to run it.
         reason: Why, in a few words.
     """
 
@@ -72,8 +80,10 @@ def choose(provider: str, precision: str, *, machine: Machine, graphs: AbstractS
     shown, why = _choose_precision(chosen, precision, machine, graphs)
     if precision == "bf16":
         _check_bf16(chosen, machine)
-    graph = {"bf16": "fp32", "int8": STATIC_INT8 if chosen == "openvino" else "int8"}
-    return Choice(chosen, shown, graph.get(shown, shown), "; ".join(filter(None, (where, why))))
+    if precision == "int16":
+        _check_int16(chosen, machine.kernels)
+    graph, how = _choose_graph(chosen, shown, machine.kernels, graphs)
+    return Choice(chosen, shown, graph, "; ".join(filter(None, (where, why, how))))
 
 
 def choose_provider(provider: str, precision: str, *, machine: Machine) -> tuple[Provider, str]:
@@ -87,9 +97,9 @@ def choose_provider(provider: str, precision: str, *, machine: Machine) -> tuple
         return "cuda", "a CUDA device was found"
     if precision == "bf16":
         return "openvino", "only openvino has bf16"
-    if precision == "int8":
-        return "cpu", "int8 graphs are made for the cpu"
-    if precision != "auto":
+    if precision in ("int8", "int16"):
+        return "cpu", f"{precision} graphs are made for the cpu"
+    if precision != "auto" or not machine.kernels.why_not_fast:
         return "cpu", "no CUDA device"
     if "openvino" not in machine.providers:
         return "cpu", "no CUDA device, OpenVINO not installed"
@@ -111,7 +121,40 @@ def _choose_precision(
         if machine.has_bf16:
             return "bf16", "this CPU has bf16"
         return "fp32", "this CPU has no bf16"
-    return "fp32", ""
+    if machine.kernels.why_not_fast:
+        return "fp32", f"plain graph: {machine.kernels.why_not_fast}"
+    if "int16" not in graphs:
+        return "fp32", "plain graph: the model was exported without int16"
+    return "int16", ""
+
+
+def _choose_graph(
+    provider: Provider, shown: str, kernels: Kernels, graphs: AbstractSet[str]
+) -> tuple[str, str]:
+    """The graph that has this precision with this provider, and why that one."""
+    if shown == "bf16":
+        return "fp32", ""
+    if shown == "int8" and provider == "openvino":
+        return STATIC_INT8, ""
+    if shown == "int16":
+        return shown, f"fused operator on {kernels.backend}"
+    if shown != "int8" or provider != "cpu":
+        return shown, ""
+    if kernels.library is None:
+        return shown, f"plain graph: {kernels.reason}"
+    if FUSED_INT8 not in graphs:
+        return shown, "plain graph: the model was exported without the fused one"
+    return FUSED_INT8, f"fused operator on {kernels.backend}"
+
+
+def _check_int16(provider: Provider, kernels: Kernels) -> None:
+    if provider != "cpu":
+        raise ProviderError(f"--precision int16: {provider} has none; take --provider cpu")
+    if kernels.library is None:
+        raise ProviderError(
+            f"--precision int16 needs the fused operator, and {kernels.reason}; "
+            "take --precision fp32 or auto"
+        )
 
 
 def _check_bf16(provider: Provider, machine: Machine) -> None:

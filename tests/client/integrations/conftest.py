@@ -45,7 +45,14 @@ def _forget_chroma() -> None:
 
 @pytest.fixture(scope="session")
 def server(minilm_artifact: Path, prompted_artifact: Path) -> Iterator[Server]:
-    models = ("--model", str(minilm_artifact), "--model", f"prompted={prompted_artifact}")
+    models = (
+        "--precision",
+        "fp32",
+        "--model",
+        str(minilm_artifact),
+        "--model",
+        f"prompted={prompted_artifact}",
+    )
     with serving(*models, "--cache-bytes", str(CACHE_BYTES)) as made:
         yield made
 

@@ -1,0 +1,87 @@
+"""The graphs of one model: which to write, and each of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import onnx
+
+from unitvec_export.errors import InputError
+from unitvec_export.graph.tracing import finish
+from unitvec_export.prove.reference import Reference
+from unitvec_export.prove.verification import load_sample
+from unitvec_export.quantize.fp16 import to_fp16
+from unitvec_export.quantize.fusing import Fusing
+from unitvec_export.quantize.int8 import to_int8
+from unitvec_export.quantize.static_int8 import to_static_int8
+from unitvec_server.model.artifact import FUSED
+
+_TWINS = {"int8": "int8-fused"}
+"""Graphs that are written beside one that was asked for, where they can be."""
+
+# Graphs are calibrated on each so many-th text of the sample and measured on all.
+_CALIBRATION_STRIDE = 2
+
+
+class Graphs:
+    """Makes graphs of a model.
+
+    Args:
+        body: Its traced fp32 body.
+        reference: The model.
+        verbose: Show what the libraries log.
+    """
+
+    def __init__(self, body: onnx.ModelProto, reference: Reference, *, verbose: bool) -> None:
+        self._body = body
+        self._reference = reference
+        self._verbose = verbose
+
+    @property
+    def obstacle(self) -> str:
+        """Why there is no fused graph, in a few words; empty if there can be one."""
+        return self._fusing.obstacle
+
+    def plan(self, asked: Sequence[str] | None) -> tuple[str, ...]:
+        """Names of the graphs to write.
+
+        Args:
+            asked: Those asked for; None means fp32 and, where there is no obstacle, int16.
+
+        Raises:
+            InputError: A fused graph was asked for, and there is an obstacle.
+        """
+        if asked is None:
+            return ("fp32",) if self.obstacle else ("fp32", "int16")
+        for name in asked:
+            if name in FUSED and self.obstacle:
+                raise InputError(f"--precision {name}: {self.obstacle}")
+        twins = [_TWINS[name] for name in asked if name in _TWINS]
+        if not twins or self.obstacle:
+            return tuple(asked)
+        return tuple(dict.fromkeys((*asked, *twins)))
+
+    def make(self, name: str) -> onnx.ModelProto:
+        """The graph of this name."""
+        if name in FUSED:
+            return self._fusing.make(name)
+        if name == "int8":
+            converted = to_int8(self._body, self._calibration)
+        elif name == "int8-static":
+            converted = to_static_int8(self._body, self._calibration)
+        elif name == "fp16":
+            converted = to_fp16(self._body, verbose=self._verbose)
+        else:
+            converted = self._body
+        return finish(converted, self._reference.facts)
+
+    @functools.cached_property
+    def _fusing(self) -> Fusing:
+        return Fusing(self._reference, self._body, self._calibration)
+
+    @functools.cached_property
+    def _calibration(self) -> list[list[int]]:
+        """Token ids of the texts that activations are measured on."""
+        texts = load_sample()[::_CALIBRATION_STRIDE]
+        return self._reference.token_ids(texts, prompt=self._reference.facts.default_prompt)
