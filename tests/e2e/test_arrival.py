@@ -106,7 +106,7 @@ def test_a_long_message_of_health_is_refused(start: Start, artifact: Path) -> No
 @pytest.fixture
 async def edge() -> AsyncIterator[tuple[Edge, grpc.aio.Channel]]:
     """An edge that waits for messages for a moment only, and a channel to it."""
-    made = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB, patience=Patience(arrival_s=0.2))
+    made = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB, patience=Patience(arrival_s=1))
     server = grpc.aio.server(interceptors=[made])
     pb_grpc.add_EmbeddingServiceServicer_to_server(Models(), server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -158,3 +158,6 @@ async def small_server() -> AsyncIterator[SmallServer]:
     yield server
     server.servicer.gate.set()
     await server.server.stop(None)
+    # Handlers of calls that their clients left may still end, which they cannot in a closed loop.
+    if handlers := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(handlers, timeout=10)

@@ -124,7 +124,8 @@ async def test_what_is_a_timeout_late_is_given_up(small_server) -> None:
     errors = errors_of(report)
     assert errors["NOT_SENT"] + errors["DEADLINE_EXCEEDED"] == report.summary.sent == 50
     assert errors["NOT_SENT"] > 40
-    assert small_server.servicer.calls == errors["DEADLINE_EXCEEDED"]
+    # A call may end before a busy machine has shown it to the server.
+    assert small_server.servicer.calls <= errors["DEADLINE_EXCEEDED"]
 
 
 async def test_warm_up_is_sent_and_not_counted(small_server) -> None:
