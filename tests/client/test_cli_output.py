@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import pty
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,5 +236,35 @@ def test_too_short_a_time_says_what_to_change(run: Any, fake: Any, capsys: Any) 
     ):
         assert run(*arguments, "--timeout-s", "0.01") == 5
         said = capsys.readouterr().err
-        assert "unitvec: time ran out: " in said
-        assert "; --timeout-s gives it more\n" in said
+        assert ": the time ran out, and --timeout-s gives more\n" in said
+
+
+def test_rows_on_a_terminal_come_one_by_one(fake: Any) -> None:
+    """A row is there before the next text is answered, and no progress is mixed with it."""
+    answered, release = iter(range(9)), threading.Event()
+
+    def hold() -> None:
+        if next(answered) == 1:
+            release.wait()
+
+    fake.servicer.before_reply = hold
+    fake.servicer.limits.max_texts_per_request = 1
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "unitvec_client.cli.main", "embed", "cat", "<bad>"]
+    env = {**environment(), "UNITVEC_TARGET": fake.target}
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=env)
+    try:
+        shown = b""
+        while shown.count(b"\n") < 2:
+            shown += os.read(master, 10_000)
+        release.set()
+        assert process.wait(WAIT_S) == 1
+        while shown.count(b"\n") < 3:
+            shown += os.read(master, 10_000)
+    finally:
+        release.set()
+        process.kill()
+        os.close(slave)
+        os.close(master)
+    lines = shown.decode().splitlines()
+    assert [line.split()[0] for line in lines] == ["line", "1", "unitvec:"]

@@ -93,6 +93,15 @@ def test_nothing_is_shown_where_there_is_no_terminal(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "said\n"
 
 
+def test_a_hidden_line_shows_nothing_and_says_what_must_be_said(open_terminal: Open) -> None:
+    file, read = open_terminal(40)
+    line = StatusLine(file, hidden=True)
+    line.show("shown")
+    line.say("said")
+    line.clear()
+    assert read() == "said\r\n"
+
+
 def test_what_is_said_meanwhile_stays(open_terminal: Open) -> None:
     file, read = open_terminal(40)
     line = StatusLine(file)

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop_standard_output()
         return EXIT_OUTPUT
     except DeadlineExceededError as exc:
-        print(f"unitvec: time ran out: {exc}; --timeout-s gives it more", file=sys.stderr)
+        print(f"unitvec: {exc}: the time ran out, and --timeout-s gives more", file=sys.stderr)
         return EXIT_OVERLOADED
     except UnitvecError as exc:
         print(f"unitvec: {exc}", file=sys.stderr)

@@ -60,11 +60,14 @@ class StreamSink:
         self.progressed = Progressed()
         self._file = file
         self._rows = rows
+        self._is_terminal = file.isatty()
 
     def add(self, row: Row) -> None:
         """Write the row."""
         self._begin()
         self._file.write(self._rows.encode(row))
+        if self._is_terminal:
+            self._file.flush()
         self.progressed.count(row.line, failed=row.item is None)
 
     def finish(self) -> None:

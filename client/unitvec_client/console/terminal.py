@@ -21,13 +21,14 @@ class StatusLine:
 
     Args:
         file: Where to, such as standard error.
+        hidden: Whether to show nothing, as where rows go to the same terminal meanwhile.
     """
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], *, hidden: bool = False) -> None:
         self._file = file
         self._lock = threading.Lock()
         self._shown = False
-        self.is_visible = file.isatty()
+        self.is_visible = file.isatty() and not hidden
 
     def show(self, *forms: str) -> None:
         """Write the first of these that fits into the terminal as it is now; else the last, cut.
@@ -69,17 +70,18 @@ Forms = Callable[[float], Sequence[str]]
 
 
 @contextmanager
-def working(forms: Forms, file: IO[str]) -> Iterator[StatusLine]:
+def working(forms: Forms, file: IO[str], *, hidden: bool = False) -> Iterator[StatusLine]:
     """Show what is being done while it goes on, from the first second on.
 
     Args:
         forms: Asked again and again, from another thread.
         file: Where to; nothing is shown unless it is a terminal.
+        hidden: As in `StatusLine`.
 
     Yields:
         The line, by which something else can be said meanwhile.
     """
-    line = StatusLine(file)
+    line = StatusLine(file, hidden=hidden)
     ended = threading.Event()
     ticker = threading.Thread(target=_tick, args=(line, forms, ended), daemon=True)
     if line.is_visible:
