@@ -156,7 +156,14 @@ class Models(pb_grpc.EmbeddingServiceServicer):
         return pb.ListModelsResponse()
 
 
-async def test_metadata_that_grpc_lets_in_is_refused_before_all_else() -> None:
+@pytest.mark.parametrize(
+    "filler",
+    [(("filler", "x" * 20_000),), (("filler", "x" * 1000),) * 20],
+    ids=["long", "repeated"],
+)
+async def test_metadata_that_grpc_lets_in_is_refused_before_all_else(
+    filler: tuple[tuple[str, str], ...],
+) -> None:
     """As it lets in that of a client which has not acknowledged our limit."""
     edge = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB)
     server = grpc.aio.server(interceptors=[edge], options=list(LONG_METADATA))
@@ -165,7 +172,6 @@ async def test_metadata_that_grpc_lets_in_is_refused_before_all_else() -> None:
     add_reflection(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    filler = (("filler", "x" * 20_000),)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
         reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo

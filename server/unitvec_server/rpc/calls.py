@@ -104,13 +104,14 @@ class Call:
     Attributes:
         method: The method that was called.
         request_id: The id that the client sent, or else one of ours.
-        metadata: The metadata that the client sent, by key.
+        metadata: The metadata that the client sent, by key. Of a repeated key it has the last.
         peer: The address of the client.
         deadline_s: The time on the monotonic clock by which the client wants the reply.
         errors: The counts of failed requests, shared by all calls.
         code: The name of the call's status; it is OK until the call fails.
         reason: The reason of the failure, of a stream that of the last request that failed.
         failed: The number of failed requests of a stream; 1 for a unary call that failed.
+        metadata_bytes: Size of all metadata, repeated keys included.
         request_bytes: Size of the message that was read last.
         reply_bytes: Size of the reply of a unary call, once it is written.
         works: The first lists of texts that were embedded, and what each cost.
@@ -133,6 +134,7 @@ class Call:
     code: str = OK
     reason: str = ""
     failed: int = 0
+    metadata_bytes: int = 0
     request_bytes: int = 0
     reply_bytes: int = 0
     works: list[Work] = dataclasses.field(default_factory=list)

@@ -57,7 +57,7 @@ MAX_METADATA_BYTES = 16 * 1024
 """Size of the metadata of a call, as HTTP/2 counts it."""
 
 _ENTRY_BYTES = 32
-"""What each entry counts beside its name and value, by RFC 9113, section 6.5.2."""
+"""Bytes that each entry counts beside its name and value, by RFC 9113, section 6.5.2."""
 
 _HEALTH_ARRIVALS = 64
 _HEALTH_ARRIVAL_S = 5.0
@@ -232,7 +232,8 @@ class Edge(grpc.aio.ServerInterceptor):
     def _begin(self, context: Context, tally: MethodTally) -> Call:
         """Notes a call. Its context is asked now: once it has failed in gRPC, asking may crash."""
         tally.started += 1
-        metadata = dict(context.invocation_metadata() or ())
+        entries = context.invocation_metadata() or ()
+        metadata = dict(entries)
         given_id = metadata.get("x-request-id")
         request_id = given_id if given_id and _is_fit_id(given_id) else uuid.uuid4().hex
         remaining_s = context.time_remaining()
@@ -240,9 +241,12 @@ class Edge(grpc.aio.ServerInterceptor):
         call = Call(
             tally.method, str(request_id), metadata, context.peer(), deadline_s, errors=self.errors
         )
+        call.metadata_bytes = sum([len(key) + len(val) + _ENTRY_BYTES for key, val in entries])
         calls.current.set(call)
         if task := asyncio.current_task():
-            task.set_name(f"request {call.request_id}")  # asyncio tells it of tasks that fail
+            task.set_name(
+                f"request {call.request_id}"
+            )  # asyncio logs the name of a task that fails
         context.set_trailing_metadata((("x-request-id", call.request_id),))
         return call
 
@@ -266,13 +270,12 @@ class Edge(grpc.aio.ServerInterceptor):
 
 
 def _check_metadata(call: Call) -> None:
-    """Refuses what gRPC lets in from a peer that has not acknowledged our bound.
+    """Refuses long metadata, which gRPC lets in until the client has acknowledged our limit.
 
     Raises:
-        InvalidRequest: The metadata is beyond it.
+        InvalidRequest: The metadata is too long.
     """
-    size_bytes = sum(len(key) + len(val) + _ENTRY_BYTES for key, val in call.metadata.items())
-    if size_bytes > MAX_METADATA_BYTES:
+    if call.metadata_bytes > MAX_METADATA_BYTES:
         raise InvalidRequest(f"metadata of a call has at most {MAX_METADATA_BYTES} bytes")
 
 
