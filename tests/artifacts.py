@@ -51,12 +51,13 @@ def keep_minilm() -> Path:
     return keep("all-MiniLM-L6-v2", lambda folder: export_artifact(Request(), folder, ("fp32",)))
 
 
-def keep_fused_minilm() -> Path:
-    """all-MiniLM-L6-v2 with plain and fused graphs; not to be written to."""
-    precisions = ("fp32", "int16", "int8")
-    return keep(
-        "all-MiniLM-L6-v2-fused", lambda folder: export_artifact(Request(), folder, precisions)
-    )
+def keep_fused_artifact(spec: TinyModel) -> Path:
+    """Artifact with plain and fused graphs of that model; not to be written to."""
+
+    def build(folder: Path) -> None:
+        export_artifact(Request(str(keep_model(spec))), folder, ("fp32", "int16", "int8"))
+
+    return keep(f"{name_of(spec)}-fused", build)
 
 
 def export_artifact(request: Request, folder: Path, precisions: tuple[str, ...]) -> None:

@@ -50,6 +50,11 @@ class TinyModel:
     initializer_range: float = 0.5
 
 
+FUSED_BERT = TinyModel(dim=128, initializer_range=0.1)
+"""One that the fused operator runs, with weights about as large as trained ones: much larger ones
+make attention jump at a last bit."""
+
+
 def build_tiny_model(folder: Path, spec: TinyModel) -> Path:
     """Writes a model into `folder` as `SentenceTransformer.save` does.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.artifacts import keep, keep_model, name_of
-from tests.models import TinyModel
+from tests.artifacts import keep_fused_artifact, keep_model
+from tests.models import FUSED_BERT, TinyModel
 from unitvec_export.errors import InputError
 from unitvec_export.export import STEPS, ExportOptions, export
 from unitvec_export.progress import Progress
@@ -22,25 +22,14 @@ from unitvec_server.model.kernels import find_kernels
 KERNELS = find_kernels()
 needs_kernels = pytest.mark.skipif(KERNELS.library is None, reason=KERNELS.reason)
 
-# Weights about as large as trained ones: much larger ones make attention jump at a last bit.
-BERT = TinyModel("bert", dim=128, initializer_range=0.1)
 MODELS = {
-    "bert": BERT,
-    "roberta": replace(BERT, architecture="roberta", pooling="cls"),
-    "distilbert": replace(BERT, architecture="distilbert", normalize=False),
-    "mpnet": replace(BERT, architecture="mpnet"),
-    "heads of 64": replace(BERT, architecture="mpnet", dim=256),
+    "bert": FUSED_BERT,
+    "roberta": replace(FUSED_BERT, architecture="roberta", pooling="cls"),
+    "distilbert": replace(FUSED_BERT, architecture="distilbert", normalize=False),
+    "mpnet": replace(FUSED_BERT, architecture="mpnet"),
+    "heads of 64": replace(FUSED_BERT, architecture="mpnet", dim=256),
 }
 UNSUPPORTED = TinyModel()
-
-
-def keep_fused(spec: TinyModel) -> Path:
-    """The artifact with all graphs of the CPU; not to be written to."""
-
-    def build(folder: Path) -> None:
-        export_model(spec, folder, ("fp32", "int16", "int8"))
-
-    return keep(f"{name_of(spec)}-fused", build)
 
 
 def export_model(
@@ -56,7 +45,7 @@ def export_model(
 @pytest.mark.deep
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_every_architecture_has_fused_graphs_near_the_model(kind: str) -> None:
-    graphs = load_artifact(keep_fused(MODELS[kind])).manifest.graphs
+    graphs = load_artifact(keep_fused_artifact(MODELS[kind])).manifest.graphs
     assert list(graphs) == ["fp32", "int16", "int8", "int8-fused"]
     assert graphs["int16"].parity.cosine_min >= 0.99999
     assert graphs["int8-fused"].parity.cosine_mean > graphs["int8"].parity.cosine_mean - 1e-3
@@ -66,7 +55,7 @@ def test_every_architecture_has_fused_graphs_near_the_model(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["roberta", "mpnet"])
 def test_a_padding_token_inside_a_text_has_the_place_that_the_model_gives_it(kind: str) -> None:
     """Models of RoBERTa's kind do not count it, wherever it stands."""
-    artifact = load_artifact(keep_fused(MODELS[kind]))
+    artifact = load_artifact(keep_fused_artifact(MODELS[kind]))
     pad = artifact.manifest.pad_token_id
     row = np.array([0, 50, pad, 60, pad, pad, 70, 2])
     plain = Encoder(artifact.graph_path("fp32"), EncoderOptions(pad_token_id=pad))
