@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 import time
@@ -241,7 +242,8 @@ class Edge(grpc.aio.ServerInterceptor):
         call = Call(
             tally.method, str(request_id), metadata, context.peer(), deadline_s, errors=self.errors
         )
-        call.metadata_bytes = sum([len(key) + len(val) + _ENTRY_BYTES for key, val in entries])
+        sizes_bytes = map(len, itertools.chain.from_iterable(entries))  # of names and values
+        call.metadata_bytes = sum(sizes_bytes) + _ENTRY_BYTES * len(entries)
         calls.current.set(call)
         if task := asyncio.current_task():
             task.set_name(
