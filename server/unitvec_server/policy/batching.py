@@ -106,8 +106,8 @@ class BatchLimits:
 
 
 _TINY_PART = 0.25
-"""Part of a batch up to which a request is called tiny: it may wait for a run, of which there are
-always some under way, for longer than its own takes."""
+"""Part of a batch up to which a request is called tiny: the run that it has to wait for takes
+longer than its own."""
 
 _TINY_BATCHES = 128
 """Batches, some seconds of work on two cores, for which another tiny request is expected after one
