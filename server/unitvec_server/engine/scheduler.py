@@ -147,12 +147,9 @@ class Scheduler:
             Unavailable: The scheduler was stopped.
         """
         queue = self.queues[model]
-        request = PendingRequest(
-            asyncio.get_running_loop().create_future(),
-            queue.batcher,
-            np.empty((len(rows), queue.dim), np.float32),
-            submitted_ns=time.monotonic_ns(),
-        )
+        future = asyncio.get_running_loop().create_future()
+        vectors = np.empty((len(rows), queue.dim), np.float32)
+        request = PendingRequest(future, queue.batcher, vectors, time.monotonic_ns())
         items = [
             # An empty encoding is padded to one token.
             Item(max(1, len(row)), flow, deadline_s, Slot(request, indices, row), key)
@@ -164,7 +161,7 @@ class Scheduler:
                 raise Unavailable(_SHUT_DOWN)
             self._submit(queue, request, items)
         if not request.items:
-            return Encoded(request.vectors, 0, 0)
+            return Encoded(vectors, 0, 0)
         try:
             return await request.future
         finally:
