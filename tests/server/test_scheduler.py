@@ -20,6 +20,7 @@ from tests.server.encoders import (
     waiting,
 )
 from unitvec_server.engine.scheduler import Encoded, Rows, Scheduler
+from unitvec_server.engine.watchdog import Run
 from unitvec_server.errors import DeadlineExpired, Unavailable
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
@@ -89,6 +90,19 @@ class TestResults:
         await submit(scheduler, [text(1, length=10)])
         await submit(scheduler, [text(1, length=10)])  # the first is recorded by now
         assert scheduler.tokens_per_s == pytest.approx(10)
+
+    async def test_the_slowest_model_that_has_run_tells_how_long_work_takes(
+        self, make: Callable[..., Scheduler]
+    ) -> None:
+        """For delays that callers are told. A run itself is held against its own model."""
+        scheduler = make(Sums(), Sums(), Sums(), workers=2)
+        assert (scheduler.tokens_per_s, scheduler.seconds_for(100)) == (0, 0)
+        runs = [Run(30, (queue, [])) for queue in scheduler.queues.values()]
+        scheduler.queues["m0"].speed.record(tokens=100, busy_s=2.0)
+        scheduler.queues["m1"].speed.record(tokens=100, busy_s=20.0)
+        assert scheduler.tokens_per_s == 10
+        assert scheduler.seconds_for(100) == 10
+        assert [scheduler.expected_s(run) for run in runs] == [0.6, 6.0, 0.0]
 
     async def test_workers_side_by_side_lose_no_batch(self, make: Callable[..., Scheduler]) -> None:
         """Each is counted once, and recorded with the speed once, when it ends."""
