@@ -90,8 +90,8 @@ def test_the_client_runs_in_an_empty_environment(programs: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "package", "extra"),
     [
-        ("unitvec-serve --model m", "grpc_health", "server"),
-        ("unitvec-serve --help", "grpc_health", "server"),
+        ("unitvec-serve --model m", "tokenizers", "server"),
+        ("unitvec-serve --help", "tokenizers", "server"),
         ("unitvec-export", "onnx", "export"),
         ("unitvec-export --help", "onnx", "export"),
         ("unitvec-loadtest --output-html a.html", "matplotlib", "loadtest"),

@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
-
-from unitvec_protos.installation import explain_missing
 
 _MISSING_STATUS = 2
 """That of a configuration that cannot be served."""
@@ -30,12 +27,14 @@ def main() -> int:
     except ModuleNotFoundError as exc:
         if (exc.name or "unitvec").startswith("unitvec"):
             raise  # that one comes with the server itself
+        from unitvec_protos.installation import explain_missing
+
         sys.stderr.write(explain_missing("unitvec-serve", exc.name, extra="server"))
         return _MISSING_STATUS
     return server.main()
 
 
-def _end(*_: object) -> NoReturn:
+def _end(*_: object) -> None:
     os._exit(0)  # nothing has begun that could be left undone
 
 
