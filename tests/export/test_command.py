@@ -114,6 +114,7 @@ def hub(tiny_model: Callable[[TinyModel], Path]) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.deep
 def test_from_the_hub(hub: str, tmp_path: Path) -> None:
     out = tmp_path / "tiny"
     args = ("someone/tiny", "--out", str(out), "--precision", "int8,fp16")
@@ -167,6 +168,7 @@ def one_line(endpoint: str, tmp_path: Path, *args: str) -> str:
     return stderr
 
 
+@pytest.mark.deep
 def test_stopped_exports_leave_the_former_artifact(
     tiny_model: Callable[[TinyModel], Path], artifact: Path, tmp_path: Path
 ) -> None:
