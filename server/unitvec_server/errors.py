@@ -45,7 +45,7 @@ class RequestError(ServerError):
     """One request fails.
 
     Args:
-        message: What is wrong and what to do, written for the client.
+        message: A text for the client that says what is wrong and what to do.
         reason: Stable name of the cause in UPPER_SNAKE_CASE.
         field: The request field at fault, such as ``texts[3]``.
     """
@@ -79,7 +79,7 @@ class Overloaded(RequestError):
     """A limit is reached, and the client may try again after `retry_delay_s`.
 
     Args:
-        message: What is wrong and what to do, written for the client.
+        message: A text for the client that says what is wrong and what to do.
         retry_delay_s: Time to wait before another try.
         bound: The limit, one of `BOUNDS`, for the operator.
     """

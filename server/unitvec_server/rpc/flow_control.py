@@ -112,7 +112,7 @@ class Pipeline(Generic[Request, Reply]):
         requests: The requests of the stream.
         work: Answers one request and never raises.
         room: The room for requests in work.
-        in_order: Whether replies come in the order of the requests, or else as they finish.
+        in_order: True for replies in the order of the requests, False for replies as they finish.
         max_idle_s: Time without a request, and with none in work, after which the stream is ended.
             It may last up to twice as long.
     """

@@ -37,7 +37,7 @@ class Gate:
     """Counts the calls in work and refuses those beyond a limit. A context manager for one call.
 
     Args:
-        full: What to say of the calls when there are too many, after their number.
+        full: The words of the refusal that follow the number of calls.
         most: The limit.
 
     Attributes:
@@ -116,7 +116,7 @@ class Arrivals:
 
     Args:
         within_s: Time for each message to be whole.
-        most: How many may arrive at a time. When there is one more, the one that has taken longest
+        most: Messages that may arrive at a time. When there is one more, the one that took longest
             is given up: clients that send whole messages are not kept out by those that do not.
         most_bytes: Bytes of the longest message.
     """

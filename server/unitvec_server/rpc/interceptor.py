@@ -78,7 +78,7 @@ def describe(error: Exception) -> pb.Error:
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """How long clients are waited for.
+    """The times for which the edge waits for clients.
 
     Attributes:
         arrival_s: Time for the message of a unary call to be whole: the longest takes 60 s at
@@ -91,7 +91,7 @@ class Patience:
 
 
 class _Terms(NamedTuple):
-    """What the calls of one method must meet, and where they are counted."""
+    """The conditions that calls of one method must meet, and the counts they go into."""
 
     tally: MethodTally
     check_token: TokenCheck
@@ -108,7 +108,7 @@ class Edge(grpc.aio.ServerInterceptor):
         max_calls: Calls and streams in work at a time, and again as many watches of health.
         max_unary_bytes: Bytes of the messages of all unary calls in work.
         observers: Functions that are shown each call at its end.
-        patience: How long clients are waited for.
+        patience: The times for which the edge waits for clients.
 
     Attributes:
         tallies: Counts of the calls of each method, by path.
@@ -296,7 +296,7 @@ def _known_tally(method: Any) -> tuple[str, MethodTally]:
 
 
 def _is_fit_id(given: str | bytes) -> bool:
-    """Whether the caller's request id can be logged and echoed."""
+    """Returns whether the request id of a client can be logged and echoed."""
     return isinstance(given, str) and len(given) <= _MAX_ID_LENGTH and given.isprintable()
 
 

@@ -57,7 +57,7 @@ class _Pool:
 
 
 class _CommentedFile:
-    """What reflection needs of a file."""
+    """The parts of a file that reflection asks for."""
 
     def __init__(self, file: FileDescriptor, proto: descriptor_pb2.FileDescriptorProto) -> None:
         self.name, self.dependencies = file.name, file.dependencies
