@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-Architecture = Literal["bert", "distilbert", "mpnet", "roberta"]
+Architecture = Literal["bert", "distilbert", "modernbert", "mpnet", "roberta", "t5"]
 
 _VOCABULARY_SIZE = 600
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -36,6 +36,7 @@ class TinyModel:
         heads: Heads of attention.
         initializer_range: Spread of the weights. Far above the usual 0.02: vectors of different
             texts must point in different directions.
+        token_types: Rows of BERT's table of token types.
     """
 
     architecture: Architecture = "bert"
@@ -48,6 +49,7 @@ class TinyModel:
     lower_case: bool = False
     heads: int = 4
     initializer_range: float = 0.5
+    token_types: int = 2
 
 
 FUSED_BERT = TinyModel(dim=128, initializer_range=0.1)
@@ -108,7 +110,20 @@ def _assemble(parts: Path, spec: TinyModel) -> Any:
 def _build_transformer(spec: TinyModel) -> Any:
     import transformers
 
-    sizes: dict[str, Any] = {
+    if spec.architecture in _BUILDERS:
+        return _BUILDERS[spec.architecture](spec)
+    sizes = _sizes(spec)
+    if spec.architecture == "mpnet":
+        return transformers.MPNetModel(transformers.MPNetConfig(**sizes))
+    if spec.architecture == "roberta":
+        config = transformers.RobertaConfig(**sizes, type_vocab_size=1)
+        return transformers.RobertaModel(config)
+    bert = transformers.BertConfig(**sizes, type_vocab_size=spec.token_types)
+    return transformers.BertModel(bert)
+
+
+def _sizes(spec: TinyModel) -> dict[str, Any]:
+    return {
         "vocab_size": _VOCABULARY_SIZE,
         "hidden_size": spec.dim,
         "num_hidden_layers": 2,
@@ -118,14 +133,12 @@ def _build_transformer(spec: TinyModel) -> Any:
         # The roberta kind counts positions from padding_idx + 1 = 2.
         "max_position_embeddings": spec.max_seq_length + 2,
     }
-    if spec.architecture == "bert":
-        return transformers.BertModel(transformers.BertConfig(**sizes))
-    if spec.architecture == "mpnet":
-        return transformers.MPNetModel(transformers.MPNetConfig(**sizes))
-    if spec.architecture == "roberta":
-        config = transformers.RobertaConfig(**sizes, type_vocab_size=1)
-        return transformers.RobertaModel(config)
-    distil = transformers.DistilBertConfig(
+
+
+def _build_distilbert(spec: TinyModel) -> Any:
+    import transformers
+
+    config = transformers.DistilBertConfig(
         vocab_size=_VOCABULARY_SIZE,
         dim=spec.dim,
         n_layers=2,
@@ -134,7 +147,47 @@ def _build_transformer(spec: TinyModel) -> Any:
         initializer_range=spec.initializer_range,
         max_position_embeddings=spec.max_seq_length,
     )
-    return transformers.DistilBertModel(distil)
+    return transformers.DistilBertModel(config)
+
+
+def _build_modernbert(spec: TinyModel) -> Any:
+    import transformers
+
+    config = transformers.ModernBertConfig(
+        # The fourth layer is the second that sees the whole text.
+        **{**_sizes(spec), "num_hidden_layers": 4},
+        local_attention=16,
+        pad_token_id=0,
+        cls_token_id=2,
+        bos_token_id=2,
+        sep_token_id=3,
+        eos_token_id=3,
+        reference_compile=False,
+    )
+    return transformers.ModernBertModel(config)
+
+
+def _build_t5(spec: TinyModel) -> Any:
+    import transformers
+
+    config = transformers.T5Config(
+        vocab_size=_VOCABULARY_SIZE,
+        d_model=spec.dim,
+        d_kv=spec.dim // spec.heads,
+        d_ff=2 * spec.dim,
+        num_layers=2,
+        num_heads=spec.heads,
+        pad_token_id=0,
+        initializer_factor=2.0,
+    )
+    return transformers.T5EncoderModel(config)
+
+
+_BUILDERS = {
+    "distilbert": _build_distilbert,
+    "modernbert": _build_modernbert,
+    "t5": _build_t5,
+}
 
 
 def _build_tokenizer(spec: TinyModel) -> Any:

@@ -79,7 +79,7 @@ class Client:
         model: str = "",
         normalize: bool = True,
         dimensions: int | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
         timeout_s: float | None = None,
@@ -93,7 +93,7 @@ class Client:
                 pipeline returns.
             dimensions: Keep only this many leading dimensions; None keeps all.
             truncate: What happens to texts that are too long: cut the ``end`` or the ``start``
-                off, or refuse them with an ``error``.
+                off, or the side that the ``model`` itself cuts, or refuse them with an ``error``.
             prompt_name: The prompt put before each text, by name; None for the model's default
                 prompt, empty for no prompt.
             dtype: Number type on the wire and in the result: ``float32``; ``float16`` at half
@@ -122,7 +122,7 @@ class Client:
         model: str = "",
         normalize: bool = True,
         dimensions: int | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
         timeout_s: float | None = None,
@@ -147,7 +147,7 @@ class Client:
         model: str = "",
         normalize: bool = True,
         dimensions: int | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
         chunk_texts: int = 64,
@@ -194,7 +194,7 @@ class Client:
         model: str = "",
         normalize: bool = True,
         dimensions: int | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -210,7 +210,7 @@ class Client:
         model: str = "",
         normalize: bool = True,
         dimensions: int | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -225,7 +225,7 @@ class Client:
         model: str = "",
         normalize: bool = True,
         dimensions: int | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -272,7 +272,7 @@ class Client:
         model: str = "",
         normalize: bool = True,
         dimensions: int | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         metric: MetricName = "cosine",
@@ -319,7 +319,7 @@ class Client:
         *,
         model: str = "",
         prompt_name: str | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         timeout_s: float | None = None,
     ) -> TokenizedText: ...
     @overload
@@ -329,7 +329,7 @@ class Client:
         *,
         model: str = "",
         prompt_name: str | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         timeout_s: float | None = None,
     ) -> list[TokenizedText]: ...
     def tokenize(
@@ -338,12 +338,12 @@ class Client:
         *,
         model: str = "",
         prompt_name: str | None = None,
-        truncate: TruncateName = "end",
+        truncate: TruncateName = "model",
         timeout_s: float | None = None,
     ) -> TokenizedText | list[TokenizedText]:
         """Show how texts are split into tokens, and what `embed` would cut off.
 
-        Arguments are those of `embed`; the truncation ``error`` is the same as ``end`` here.
+        Arguments are those of `embed`; the truncation ``error`` is the same as ``model`` here.
 
         Returns:
             One result for each text; a single one for a single str.

@@ -19,11 +19,12 @@ import numpy as np
 from unitvec_client.errors import InputError, InputTypeError
 from unitvec_protos.v1 import embedding_pb2 as pb
 
-TruncateName = Literal["end", "start", "error"]
+TruncateName = Literal["model", "end", "start", "error"]
 DtypeName = Literal["float32", "float16", "int8", "binary"]
 MetricName = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 TRUNCATES: dict[str, pb.Truncate] = {
+    "model": pb.TRUNCATE_UNSPECIFIED,
     "end": pb.TRUNCATE_END,
     "start": pb.TRUNCATE_START,
     "error": pb.TRUNCATE_ERROR,
@@ -65,7 +66,7 @@ class EncodeOptions(CallOptions):
     model: str = ""
     normalize: bool = True
     dimensions: int | None = None
-    truncate: TruncateName = "end"
+    truncate: TruncateName = "model"
 
     def to_proto(self, prompt_name: str | None) -> pb.EncodeOptions:
         """Return the message.
@@ -128,7 +129,7 @@ class TokenizeOptions(CallOptions):
 
     model: str = ""
     prompt_name: str | None = None
-    truncate: TruncateName = "end"
+    truncate: TruncateName = "model"
 
 
 def check_type(name: str, value: object, kinds: tuple[type, ...]) -> None:

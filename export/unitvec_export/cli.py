@@ -6,13 +6,14 @@ import argparse
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from unitvec_export.errors import ExportError
+from unitvec_export.errors import ExportError, first_line
 from unitvec_export.source import DEFAULT_MODEL_ID, Request, model_name
 from unitvec_protos.installation import explain_missing
 from unitvec_server.errors import StartupError
@@ -51,15 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing is not None:
         sys.stderr.write(explain_missing("unitvec-export", missing, extra="export"))
         return _MISSING_CODE
-    options = _parse(argv)
     started_s = time.monotonic()
-    with _Signals():
+    with _Signals():  # before the imports, which take seconds
+        options = _parse(argv)
         try:
             manifest = _run(options)
         except (ExportError, StartupError) as exc:
             print(f"unitvec-export: error: {exc}", file=sys.stderr)
             return exc.exit_code if isinstance(exc, ExportError) else 1
-    print(_report(manifest, options.out, time.monotonic() - started_s))
+        except Exception as exc:  # noqa: BLE001 - the libraries inside raise what they like
+            if options.verbose:
+                traceback.print_exc()
+            what = f"unexpected {type(exc).__name__}: {first_line(exc)}"
+            print(f"unitvec-export: error: {what} (--verbose tells more)", file=sys.stderr)
+            return 1
+        print(_report(manifest, options.out, time.monotonic() - started_s))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import onnx
 
 from unitvec_export.errors import ParityError
 from unitvec_export.graph.tracing import DEFAULT_OPSET, export_body
+from unitvec_export.noise import muted
 from unitvec_export.progress import Progress
 from unitvec_export.prove.reference import Reference, load_reference
 from unitvec_export.prove.verification import Verification, load_sample
@@ -67,10 +69,17 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
         ExportError: Anything else went wrong; in no case is something left behind.
     """
     # Entered first: a target that cannot be written shows before minutes of work.
-    with staged(options.out) as stage:
+    with contextlib.ExitStack() as stack:
+        stage = stack.enter_context(staged(options.out))
         with progress.step("loading the model"):
+            stack.enter_context(muted(verbose=options.verbose))
             source = resolve_source(options.request)
             reference = load_reference(source, verbose=options.verbose)
+        # First of all the model itself must work: what it cannot do is no fault of a graph.
+        verification = Verification(reference, load_sample())
+        with progress.step("encoding the sample with sentence-transformers"):
+            verification.check_padding()
+            texts = len(verification.expected)
         with progress.step(f"tracing the graph with optimum, opset {options.opset}"):
             body = export_body(reference, opset=options.opset, verbose=options.verbose)
         graphs = Graphs(body, reference, verbose=options.verbose)
@@ -79,9 +88,6 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
             for name in names:
                 onnx.save(graphs.make(name), str(stage / graph_file(name)))
             manifest = _write_manifest(stage, source, reference, names)
-        verification = Verification(reference, load_sample())
-        with progress.step("encoding the sample with sentence-transformers"):
-            texts = len(verification.expected)
         with progress.step(f"comparing {texts} vectors with the server's code"):
             # What nobody asked for may be left out.
             optional = frozenset({"int16"} if options.precisions is None else ())
@@ -125,13 +131,16 @@ def _write_manifest(
         dim=facts.dim,
         max_seq_length=facts.max_seq_length,
         pooling=facts.pooling,
-        normalized=facts.normalized,
+        # What is cut off after the normalization takes from the length.
+        normalized=facts.normalized and not facts.is_cut,
         pad_token_id=facts.pad_token_id,
         prompts=dict(facts.prompts),
         default_prompt_name=facts.default_prompt_name,
         tokenizer=describe_file(stage / TOKENIZER_FILE),
         graphs={name: Graph(_describe_graph(stage, name), _UNMEASURED) for name in precisions},
         created_by=f"unitvec-export {importlib.metadata.version('unitvec')}",
+        similarity_fn_name=facts.similarity_fn_name,
+        truncation_side=facts.truncation_side,
     )
     _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
 from unitvec_export.errors import InputError, first_line
-from unitvec_export.layout.checkpoint import WEIGHTS, find_weights
 from unitvec_protos.installation import install_command
 from unitvec_server.model.artifact import sha256_file
 
@@ -69,65 +67,17 @@ def resolve_source(request: Request) -> Source:
     """Finds the model, fetching it from the hub if it is named by its id.
 
     Raises:
-        InputError: There is no such model, it cannot be reached, or its folder lacks files.
+        InputError: There is no such model, or it cannot be reached.
     """
     model = request.model
     if model is not None and not _is_local(model):
-        source = _fetch(model, request)
-    elif request.revision is not None:
+        return _fetch(model, request)
+    if request.revision is not None:
         raise InputError("--revision is for models of the hub, not for a folder or the default")
-    elif model is None:
-        source = _packaged_default()
-    else:
-        folder = Path(model).expanduser().resolve()
-        source = Source(folder, folder.name)
-    check_files(source.folder)
-    return source
-
-
-def check_files(folder: Path) -> None:
-    """Looks for the files that a sentence-transformers model cannot do without.
-
-    Raises:
-        InputError: One is missing, or `modules.json` is damaged.
-    """
-    if not (folder / "modules.json").is_file():
-        raise InputError(f"{folder} is not a sentence-transformers model: it has no modules.json")
-    modules = read_modules(folder)
-    root = folder / modules[0]["path"]
-    configs = [root, *(folder / module["path"] for module in modules if _has_config(module))]
-    for path in configs:
-        if not (path / "config.json").is_file():
-            raise InputError(f"{folder} is incomplete: it has no {_relative(path, folder)}")
-    if find_weights(root) is None:
-        raise InputError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}")
-
-
-def _has_config(module: dict[str, str]) -> bool:
-    return module["type"].endswith(".Pooling")
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return str((path / "config.json").relative_to(folder))
-
-
-def read_modules(folder: Path) -> list[dict[str, str]]:
-    """Type and path of each module in `modules.json`.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    path = folder / "modules.json"
-    try:
-        modules = [
-            {"type": str(module["type"]), "path": str(module["path"])}
-            for module in json.loads(path.read_text(encoding="utf-8"))
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InputError(f"{path} is damaged: {first_line(exc)}") from exc
-    if not modules:
-        raise InputError(f"{path} lists no modules")
-    return modules
+    if model is None:
+        return _packaged_default()
+    folder = Path(model).expanduser().resolve()
+    return Source(folder, folder.name)
 
 
 def _is_local(model: str) -> bool:

@@ -73,7 +73,7 @@ def test_parquet_has_a_row_for_each_line(
     expected = vectors([LINES[0]["text"], LINES[1]["text"], LINES[2]["text"]])
     np.testing.assert_array_equal(np.float32(found["vector"][:3]), expected)
     about = json.loads(table.schema.metadata[b"unitvec"])
-    assert (about["dim"], about["truncate"], about["dtype"]) == (8, "end", "float32")
+    assert (about["dim"], about["truncate"], about["dtype"]) == (8, "model", "float32")
 
 
 @pytest.mark.parametrize(

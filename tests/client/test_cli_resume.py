@@ -180,7 +180,7 @@ def test_other_options_are_refused(
     output = cut_short(tmp_path / "out.npy")
     assert run("-i", source, "-o", output, *flags) == 2
     assert named in capsys.readouterr().err
-    assert run("-i", source, "-o", output, "--truncate", "end") == 0  # The default, said aloud.
+    assert run("-i", source, "-o", output, "--truncate", "model") == 0  # The default, said aloud.
 
 
 def test_another_model_is_refused(

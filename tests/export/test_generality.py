@@ -27,6 +27,9 @@ KINDS = {
     "mpnet": TinyModel(architecture="mpnet", dim=48),
     "roberta cls no normalize": TinyModel(architecture="roberta", pooling="cls", normalize=False),
     "lower case": TinyModel(lower_case=True),
+    "one token type": TinyModel(token_types=1),
+    "modernbert": TinyModel(architecture="modernbert"),
+    "t5 encoder": TinyModel(architecture="t5"),
     "long": TinyModel(max_seq_length=400),
 }
 
@@ -74,7 +77,8 @@ def test_vectors_are_those_of_sentence_transformers(
 def test_named_prompts_are_those_of_sentence_transformers(
     exported: Artifact, reference: Reference, spec: TinyModel
 ) -> None:
-    assert exported.manifest.prompts == dict(spec.prompts)
+    named = {"query": "", "document": "", **dict(spec.prompts)} if spec.prompts else {}
+    assert exported.manifest.prompts == named
     texts = sample_texts()[:10]
     for name, prompt in spec.prompts:
         expected = reference.encode(texts, prompt_name=name)

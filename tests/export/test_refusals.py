@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from tests.models import TinyModel, edit_json
 from unitvec_export.cli import main
 from unitvec_export.errors import InputError
 from unitvec_export.graph.tracing import trim
-from unitvec_export.prove.reference import check_module_types, load_reference
+from unitvec_export.layout.files import check_module_types
+from unitvec_export.prove.reference import load_reference
 from unitvec_export.source import (
     DEFAULT_MODEL_ID,
     Request,
@@ -133,7 +135,7 @@ def test_missing_files_are_named(name: str, terminal: Terminal, broken: Path) ->
 def test_a_missing_tokenizer(terminal: Terminal, broken: Path) -> None:
     for path in broken.glob("*token*"):
         path.unlink()
-    assert "its tokenizer files are missing" in terminal.fails(str(broken))
+    assert "has no tokenizer: none of tokenizer.json, " in terminal.fails(str(broken))
 
 
 @pytest.mark.parametrize("name", ["modules.json", "config.json", "tokenizer.json"])
@@ -230,6 +232,102 @@ def test_a_slow_tokenizer(terminal: Terminal, broken: Path) -> None:
     (broken / "tokenizer.json").unlink()
     edit_json(broken / "tokenizer_config.json", {"tokenizer_class": "CanineTokenizer"})
     assert "CanineTokenizer has no fast version" in terminal.fails(str(broken))
+
+
+def test_a_git_lfs_pointer(terminal: Terminal, broken: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 90868376\n"
+    (broken / "model.safetensors").write_text(pointer)
+    line = terminal.fails(str(broken))
+    assert f"{broken / 'model.safetensors'} is a git-lfs pointer" in line
+    assert "git lfs pull" in line
+
+
+@pytest.mark.parametrize("has_modules", [True, False])
+def test_an_adapter(has_modules: bool, terminal: Terminal, broken: Path) -> None:
+    (broken / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (broken / "config.json").unlink()
+    if not has_modules:
+        (broken / "modules.json").unlink()
+    assert "merge_and_unload()" in terminal.fails(str(broken))
+
+
+def test_a_module_is_named_before_files_that_it_lacks(terminal: Terminal, tmp_path: Path) -> None:
+    folder = tmp_path / "static"
+    folder.mkdir()
+    types = [ST + "StaticEmbedding", ST + "Normalize"]
+    modules = [{"idx": i, "name": str(i), "path": "", "type": t} for i, t in enumerate(types)]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    assert "module StaticEmbedding" in terminal.fails(str(folder))
+
+
+def test_custom_code_of_the_model(terminal: Terminal, broken: Path) -> None:
+    code = {"AutoConfig": "configuration_new.NewConfig", "AutoModel": "modeling_new.NewModel"}
+    edit_json(broken / "config.json", {"model_type": "new", "auto_map": code})
+    assert "custom code is not run" in terminal.fails(str(broken))
+
+
+def test_a_tokenizer_that_needs_a_package(
+    terminal: Terminal, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)  # as if it were not installed
+    (broken / "tokenizer.json").rename(broken / "sentencepiece.bpe.model")
+    line = terminal.fails(str(broken))
+    assert "sentencepiece.bpe.model" in line
+    assert "pip install 'sentencepiece==0.2.1'" in line
+
+
+def test_a_vocabulary_beyond_the_embedding_table(terminal: Terminal, broken: Path) -> None:
+    name = "embeddings.word_embeddings.weight"
+    rewrite_weights(broken, lambda w: {**w, name: w[name][:300].contiguous()})
+    edit_json(broken / "config.json", {"vocab_size": 300})
+    line = terminal.fails(str(broken))
+    assert "its tokenizer has 600 entries, but its embedding table only 300" in line
+    assert "the model itself fails" in line
+
+
+def test_no_pad_token(terminal: Terminal, broken: Path) -> None:
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        edit_json(broken / name, {"pad_token": None})
+    assert "no pad token" in terminal.fails(str(broken))
+
+
+def test_weights_that_are_no_numbers(terminal: Terminal, broken: Path) -> None:
+    name = "encoder.layer.0.output.dense.weight"
+    rewrite_weights(broken, lambda w: {**w, name: w[name] * float("nan")})
+    line = terminal.fails(str(broken))
+    assert (
+        f"the model itself gives vectors that are not finite: so are its weights, such as {name}"
+        in line
+    )
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_no_room_for_a_text(length: int, terminal: Terminal, broken: Path) -> None:
+    edit_json(broken / "sentence_bert_config.json", {"max_seq_length": length})
+    line = terminal.fails(str(broken))
+    assert f"max_seq_length {length} leaves no room for a text beside 2 special tokens" in line
+
+
+def test_a_model_that_depends_on_padding(terminal: Terminal, broken: Path) -> None:
+    # Without a mask the model takes padding for a part of the text.
+    edit_json(broken / "tokenizer_config.json", {"model_input_names": ["input_ids"]})
+    assert "the model's vectors depend on padding" in terminal.fails(str(broken))
+
+
+def test_absolute_positions_that_padding_shifts(terminal: Terminal, broken: Path) -> None:
+    edit_json(broken / "tokenizer_config.json", {"padding_side": "left"})
+    assert "the model's vectors depend on padding" in terminal.fails(str(broken))
+
+
+def test_an_error_that_nobody_foresaw(
+    terminal: Terminal, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("float division\nby zero")
+
+    monkeypatch.setattr("unitvec_export.export.export_body", fail)
+    assert main([str(broken), "--out", str(terminal.out)]) == 1
+    assert "unexpected ZeroDivisionError: float division" in terminal.only_line()
 
 
 def test_packaged_weights_are_checked(tmp_path: Path) -> None:

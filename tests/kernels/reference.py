@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unitvec_export.graph.architecture import Dense, Encoder, Layer, Norm
-from unitvec_export.prove.reference import Facts
+from unitvec_export.prove.facts import Facts
 
 VOCABULARY = 97
 POSITIONS = 514  # of 512 tokens, where positions count from a padding id of 1

@@ -31,15 +31,15 @@ def embedded(tokens: list[int], truncated: list[int], *, time_ns: int = 0) -> Em
 @pytest.mark.parametrize(
     ("message", "options"),
     [
-        (pb.EncodeOptions(), EncodeOptions(True, 0, None, Truncation.END)),
+        (pb.EncodeOptions(), EncodeOptions(True, 0, None, None, False)),
         (pb.EncodeOptions(normalize=False), EncodeOptions(normalize=False)),
         (pb.EncodeOptions(normalize=True, dimensions=7), EncodeOptions(dimensions=7)),
         (pb.EncodeOptions(prompt_name=""), EncodeOptions(prompt_name="")),
         (pb.EncodeOptions(prompt_name="q"), EncodeOptions(prompt_name="q")),
-        (pb.EncodeOptions(truncate=pb.TRUNCATE_ERROR), EncodeOptions(truncation=None)),
+        (pb.EncodeOptions(truncate=pb.TRUNCATE_ERROR), EncodeOptions(refuses_long=True)),
         (
             pb.EncodeOptions(truncate=pb.TRUNCATE_START),
-            EncodeOptions(truncation=Truncation.START),
+            EncodeOptions(side=Truncation.START),
         ),
     ],
 )

@@ -271,3 +271,15 @@ class TestFile:
         (end,), (start,) = (tokenizer.encode(["cat dog"], side=side) for side in Truncation)
         assert (len(end.input_ids), end.full_length) == (len(start.input_ids), 4) == (3, 4)
         assert end.input_ids[1] != start.input_ids[1]
+
+
+@pytest.mark.parametrize("side", Truncation)
+def test_unasked_a_text_is_cut_as_the_model_cuts_it(side: Truncation, reference: Any) -> None:
+    own = Tokenizer(FOLDER / "tokenizer.json", max_seq_length=LENGTH, own_side=side)
+    prompt, text = "find this: ", text_of(300)
+    (encoding,) = own.encode([text], prompt=prompt)
+    assert encoding.input_ids.tolist() == wanted(reference, prompt + text, side)
+    (split,) = own.tokenize([text], prompt=prompt)
+    assert split.kept_tokens == LENGTH
+    (asked,) = own.encode([text], prompt=prompt, side=Truncation.END)
+    assert asked.input_ids.tolist() == wanted(reference, prompt + text, Truncation.END)

@@ -121,7 +121,9 @@ def _add_connection(group: Any) -> None:
 def _add_encoding(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("encoding")
     group.add_argument("--model", help="name of the model (default: the server's)")
-    group.add_argument("--truncate", choices=list(TRUNCATES), help="what to cut (default end)")
+    group.add_argument(
+        "--truncate", choices=list(TRUNCATES), help="what to cut (default: as the model does)"
+    )
     group.add_argument("--dimensions", type=int, metavar="D", help="keep the first D")
 
 
@@ -210,5 +212,7 @@ def _add_tokenize(commands: Any) -> None:
     parser = _add_command(commands, "tokenize", "how texts are split into tokens")
     _add_texts(parser)
     parser.add_argument("--model", help="name of the model (default: the server's)")
-    parser.add_argument("--truncate", choices=list(TRUNCATES), help="what to cut (default end)")
+    parser.add_argument(
+        "--truncate", choices=list(TRUNCATES), help="what to cut (default: as the model does)"
+    )
     _add_prompt(parser)

@@ -48,24 +48,39 @@ def keep_mask_small(wiring: Wiring) -> None:
         before, after = wiring.dims(node.input[0]), wiring.dims(node.output[0])
         if before is None or after is None or (len(before), len(after)) != (4, 4):
             continue
-        if before[_QUERY_AXIS] == 1 and _only_broadcast(wiring, node.output[0], before):
+        if before[_QUERY_AXIS] == 1 and _only_broadcast(wiring, node.output[0]):
             wiring.redirect(node.output[0], node.input[0])
             wiring.nodes.remove(node)
 
 
-def _only_broadcast(wiring: Wiring, name: str, before: tuple[int | str, ...]) -> bool:
-    """Whether all that a value leads to is elementwise until full scores are met."""
-    if name in wiring.outputs:
-        return False
-    for node in wiring.consumers(name):
-        if node.op_type not in _ELEMENTWISE:
+def _only_broadcast(wiring: Wiring, name: str) -> bool:
+    """Whether all that a value leads to is elementwise until full scores are met.
+
+    Some models ask a mask for its shape, from which they make another one.
+    """
+    made_of_it, shrunk = _elementwise_results(wiring, name), [name]
+    while shrunk:
+        value = shrunk.pop()
+        if value in wiring.outputs:
             return False
-        others = [wiring.dims(other) for other in node.input if other != name]
-        if any(dims is not None and len(dims) == len(before) for dims in others):
-            continue  # another operand has the full shape, so the result keeps it
-        if not _only_broadcast(wiring, node.output[0], before):
-            return False
+        for node in wiring.consumers(value):
+            if node.op_type not in _ELEMENTWISE:
+                return False
+            others = [wiring.dims(other) for other in node.input if other not in made_of_it]
+            if not any(dims and len(dims) == 4 and dims[_QUERY_AXIS] != 1 for dims in others):
+                shrunk.append(node.output[0])  # no other operand gives the result a full shape
     return True
+
+
+def _elementwise_results(wiring: Wiring, name: str) -> set[str]:
+    """A value and all that elementwise operators make of it."""
+    found, waiting = {name}, [name]
+    while waiting:
+        for node in wiring.consumers(waiting.pop()):
+            if node.op_type in _ELEMENTWISE and node.output[0] not in found:
+                found.add(node.output[0])
+                waiting.append(node.output[0])
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

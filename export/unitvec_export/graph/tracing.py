@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from unitvec_export.graph.long_context import LONG_TOKENS, block_attention
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.wiring import Wiring, read_by
 from unitvec_export.noise import muted
-from unitvec_export.prove.reference import Facts, Reference
+from unitvec_export.prove.facts import Facts
+from unitvec_export.prove.reference import Reference
 
 DEFAULT_OPSET = 18
 # 17 is the first with LayerNormalization as one node, 20 the last that torch's tracer writes.
@@ -35,6 +36,8 @@ OUTPUT = "embeddings"
 # A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
 _TOKENS = "token_embeddings"
+_TASK = "feature-extraction"
+_AXES = {0: "batch_size", 1: "sequence_length"}
 # Lower bounds of the divisors, those of sentence-transformers' Pooling and torch's normalize.
 _MIN_COUNT = 1e-9
 _MIN_NORM = 1e-12
@@ -127,13 +130,48 @@ def _run_optimum(transformer: Any, folder: Path, *, opset: int, verbose: bool) -
                 transformer,
                 folder,
                 opset=opset,
-                task="feature-extraction",
+                task=_TASK,
+                monolith=True,
+                custom_onnx_configs={"model": _onnx_config(transformer)},
                 do_validation=False,  # ours compares whole vectors on real texts
                 device="cpu",
             )
         except Exception as exc:  # optimum and torch raise what they like
             kind = transformer.config.model_type
             raise InputError(f"optimum cannot export this {kind} model: {first_line(exc)}") from exc
+
+
+def _onnx_config(transformer: Any) -> Any:
+    """How optimum traces a model: as it does by itself, but with inputs that any model takes."""
+    from optimum.exporters.onnx.config import TextEncoderOnnxConfig, TextSeq2SeqOnnxConfig
+    from optimum.exporters.tasks import TasksManager
+    from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+
+    class ZeroTokenTypes(DummyTextInputGenerator):  # type: ignore[misc]
+        """Example inputs for models that have one token type only, too."""
+
+        def generate(self, input_name: str, **options: Any) -> Any:
+            ids = super().generate(input_name, **options)
+            return ids * 0 if input_name == "token_type_ids" else ids
+
+    class Encoder(TextEncoderOnnxConfig):  # type: ignore[misc]
+        """The encoder of a model that has, or once had, a decoder."""
+
+        NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
+        inputs = dict.fromkeys(("input_ids", "attention_mask"), _AXES)
+        outputs = dict.fromkeys(("last_hidden_state",), _AXES)
+
+    make = TasksManager.get_exporter_config_constructor(
+        "onnx", transformer, task=_TASK, library_name="transformers"
+    )
+    config = make(transformer.config)
+    if isinstance(config, TextSeq2SeqOnnxConfig):
+        config = Encoder(transformer.config, task=_TASK)
+    config.DUMMY_INPUT_GENERATOR_CLASSES = tuple(
+        ZeroTokenTypes if issubclass(ZeroTokenTypes, generator) else generator
+        for generator in config.DUMMY_INPUT_GENERATOR_CLASSES
+    )
+    return config
 
 
 def _rename_output(graph: onnx.GraphProto) -> None:
@@ -203,28 +241,35 @@ def _declare_inputs(graph: onnx.GraphProto) -> None:
 
 def _tail(facts: Facts) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Nodes and constants from token vectors (B, S, H) to embeddings (B, D)."""
-    pooled = "unitvec/pooled" if facts.normalized else OUTPUT
-    nodes = _mean(pooled) if facts.pooling == "mean" else _cls(pooled)
-    if facts.normalized:
-        nodes += _normalize(pooled)
+    steps: list[Callable[[str, str], list[onnx.NodeProto]]] = [
+        _mean if facts.pooling == "mean" else _cls
+    ]
+    steps += [_normalize] * facts.normalized
+    steps += [_cut] * facts.is_cut
+    nodes: list[onnx.NodeProto] = []
+    values = [_TOKENS, *("unitvec/pooled", "unitvec/normalized")[: len(steps) - 1], OUTPUT]
+    for step, source, output in zip(steps, values, values[1:], strict=False):
+        nodes += step(source, output)
     constants = {
         "unitvec/zero": np.array(0, np.int64),
         "unitvec/sequence_axis": np.array([1], np.int64),
         "unitvec/last_axis": np.array([-1], np.int64),
         "unitvec/min_count": np.array(_MIN_COUNT, np.float32),
         "unitvec/min_norm": np.array(_MIN_NORM, np.float32),
+        "unitvec/first_dimension": np.array([0], np.int64),
+        "unitvec/dim": np.array([facts.dim], np.int64),
     }
     used = {name for node in nodes for name in node.input}
     tensors = [numpy_helper.from_array(val, key) for key, val in constants.items() if key in used]
     return nodes, tensors
 
 
-def _mean(output: str) -> list[onnx.NodeProto]:
+def _mean(tokens: str, output: str) -> list[onnx.NodeProto]:
     """sum(tokens * mask) / max(sum(mask), 1e-9), as sentence-transformers' Pooling."""
     return [
         _node("Cast", ["attention_mask"], "mask_2d", to=TensorProto.FLOAT),  # (B, S)
         _node("Unsqueeze", ["unitvec/mask_2d", "unitvec/last_axis"], "mask"),  # (B, S, 1)
-        _node("Mul", [_TOKENS, "unitvec/mask"], "masked"),  # (B, S, H)
+        _node("Mul", [tokens, "unitvec/mask"], "masked"),  # (B, S, H)
         _node(
             "ReduceSum", ["unitvec/masked", "unitvec/sequence_axis"], "sum", keepdims=0
         ),  # (B, H)
@@ -236,20 +281,26 @@ def _mean(output: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _cls(output: str) -> list[onnx.NodeProto]:
+def _cls(tokens: str, output: str) -> list[onnx.NodeProto]:
     """The first token's vector: rows are padded on the right."""
-    return [_node("Gather", [_TOKENS, "unitvec/zero"], output, axis=1)]  # (B, H)
+    return [_node("Gather", [tokens, "unitvec/zero"], output, axis=1)]  # (B, H)
 
 
-def _normalize(pooled: str) -> list[onnx.NodeProto]:
+def _normalize(pooled: str, output: str) -> list[onnx.NodeProto]:
     """Divides: x / max(||x||, 1e-12), as torch.nn.functional.normalize."""
     return [
         _node("Mul", [pooled, pooled], "squares"),
         _node("ReduceSum", ["unitvec/squares", "unitvec/last_axis"], "square_norm", keepdims=1),
         _node("Sqrt", ["unitvec/square_norm"], "norm"),  # (B, 1)
         _node("Max", ["unitvec/norm", "unitvec/min_norm"], "bounded_norm"),
-        _node("Div", [pooled, "unitvec/bounded_norm"], OUTPUT),  # (B, D)
+        _node("Div", [pooled, "unitvec/bounded_norm"], output),  # (B, D)
     ]
+
+
+def _cut(vectors: str, output: str) -> list[onnx.NodeProto]:
+    """Keeps the first D dimensions, as they are: sentence-transformers' truncate_dim."""
+    bounds = ["unitvec/first_dimension", "unitvec/dim", "unitvec/last_axis"]
+    return [_node("Slice", [vectors, *bounds], output)]  # (B, D)
 
 
 def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:

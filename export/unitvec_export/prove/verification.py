@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from unitvec_export.errors import ParityError
-from unitvec_export.prove.reference import Facts, Reference
+from unitvec_export.errors import InputError, ParityError
+from unitvec_export.prove.facts import Facts
+from unitvec_export.prove.reference import Reference
 from unitvec_server.model.artifact import FUSED, Artifact, Parity, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
-from unitvec_server.model.tokenizer import Tokenizer
+from unitvec_server.model.tokenizer import Tokenizer, Truncation
 
 # The fp32 graph runs the same arithmetic in another order: measured models reach 0.9999999.
 MIN_FP32_COSINE = 0.99999
@@ -33,6 +34,10 @@ _BATCH_SIZES = (1, 4, 2, 8, 3, 16, 1)
 _PROMPT_STRIDE = 16
 # Longer models are compared up to the sample's longest text, else it would take minutes.
 _MAX_FULL_LENGTH_TOKENS = 1024
+# Rounding alone leaves 0.999999 between a text alone and in a batch.
+_MIN_PADDING_COSINE = 0.9999
+# Of so many lengths, texts are encoded alone and in one batch.
+_PADDED_TEXTS = 8
 # Below this length a vector has no direction worth comparing.
 _TINY_NORM = 1e-9
 
@@ -81,6 +86,22 @@ class Verification:
             ]
         )
 
+    def check_padding(self) -> None:
+        """Makes sure that the model gives a text the same vector in any company.
+
+        Raises:
+            InputError: It does not, so no server that batches can reproduce it.
+        """
+        texts = sorted(self._groups[0].texts, key=len)
+        texts = [*texts[1 : len(texts) : len(texts) // _PADDED_TEXTS], texts[-1]]
+        alone = self._reference.encode(texts, batch_size=1)
+        parity = compare(self._reference.encode(texts, batch_size=len(texts)), alone)
+        if parity.cosine_min < _MIN_PADDING_COSINE:
+            raise InputError(
+                "the model's vectors depend on padding: in a batch, a text has only cosine "
+                f"{parity.cosine_min:.4f} to the same text alone; not supported"
+            )
+
     def check_token_ids(self, artifact: Artifact) -> None:
         """Compares every text's token ids, truncation included.
 
@@ -88,9 +109,10 @@ class Verification:
             ParityError: One differs.
         """
         tokenizer = _open_tokenizer(artifact)
-        overlong = " ".join(self._groups[0].texts)
+        overlong = " ".join(self._groups[0].texts)[: 16 * artifact.manifest.max_seq_length]
+        special = [f"a {token} b{token}c" for token in self._reference.special_tokens]
         for group in self._groups:
-            texts = [*group.texts, overlong[: 16 * artifact.manifest.max_seq_length]]
+            texts = [*group.texts, overlong, *special]
             expected = self._reference.token_ids(texts, prompt=group.prompt)
             encodings = tokenizer.encode(texts, prompt=group.prompt)
             for text, encoding, ids in zip(texts, encodings, expected, strict=True):
@@ -195,7 +217,12 @@ def check_fp32(parity: Parity, scale: float) -> None:
 
 
 def _open_tokenizer(artifact: Artifact) -> Tokenizer:
-    return Tokenizer(artifact.tokenizer_path, max_seq_length=artifact.manifest.max_seq_length)
+    manifest = artifact.manifest
+    return Tokenizer(
+        artifact.tokenizer_path,
+        max_seq_length=manifest.max_seq_length,
+        own_side=Truncation(manifest.truncation_side),
+    )
 
 
 def _make_groups(facts: Facts, texts: Sequence[str]) -> Iterator[Group]:

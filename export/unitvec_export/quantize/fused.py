@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from unitvec_export.graph.architecture import Dense, Encoder, Floats, Norm, UnsupportedEncoder
-from unitvec_export.prove.reference import Facts
+from unitvec_export.prove.facts import Facts
 from unitvec_export.quantize.products import quantize_weights, smoothing
 
 FusedPrecision = Literal["fp32", "int8", "int16"]

@@ -348,7 +348,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "model_id", "revision", "dim", "max_seq_length", "pooling", "normalized", "prompts", "default_prompt_name", "precision", "provider", "is_default", "parity_cosine_min")
+    __slots__ = ("name", "model_id", "revision", "dim", "max_seq_length", "pooling", "normalized", "prompts", "default_prompt_name", "precision", "provider", "is_default", "parity_cosine_min", "similarity_fn_name")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +369,7 @@ class ModelInfo(_message.Message):
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     PARITY_COSINE_MIN_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FN_NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     model_id: str
     revision: str
@@ -382,7 +383,8 @@ class ModelInfo(_message.Message):
     provider: str
     is_default: bool
     parity_cosine_min: float
-    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ...) -> None: ...
+    similarity_fn_name: str
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ..., similarity_fn_name: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_texts_per_request", "max_text_bytes", "max_queued_tokens", "max_stream_documents", "max_message_bytes", "max_stream_requests", "max_scores", "max_stream_bytes", "max_comparisons", "max_calls")

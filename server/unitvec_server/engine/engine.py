@@ -197,7 +197,12 @@ class Engine:
             caller.note(work)
 
     async def tokenize(
-        self, model: Model, texts: Sequence[str], *, prompt_name: str | None, side: Truncation
+        self,
+        model: Model,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None,
+        side: Truncation | None,
     ) -> list[TokenizedText]:
         """Splits texts without cutting them.
 

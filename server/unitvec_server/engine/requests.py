@@ -67,13 +67,15 @@ class EncodeOptions:
         normalize: Whether vectors are scaled to unit L2 norm.
         dimensions: Number of leading dimensions to keep; 0 keeps all.
         prompt_name: Name of the prompt; None for the model's default, empty for none.
-        truncation: Side that is cut off too long texts; None refuses them.
+        side: Side that is cut off too long texts; None for that of the model's own files.
+        refuses_long: Whether too long texts are refused instead.
     """
 
     normalize: bool = True
     dimensions: int = 0
     prompt_name: str | None = None
-    truncation: Truncation | None = Truncation.END
+    side: Truncation | None = None
+    refuses_long: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

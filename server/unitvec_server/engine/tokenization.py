@@ -14,7 +14,7 @@ from unitvec_server.engine.admission import count_tokens
 from unitvec_server.engine.requests import Model, TextList
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
-from unitvec_server.model.tokenizer import Encoding, Truncation
+from unitvec_server.model.tokenizer import Encoding
 
 _T = TypeVar("_T")
 
@@ -89,14 +89,14 @@ async def split(model: Model, parts: Sequence[Part], *, executor: Executor | Non
     """
     for part in parts:
         wanted, part.started_ns = part.wanted, time.monotonic_ns()
-        side = wanted.options.truncation or Truncation.END
+        side = wanted.options.side
         encode = functools.partial(model.tokenizer.encode, prompt=part.prompt, side=side)
         part.encodings = (
             await in_chunks(executor, encode, wanted.texts) if executor else encode(wanted.texts)
         )
         part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
         part.tokenize_ns = time.monotonic_ns() - part.started_ns
-        if wanted.options.truncation is None:
+        if wanted.options.refuses_long:
             _check_uncut(model, part)
     return sum([count_tokens(part.tokens) for part in parts])
 

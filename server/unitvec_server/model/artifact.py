@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from unitvec_server.errors import ArtifactError
 
@@ -30,6 +30,8 @@ FUSED = frozenset({"int16", "int8-fused"})
 """Graphs of one operator, which only unitvec-kernels runs."""
 
 Pooling = Literal["mean", "cls"]
+SimilarityFunction = Literal["cosine", "dot", "euclidean", "manhattan"]
+TruncationSide = Literal["left", "right"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Manifest:
         tokenizer: The tokenizer file.
         graphs: Graphs by precision.
         created_by: Name and version of the program that wrote it.
+        similarity_fn_name: How the model's files say that its vectors are compared.
+        truncation_side: Side of a too long text that is cut off where a request names none.
     """
 
     model_id: str
@@ -103,6 +107,8 @@ class Manifest:
     tokenizer: File
     graphs: Mapping[str, Graph]
     created_by: str
+    similarity_fn_name: SimilarityFunction = "cosine"
+    truncation_side: TruncationSide = "right"
 
     def to_json(self) -> str:
         """Renders the manifest as the text of `manifest.json`."""
@@ -235,6 +241,11 @@ _FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
         "max_abs_diff": (float, int),
     },
 }
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "pooling": get_args(Pooling),
+    "similarity_fn_name": get_args(SimilarityFunction),
+    "truncation_side": get_args(TruncationSide),
+}
 _MAX_NUMBER = 2**31 - 1  # of dimensions, tokens and ids: far more than there are
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")
 
@@ -251,8 +262,9 @@ def _check(manifest: Manifest) -> None:
     for name, low in lowest.items():
         if not low <= getattr(manifest, name) <= _MAX_NUMBER:
             raise ValueError(f"{name} is out of range")
-    if manifest.pooling not in ("mean", "cls"):
-        raise ValueError(f"pooling {manifest.pooling!r} is unknown")
+    for name, known in _WORDS.items():
+        if getattr(manifest, name) not in known:
+            raise ValueError(f"{name} {getattr(manifest, name)!r} is unknown")
     if not all(isinstance(text, str) for text in manifest.prompts.values()):
         raise TypeError("prompts has the wrong type")
     default = manifest.default_prompt_name

@@ -68,13 +68,17 @@ class Tokenizer:
     Args:
         path: A `tokenizer.json`. Its own padding and truncation settings are ignored.
         max_seq_length: Longest encoding in tokens, special tokens included.
+        own_side: Side of a too long text that the model cuts off where nobody asks for one.
 
     Raises:
         ArtifactError: The file cannot be loaded, or has more special tokens than fit.
     """
 
-    def __init__(self, path: Path, *, max_seq_length: int) -> None:
+    def __init__(
+        self, path: Path, *, max_seq_length: int, own_side: Truncation = Truncation.END
+    ) -> None:
         self.max_seq_length = max_seq_length
+        self._own_side = own_side
         self._whole = _load(path)
         special_tokens = self._whole.num_special_tokens_to_add(is_pair=False)
         if max_seq_length <= special_tokens:
@@ -84,19 +88,21 @@ class Tokenizer:
             )
 
     def encode(
-        self, texts: Sequence[str], *, prompt: str = "", side: Truncation = Truncation.END
+        self, texts: Sequence[str], *, prompt: str = "", side: Truncation | None = None
     ) -> list[Encoding]:
         """Encodes texts, each cut at `max_seq_length`.
 
         Args:
             texts: n texts; an empty one is legal.
-            prompt: Put before each text, and kept where the text is cut.
-            side: Which side of a too long text is cut off.
+            prompt: Put before each text, and kept where the text is cut on a side asked for.
+            side: Which side of a too long text is cut off; None means exactly as the model
+                itself does, which takes a prompt for a part of the text.
 
         Returns:
             n encodings, in order.
         """
         prompted = [prompt + text for text in texts] if prompt else list(texts)
+        side, prompt = self._choose(side, prompt)
         needs_offsets = bool(prompt) and side is Truncation.START
         split = self._whole.encode_batch if needs_offsets else self._whole.encode_batch_fast
         encodings = []
@@ -110,11 +116,13 @@ class Tokenizer:
         return encodings
 
     def tokenize(
-        self, texts: Sequence[str], *, prompt: str = "", side: Truncation = Truncation.END
+        self, texts: Sequence[str], *, prompt: str = "", side: Truncation | None = None
     ) -> list[TokenizedText]:
         """Splits texts without cutting, and tells what `encode` would keep of each."""
         found = []
-        for whole in self._whole.encode_batch([prompt + text for text in texts]):
+        prompted = [prompt + text for text in texts]
+        side, prompt = self._choose(side, prompt)
+        for whole in self._whole.encode_batch(prompted):
             length, offsets = len(whole), whole.offsets
             if length > self.max_seq_length:
                 kept = _cut(whole, self.max_seq_length, side, prompt)
@@ -123,6 +131,10 @@ class Tokenizer:
                 TokenizedText(whole.ids, whole.tokens, whole.offsets, length, _span(offsets))
             )
         return found
+
+    def _choose(self, side: Truncation | None, prompt: str) -> tuple[Truncation, str]:
+        """The side to cut, and the prompt to keep."""
+        return (self._own_side, "") if side is None else (side, prompt)
 
 
 class _Kept(NamedTuple):

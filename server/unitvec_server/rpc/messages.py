@@ -21,7 +21,7 @@ _PART = 10_000
 """Numbers that are written at a time, which takes about a millisecond."""
 
 _TRUNCATIONS: Mapping[int, Truncation | None] = {
-    pb.TRUNCATE_UNSPECIFIED: Truncation.END,
+    pb.TRUNCATE_UNSPECIFIED: None,
     pb.TRUNCATE_END: Truncation.END,
     pb.TRUNCATE_START: Truncation.START,
     pb.TRUNCATE_ERROR: None,
@@ -59,12 +59,13 @@ def read_options(options: pb.EncodeOptions, *, field: str = "options") -> Encode
         normalize=options.normalize if options.HasField("normalize") else True,
         dimensions=options.dimensions,
         prompt_name=options.prompt_name if options.HasField("prompt_name") else None,
-        truncation=_read_enum(_TRUNCATIONS, options.truncate, "Truncate", f"{field}.truncate"),
+        side=_read_enum(_TRUNCATIONS, options.truncate, "Truncate", f"{field}.truncate"),
+        refuses_long=options.truncate == pb.TRUNCATE_ERROR,
     )
 
 
 def read_truncation(truncate: int) -> Truncation | None:
-    """Reads which side of a long text is cut; None stands for ERROR.
+    """Reads which side of a long text is cut; None where the request names none.
 
     Raises:
         InvalidRequest: The value is unknown.
@@ -208,6 +209,7 @@ def write_model(model: Model, *, is_default: bool) -> pb.ModelInfo:
         provider=model.provider,
         is_default=is_default,
         parity_cosine_min=manifest.graphs[model.precision].parity.cosine_min,
+        similarity_fn_name=manifest.similarity_fn_name,
     )
 
 

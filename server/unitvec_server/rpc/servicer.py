@@ -18,7 +18,6 @@ from unitvec_server.config import FixedLimits, ServerConfig
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Caller, TextList
 from unitvec_server.errors import RequestError, Unavailable
-from unitvec_server.model.tokenizer import Truncation
 from unitvec_server.rpc import calls
 from unitvec_server.rpc.comparison import Side, compare
 from unitvec_server.rpc.documents import Corpora, Corpus
@@ -160,7 +159,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             model,
             request.texts,
             prompt_name=request.prompt_name if request.HasField("prompt_name") else None,
-            side=read_truncation(request.truncate) or Truncation.END,
+            side=read_truncation(request.truncate),
         )
         return pb.TokenizeResponse(
             texts=map(write_tokenized, texts),
