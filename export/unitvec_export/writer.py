@@ -33,7 +33,8 @@ def graph_file(precision: str) -> str:
     return f"model.{precision}.onnx"
 
 
-_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, *map(graph_file, PRECISIONS)}
+_GRAPH_FILES = frozenset(map(graph_file, PRECISIONS))
+_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, *_GRAPH_FILES}
 
 
 @contextlib.contextmanager
@@ -86,7 +87,9 @@ def check_replaceable(target: Path) -> None:
     foreign = sorted(names - _ARTIFACT_FILES)
     if foreign:
         raise InputError(f"{target} holds {foreign[0]}, which is not ours: choose another --out")
-    if names and not _is_ours(target / MANIFEST_FILE):
+    # Make used to take the manifest away when it was interrupted.
+    lost_manifest = MANIFEST_FILE not in names and not names.isdisjoint(_GRAPH_FILES)
+    if names and not lost_manifest and not _is_ours(target / MANIFEST_FILE):
         raise InputError(f"{target} is not a unitvec model folder: choose another --out")
 
 

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import TinyModel
+from unitvec_export.writer import staged
 from unitvec_server.model.artifact import load_artifact, verify_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -156,6 +158,30 @@ def test_an_unreachable_hub(tmp_path: Path) -> None:
     assert "the hub cannot be reached" in line
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HF_HUB_OFFLINE": "1"},
+        {"TRANSFORMERS_OFFLINE": "1"},
+        {"HF_ENDPOINT": "http://127.0.0.1:9"},  # nothing listens there
+    ],
+)
+def test_from_the_hubs_cache(
+    environment: dict[str, str], tiny_model: Callable[[TinyModel], Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "cache" / "hub" / "models--someone--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(tiny_model(TinyModel()), repository / "snapshots" / COMMIT)
+    out = tmp_path / "tiny"
+    environment = {"HF_HOME": str(tmp_path / "cache"), **environment}
+    with running("someone/tiny", "--out", str(out), **environment) as process:
+        stderr = process.communicate()[1]
+    assert (process.returncode, stderr) == (0, "")
+    manifest = load_artifact(out).manifest
+    assert (manifest.model_id, manifest.revision) == ("someone/tiny", COMMIT)
+
+
 def one_line(endpoint: str, tmp_path: Path, *args: str) -> str:
     """The one line of an export that fails for its MODEL."""
     out = tmp_path / "out" / "model"
@@ -169,31 +195,44 @@ def one_line(endpoint: str, tmp_path: Path, *args: str) -> str:
 
 
 @pytest.mark.deep
-def test_stopped_exports_leave_the_former_artifact(
-    tiny_model: Callable[[TinyModel], Path], artifact: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "step", "former"),
+    [
+        (signal.SIGINT, "[1/6]", True),
+        (signal.SIGTERM, "[2/6]", False),
+        (signal.SIGKILL, "[3/6]", True),
+        (signal.SIGINT, "[5/6]", False),
+        (signal.SIGTERM, "[6/6]", True),
+    ],
+)
+def test_stopped_at_any_moment(
+    number: signal.Signals,
+    step: str,
+    former: bool,
+    tiny_model: Callable[[TinyModel], Path],
+    artifact: Path,
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "model"
-    out.mkdir()
-    for path in artifact.iterdir():
-        (out / path.name).write_bytes(path.read_bytes())
-    before = files_of(out)
+    if former:
+        shutil.copytree(artifact, out)
+    before = files_of(out) if former else None
     args = (str(tiny_model(TinyModel(pooling="cls"))), "--out", str(out))
-
     with running(*args) as process:
-        read_until(process, "[3/6]")
-        process.kill()
-        process.wait()
-    assert files_of(out) == before
-    assert len(list(tmp_path.iterdir())) == 2
-
-    with running(*args) as process:
-        read_until(process, "[2/6]")
-        process.send_signal(signal.SIGTERM)
+        read_until(process, step)
+        process.send_signal(number)
         stderr = process.communicate()[1]
-    assert process.returncode == 128 + signal.SIGTERM
-    assert stderr.strip() == "unitvec-export: interrupted; no partial output was left"
-    assert files_of(out) == before
+    assert "Traceback" not in stderr
+    if step != "[6/6]":
+        assert (files_of(out) if out.exists() else None) == before
+    if number != signal.SIGKILL and step != "[6/6]":
+        assert process.returncode == 128 + number
+        assert stderr.strip() == "unitvec-export: interrupted; no partial output was left"
+        assert list(tmp_path.iterdir()) == ([out] if former else [])
+    with staged(out) as stage:
+        shutil.copytree(artifact, stage, dirs_exist_ok=True)
     assert list(tmp_path.iterdir()) == [out]
+    assert load_artifact(out).manifest.pooling == "mean"
 
 
 def test_help_needs_no_model_libraries() -> None:

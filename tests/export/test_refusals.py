@@ -24,6 +24,7 @@ from unitvec_export.source import (
     Request,
     Source,
     check_weights,
+    model_name,
     resolve_source,
 )
 
@@ -341,6 +342,34 @@ def test_the_packaged_default_is_the_published_model() -> None:
     source = resolve_source(Request())
     assert source.model_id == DEFAULT_MODEL_ID
     assert (source.folder / "modules.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "all-MiniLM-L6-v2",
+        "all-minilm-l6-v2",
+        "all_MiniLM_L6_v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "Sentence-Transformers/all-MiniLM-L6-v2",
+    ],
+)
+def test_names_of_the_packaged_default(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_source(Request(name)) == resolve_source(Request())
+    assert model_name(name) == "all-MiniLM-L6-v2"
+
+
+def test_a_folder_of_the_defaults_name_is_that_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "all-minilm-l6-v2").mkdir()
+    found = resolve_source(Request("all-minilm-l6-v2"))
+    assert found == Source(tmp_path / "all-minilm-l6-v2", "all-minilm-l6-v2")
+    assert model_name("all-minilm-l6-v2") == "all-minilm-l6-v2"
 
 
 @pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "a/b/c"])

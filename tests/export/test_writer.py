@@ -115,6 +115,17 @@ def test_an_artifact_is_replaced_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
+def test_an_artifact_that_lost_its_manifest_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    with staged(out) as stage:
+        write(stage, "old")
+        (stage / "model.fp32.onnx").write_text("x")
+    (out / MANIFEST_FILE).unlink()
+    with staged(out) as stage:
+        write(stage, "new")
+    assert content_of(out) == "new"
+
+
 def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "model"
     out.mkdir()
