@@ -11,19 +11,26 @@ _OTHERS = 128
 """Files of models, event loops, logs and scrapes of metrics; about 50 are open in practice."""
 
 
-def make_room(max_connections: int) -> None:
-    """Raises the limit of open files as connections need it, and warns if it stays too low."""
+def make_room(max_connections: int) -> int:
+    """Raises the limit of open files as connections need it, and warns if it stays too low.
+
+    Returns:
+        The connections that fit, at most as many as are asked for.
+    """
     needed = max_connections + _OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _is_below(soft, needed):
         soft = hard if _is_below(hard, needed) else needed
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if _is_below(soft, needed):
-        logger.warning(
-            "at most %d files may be open (ulimit -Hn), which is too few for %d connections: "
-            "raise it (LimitNOFILE=, --ulimit nofile=), or lower --max-connections to %d",
-            *(soft, max_connections, max(soft - _OTHERS, 1)),
-        )
+    if not _is_below(soft, needed):
+        return max_connections
+    fit = max(soft - _OTHERS, 1)
+    logger.warning(
+        "takes %d connections, not %d as --max-connections says: only %d files may be open; raise "
+        "that limit (ulimit -Hn, LimitNOFILE=, --ulimit nofile=)",
+        *(fit, max_connections, soft),
+    )
+    return fit
 
 
 def _is_below(limit: int, needed: int) -> bool:

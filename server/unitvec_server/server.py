@@ -87,7 +87,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signals = Signals()
     signals.listen()
-    make_room(config.max_connections)
+    config = dataclasses.replace(config, max_connections=make_room(config.max_connections))
     with (
         Heartbeat(stuck_after_s=limits.stuck_after_s, on_stuck=_end_stuck) as heartbeat,
         Telemetry(config, logs) as telemetry,

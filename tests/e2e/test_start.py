@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.serving import ServerProcess
+from tests.serving import Server, ServerProcess
+from unitvec_protos.v1 import embedding_pb2 as pb
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
@@ -91,18 +93,26 @@ def test_files_are_allowed_as_connections_need(artifact: Path) -> None:
         [row] = [line.split() for line in limits.splitlines() if line.startswith("Max open files")]
         assert row[3:5] == ["1128", "4096"]
         assert process.stop() == 0
-        assert "files may be open" not in "".join(process.output)
+        assert "--max-connections" not in "".join(process.output)
     finally:
         process.stop(signal.SIGKILL)
 
 
-def test_too_few_files_for_the_connections_are_told_at_the_start(artifact: Path) -> None:
-    process = limited(256, 512, "--model", str(artifact), "--max-connections", "1000")
+def test_too_few_files_bound_the_connections(artifact: Path) -> None:
+    """A line at the start says so; beyond the bound connections are closed, and none is harmed."""
+    process = limited(130, 130, "--model", str(artifact), "--max-connections", "1000")
     try:
-        told = process.wait_for_log("files may be open")
-        assert told.startswith("at most 512 files")
-        assert told.endswith("lower --max-connections to 384")
-        process.wait_until_serving()
+        told = process.wait_for_log("--max-connections")
+        assert told.startswith("takes 2 connections, not 1000")
+        server = Server(process)
+        request = pb.EmbedRequest(texts=["a cat"])
+        assert server.stub.Embed(request).embeddings.rows == 1
+        host, _, port = server.target.rpartition(":")
+        address = (host, int(port))
+        with socket.create_connection(address), socket.create_connection(address) as third:
+            assert third.recv(1) == b""
+            assert server.stub.Embed(request).embeddings.rows == 1
+        server.channel.close()
         assert process.stop() == 0
     finally:
         process.stop(signal.SIGKILL)
