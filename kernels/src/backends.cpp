@@ -1,6 +1,9 @@
 #include "backends.h"
 
 #include <stdexcept>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 namespace unitvec {
 
@@ -31,6 +34,12 @@ static const Backend kBackends[] = {
     {"avx2", "avx2 fma", false, has_avx2, make_avx2},
     {},
 };
+#elif defined(__aarch64__)
+std::unique_ptr<Encoder> make_neon(Model);
+
+static bool has_neon() { return getauxval(AT_HWCAP) >> 20 & 1; }  // asimddp
+
+static const Backend kBackends[] = {{"neon", "asimd asimddp", true, has_neon, make_neon}, {}};
 #else
 static const Backend kBackends[] = {{}};
 #endif

@@ -33,7 +33,7 @@ def cpu_flags(info: Path = _CPU_INFO) -> frozenset[str]:
     """
     for line in read_text(info).splitlines():
         name, _, words = line.partition(":")
-        if name.strip() == "flags":
+        if name.strip() in ("flags", "Features"):  # of x86 and of ARM
             return frozenset(words.split())
     return frozenset()
 
