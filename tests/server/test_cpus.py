@@ -114,7 +114,7 @@ def write(folder: Path, own: str | None, files: Mapping[str, str]) -> tuple[Path
     ("content", "flags"),
     [
         ("processor\t: 0\nflags\t\t: fpu amx_bf16\nvmx flags\t: x\n", {"fpu", "amx_bf16"}),
-        ("processor\t: 0\nFeatures\t: fp asimd\n", set()),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", {"fp", "asimd"}),
         ("", set()),
     ],
     ids=["x86", "arm", "nothing"],
