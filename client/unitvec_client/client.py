@@ -45,7 +45,7 @@ class Client:
     """Calls a unitvec server. Connects at the first call; threads may share one client.
 
     Every method checks its arguments before anything is sent and raises from one tree,
-    `UnitvecError`. A process that was forked off connects anew.
+    `UnitvecError`. A process that is forked off while no call is in flight connects anew.
 
         with Client("localhost:50051") as client:
             vectors = client.embed(["a cat on a mat", "a feline on a rug"])
@@ -414,8 +414,18 @@ class Client:
         if wire is None:
             raise ClientClosedError("the client is closed")
         if wire.process_id != os.getpid():
-            # A channel does not outlive a fork. To touch the inherited one, even to destroy it,
-            # may hang, as the threads that it waits for stayed behind in the other process.
-            self._inherited.append(wire)
-            wire = self._wire = Wire(open_channel(self._target, self._connection))
+            wire = self._open_anew(wire)
         return wire
+
+    def _open_anew(self, wire: Wire) -> Wire:
+        """Open a channel for this process, which was forked off the one that opened the last."""
+        if wire.in_flight:
+            raise ClientClosedError(
+                "this process was forked while the client had a call in flight, which gRPC does "
+                "not survive: fork before the call or after it, or start processes by 'spawn'"
+            )
+        # Even to destroy an inherited channel may hang: the threads that it waits for stayed
+        # behind in the other process. So it is kept.
+        self._inherited.append(wire)
+        opened = self._wire = Wire(open_channel(self._target, self._connection))
+        return opened

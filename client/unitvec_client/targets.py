@@ -84,7 +84,7 @@ def find_proxy(target: str) -> tuple[str, str] | None:
     endings = tuple(entry.strip() for entry in exempt.split(",") if entry.strip())
     if all(host.endswith(endings) for host in _hosts(target)):
         return None
-    return variable, os.environ[variable]
+    return variable, re.sub(r"//[^/@]*@", "//", os.environ[variable])  # Without its password.
 
 
 def _check_scheme(scheme: str, target: str, *, tls: bool) -> None:

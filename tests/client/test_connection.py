@@ -99,8 +99,29 @@ def test_tls_with_a_root_of_ones_own(connect: Any, serve_tls: Any, papers: Paper
 def test_tls_of_an_unknown_authority_is_unavailable(connect: Any, serve_tls: Any) -> None:
     other = pem(make_pair("other"))[1]
     connection = uv.ConnectionOptions(tls=True, root_certificates=other)
-    with pytest.raises(uv.UnavailableError):
+    with pytest.raises(uv.UnavailableError, match=r"of no known authority.*root_certificates"):
         connect(serve_tls(False), connection=connection).embed("a")
+
+
+def test_tls_with_a_plaintext_server_says_so(connect: Any, fake: Any, papers: Papers) -> None:
+    connection = uv.ConnectionOptions(tls=True, root_certificates=papers.root)
+    with pytest.raises(uv.UnavailableError, match="does not speak TLS: connect with"):
+        connect(fake.target, connection=connection).embed("a")
+
+
+def test_plaintext_with_a_tls_server_says_so(connect: Any, serve_tls: Any) -> None:
+    target = serve_tls(False)
+    with pytest.raises(uv.UnavailableError, match=f"^{target} ended .*if it speaks TLS.*tls=True"):
+        connect(target).embed("a")
+
+
+def test_a_certificate_of_another_name_says_so(
+    connect: Any, serve_tls: Any, papers: Papers
+) -> None:
+    connection = uv.ConnectionOptions(tls=True, root_certificates=papers.root)
+    target = serve_tls(False).replace("127.0.0.1", "localhost")
+    with pytest.raises(uv.UnavailableError, match="is for another name: give server_name"):
+        connect(target, connection=connection).embed("a")
 
 
 def test_mutual_tls_from_files(
@@ -119,7 +140,7 @@ def test_mutual_tls_from_files(
     )
     assert connect(target, connection=connection).embed("a").shape == (8,)
     nameless = uv.ConnectionOptions(tls=True, root_certificates=papers.root)
-    with pytest.raises(uv.UnavailableError):
+    with pytest.raises(uv.UnavailableError, match="client_key and client_chain"):
         connect(target, connection=nameless).embed("a")
 
 

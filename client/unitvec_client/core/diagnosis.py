@@ -40,6 +40,8 @@ def explain(failure: Failure, about: Circumstances) -> str:
     """Return the message for the exception that says this failure."""
     if failure.error is not None:
         return failure.message  # The server's own words say what to do.
+    if failure.given_up_here:
+        return "the client was closed during the call"
     if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and _LATE.fullmatch(failure.message):
         return explain_deadline(about)
     if failure.metadata_too_large:

@@ -82,8 +82,14 @@ class Failure:
         return (
             self.code is grpc.StatusCode.CANCELLED
             and isinstance(self.cause, grpc.RpcError)
-            and not _GIVEN_UP_HERE.search(self.message)
+            and not self.given_up_here
         )
+
+    @property
+    def given_up_here(self) -> bool:
+        """Whether this side cancelled, which it does when the client is closed."""
+        is_cancelled = self.code is grpc.StatusCode.CANCELLED
+        return is_cancelled and bool(_GIVEN_UP_HERE.search(self.message))
 
     @property
     def retryable(self) -> bool:

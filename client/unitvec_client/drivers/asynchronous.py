@@ -165,6 +165,8 @@ class _Driver:
 
     async def _finish_call(self, step: Start) -> None:
         outcome = await _unary(self._wire.channel, step.call)
+        # It counts as finished before its outcome is taken, which may be before it has returned.
+        self._tasks.discard(asyncio.current_task())
         self._finished.put_nowait((step.key, outcome))
 
     async def _collect(self, step: Collect) -> tuple[int, Any] | None:
@@ -196,8 +198,10 @@ class _Driver:
     async def _open(self, step: Open) -> None:
         if self._stream is not None:
             await self._stream.close()
-        with _named_if_closed():
+        try:
             self._stream = _Stream(self._wire.channel, step.call)
+        except grpc.aio.UsageError as exc:  # What grpc raises for a closed channel.
+            raise CallCancelledError(_CLOSED) from exc
 
     @property
     def _opened(self) -> _Stream:
@@ -303,20 +307,13 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*pending, return_exceptions=True)
 
 
-@contextlib.contextmanager
-def _named_if_closed() -> Iterator[None]:
-    """Name the error that grpc.aio raises for a call on a closed channel."""
-    try:
-        yield
-    except grpc.aio.UsageError as exc:
-        raise CallCancelledError(_CLOSED) from exc
-
-
 async def _unary(channel: grpc.aio.Channel, call: Call) -> Any:
     method = call.method
-    with _named_if_closed():
+    try:
         send = channel.unary_unary(method.path, method.serialize, method.deserialize)
         reply = send(call.request, timeout=call.timeout_s, metadata=call.metadata)
+    except grpc.aio.UsageError as exc:  # What grpc raises for a closed channel.
+        return Failure(grpc.StatusCode.CANCELLED, _CLOSED, cause=exc)
     return await _outcome(reply)
 
 

@@ -42,7 +42,7 @@ _CLOSED = "the client was closed during the call"
 
 
 class Wire:
-    """A channel that can be closed under the calls on it, in this process.
+    """A channel that can be closed under the calls on it; it belongs to one process.
 
     Args:
         channel: Calls go here.
@@ -52,6 +52,7 @@ class Wire:
         self.channel = channel
         self.process_id = os.getpid()
         self.closed = threading.Event()
+        self.in_flight: set[_Driver] = set()
 
     def close(self) -> None:
         """Close the channel. Calls in flight end, and so do calls that wait to be sent again."""
@@ -87,6 +88,7 @@ def iterate(wire: Wire, script: Script[T], source: Iterable[Any] = ()) -> Genera
         source: Items that it may pull, in the caller's thread.
     """
     driver = _Driver(wire, source)
+    wire.in_flight.add(driver)
     try:
         result = None
         while True:
@@ -103,6 +105,7 @@ def iterate(wire: Wire, script: Script[T], source: Iterable[Any] = ()) -> Genera
     finally:
         script.close()
         driver.close()
+        wire.in_flight.discard(driver)
 
 
 class _Driver:
