@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import pty
-import resource
 import subprocess
 import sys
 import threading
@@ -132,6 +131,16 @@ def test_who_reads_a_pipe_gets_all_of_each_vector(run: Any, capsys: Any, vectors
     assert names() == ["docs.txt"]
 
 
+def test_tables_cut_texts_on_a_terminal_alone(run: Any, capsys: Any) -> None:
+    long = "a long text " * 20
+    Path("long.txt").write_text(long)
+    for arguments in (("similarity", "cat", long), ("search", long, "--documents", "long.txt")):
+        assert run(*arguments) == 0
+        assert long.strip() in capsys.readouterr().out
+    assert run("search", "q", "--documents", "long.txt", "-f", "table", "-o", "hits.txt") == 0
+    assert long.strip() in Path("hits.txt").read_text()
+
+
 @pytest.mark.parametrize("output", ["v.npy", "v.jsonl", "v.json", "v.csv", "v.parquet"])
 def test_no_file_comes_of_texts_that_all_fail(run: Any, capsys: Any, output: str) -> None:
     Path(output).write_text("old")
@@ -172,15 +181,16 @@ def test_the_input_is_not_written_over(run: Any, capsys: Any, arguments: Any) ->
 
 def limited(target: str, limit_bytes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command where no file can grow past a limit, as on a disk that is full."""
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    program = (
+        "import resource, sys\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, hard))\n"
+        "from unitvec_client.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, *arguments, "--target", target]
     return subprocess.run(
-        [sys.executable, "-m", "unitvec_client.cli.main", *arguments, "--target", target],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        check=False,
-        env=environment(),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard)),
+        command, capture_output=True, text=True, timeout=WAIT_S, check=False, env=environment()
     )
 
 

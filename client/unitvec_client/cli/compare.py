@@ -36,7 +36,7 @@ def similarity(client: Client, args: argparse.Namespace) -> int:
     with open_output(args.output) as file:
         with working(waiting_for(f"comparing {len(a):,} with {len(b):,} texts"), sys.stderr):
             result: Any = client.similarity(a, b, **choice, **keywords)
-        _write_scores(file, args.format, (a, b), result)
+        _write_scores(file, args, (a, b), result)
     return EXIT_OK
 
 
@@ -61,11 +61,12 @@ _Sides = tuple[list[str], list[str]]
 _Triple = tuple[float, str, str]
 
 
-def _write_scores(file: IO[bytes], kind: str, sides: _Sides, result: Any) -> None:
+def _write_scores(file: IO[bytes], args: argparse.Namespace, sides: _Sides, result: Any) -> None:
+    kind = args.format
     if kind == "npy":
         save_npy(file, result)
     elif kind == "table":
-        write_text(file, _scores_table(_triples(sides, result)))
+        write_text(file, _scores_table(_triples(sides, result), _widths(args)))
     elif kind == "csv":
         write_csv(file, ("score", "a", "b"), _triples(sides, result))
     else:
@@ -100,8 +101,19 @@ def _triples(sides: _Sides, result: Any) -> Iterator[_Triple]:
                 yield score, left, right
 
 
-def _scores_table(triples: Iterable[_Triple]) -> str:
-    rows = [(f"{score:.4f}", clip(left), clip(right, 60)) for score, left, right in triples]
+_Widths = tuple[int | None, int | None]
+
+
+def _widths(args: argparse.Namespace) -> _Widths:
+    """Return how wide the two texts of a row may be: they are cut on a terminal alone."""
+    return (32, 60) if args.on_terminal else (None, None)
+
+
+def _scores_table(triples: Iterable[_Triple], widths: _Widths) -> str:
+    rows = [
+        (f"{score:.4f}", clip(left, widths[0]), clip(right, widths[1]))
+        for score, left, right in triples
+    ]
     return format_table(("score", "a", "b"), rows)
 
 
@@ -126,7 +138,7 @@ def search(client: Client, args: argparse.Namespace) -> int:
     with open_output(args.output) as file:
         with working(documents.forms, sys.stderr) as documents.status:
             found = client.search(queries, documents, **keywords)
-        _write_found(file, args.format, zip(queries, found, strict=True), documents.numbers)
+        _write_found(file, args, zip(queries, found, strict=True), documents.numbers)
     return EXIT_SOME_FAILED if documents.failed else EXIT_OK
 
 
@@ -166,9 +178,11 @@ class _Documents:
 _Found = Iterable[tuple[str, list[Hit]]]
 
 
-def _write_found(file: IO[bytes], kind: str, found: _Found, numbers: list[int]) -> None:
-    if kind in ("jsonl", "json"):
-        write_records(file, kind, _hit_records(found, numbers))
+def _write_found(
+    file: IO[bytes], args: argparse.Namespace, found: _Found, numbers: list[int]
+) -> None:
+    if args.format in ("jsonl", "json"):
+        write_records(file, args.format, _hit_records(found, numbers))
         return
     head = ("score", "query", "line", "document")
     rows = [
@@ -176,11 +190,12 @@ def _write_found(file: IO[bytes], kind: str, found: _Found, numbers: list[int]) 
         for query, hits in found
         for hit in hits
     ]
-    if kind == "csv":
+    if args.format == "csv":
         write_csv(file, head, rows)
         return
+    left, right = _widths(args)
     cells = [
-        (f"{score:.4f}", clip(query), str(line), clip(text, 60))
+        (f"{score:.4f}", clip(query, left), str(line), clip(text, right))
         for score, query, line, text in rows
     ]
     write_text(file, format_table(head, cells))

@@ -41,21 +41,17 @@ def embed(client: Client, args: argparse.Namespace) -> int:
     about = _describe(args, _find(info, args.model), StreamOptions(**keywords))
     rows = make_rows(args, like, about)
     with _open_sink(args, rows, about=about, lines=lines) as sink:
+        # Rows that are seen on the terminal say themselves how far they are.
         feed, progress = Feed(lines), Progress(total, done=sink.progressed.rows)
-        with working(progress.forms, sys.stderr, hidden=_shows_rows(args)) as status:
+        with working(progress.forms, sys.stderr, hidden=args.on_terminal) as status:
             writer = _EmbedWriter(sink, feed, progress, status)
             for item in client.embed_stream(feed.texts(), timeout_s=args.timeout_s, **keywords):
                 writer.write(item)
             writer.write_bad()
-        with working(waiting_for("finishing"), sys.stderr, hidden=_shows_rows(args)):
+        with working(waiting_for("finishing"), sys.stderr, hidden=args.on_terminal):
             sink.finish()
     _say_done(args.output, sink, like)
     return EXIT_SOME_FAILED if sink.progressed.failed else EXIT_OK
-
-
-def _shows_rows(args: argparse.Namespace) -> bool:
-    """Return whether the rows themselves are seen on a terminal, and so how far they are."""
-    return args.output is None and sys.stdout.isatty()
 
 
 def _say_done(output: str | None, sink: Sink, like: NDArray[Any]) -> None:

@@ -98,9 +98,9 @@ def exit_code_of(error: UnitvecError) -> int:
 def _prepare_output(args: argparse.Namespace) -> None:
     if args.output == STANDARD_INPUT:
         args.output = None
+    args.on_terminal = args.output is None and sys.stdout.isatty()
     # A table shows a part of each vector; who reads a pipe or a file wants all of it.
-    people = args.command != "embed" or (args.output is None and sys.stdout.isatty())
-    usual = "table" if people else "jsonl"
+    usual = "jsonl" if args.command == "embed" and not args.on_terminal else "table"
     args.format = choose_format(args.format, args.output, args.formats, usual=usual)
     for name in ("input", "documents", "queries", "a", "b"):
         path = getattr(args, name, None)

@@ -213,10 +213,10 @@ def save_npy(file: IO[bytes], array: NDArray[Any]) -> None:
     np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def clip(text: str, width: int = _CELL_WIDTH) -> str:
-    """Return the text on one line, at most this wide."""
+def clip(text: str, width: int | None = _CELL_WIDTH) -> str:
+    """Return the text on one line, at most this wide; None cuts nothing."""
     line = "".join(c if c.isprintable() else "·" for c in " ".join(text.split()))
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
 def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
