@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import grpc
@@ -27,10 +28,29 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _UNDECODABLE = object()
 
+MAX_METADATA_BYTES = 16 * 1024
+"""Size of the metadata of a call, as HTTP/2 counts it."""
+
+_ENTRY_BYTES = 32
+"""Bytes that each entry counts beside its name and value, by RFC 9113, section 6.5.2."""
+
 _RETRY_S = 1.0
 
 _CANCEL_S = 0.05
 """Time in which gRPC cancels the task of a call, once it has seen the call cancelled."""
+
+
+def metadata_bytes(entries: Collection[Any]) -> int:
+    """Returns the size of the metadata of a call, as HTTP/2 counts it."""
+    return sum(map(len, itertools.chain.from_iterable(entries))) + _ENTRY_BYTES * len(entries)
+
+
+def long_metadata() -> InvalidRequest:
+    """Returns the error for metadata beyond the limit.
+
+    gRPC lets it in until the client has acknowledged the limit.
+    """
+    return InvalidRequest(f"metadata of a call has at most {MAX_METADATA_BYTES} bytes")
 
 
 class Gate:

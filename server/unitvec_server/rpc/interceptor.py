@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import logging
 import math
 import time
@@ -29,16 +28,19 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.errors import InferenceFailed, InvalidRequest, RequestError
+from unitvec_server.errors import InferenceFailed, RequestError
 from unitvec_server.rpc import calls
 from unitvec_server.rpc.calls import Call, ErrorTally, MethodTally, Observer, name_method
 from unitvec_server.rpc.flow_control import ForeignStreams
 from unitvec_server.rpc.intake import (
+    MAX_METADATA_BYTES,
     Arrivals,
     Context,
     Gate,
     UnaryMessages,
     decode_each,
+    long_metadata,
+    metadata_bytes,
     reading,
     writing,
 )
@@ -53,12 +55,6 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 SERVICE = _SERVICE.full_name
 
 _MAX_ID_LENGTH = 128
-
-MAX_METADATA_BYTES = 16 * 1024
-"""Size of the metadata of a call, as HTTP/2 counts it."""
-
-_ENTRY_BYTES = 32
-"""Bytes that each entry counts beside its name and value, by RFC 9113, section 6.5.2."""
 
 _HEALTH_ARRIVALS = 64
 _HEALTH_ARRIVAL_S = 5.0
@@ -196,7 +192,8 @@ class Edge(grpc.aio.ServerInterceptor):
         async def unary(_: AsyncIterator[Any], context: Context) -> Any:
             call = self._begin(context, terms.tally)
             try:
-                _check_metadata(call)
+                if call.metadata_bytes > MAX_METADATA_BYTES:
+                    raise long_metadata()
                 terms.check_token(call.metadata.get("authorization"))
                 with terms.gate:
                     request = await terms.arrivals.receive(call, context)
@@ -214,7 +211,8 @@ class Edge(grpc.aio.ServerInterceptor):
         async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             call = self._begin(context, terms.tally)
             try:
-                _check_metadata(call)
+                if call.metadata_bytes > MAX_METADATA_BYTES:
+                    raise long_metadata()
                 terms.check_token(call.metadata.get("authorization"))
                 with terms.gate:
                     answers = handle(decode_each(requests), context)
@@ -242,8 +240,7 @@ class Edge(grpc.aio.ServerInterceptor):
         call = Call(
             tally.method, str(request_id), metadata, context.peer(), deadline_s, errors=self.errors
         )
-        sizes_bytes = map(len, itertools.chain.from_iterable(entries))  # of names and values
-        call.metadata_bytes = sum(sizes_bytes) + _ENTRY_BYTES * len(entries)
+        call.metadata_bytes = metadata_bytes(entries)
         calls.current.set(call)
         if task := asyncio.current_task():
             task.set_name(
@@ -269,16 +266,6 @@ class Edge(grpc.aio.ServerInterceptor):
         calls.end(call, tally, self._observers)
         await context.abort(code, message.message, trailing_metadata=tuple(to_trailers(message)))
         raise error
-
-
-def _check_metadata(call: Call) -> None:
-    """Refuses long metadata, which gRPC lets in until the client has acknowledged our limit.
-
-    Raises:
-        InvalidRequest: The metadata is too long.
-    """
-    if call.metadata_bytes > MAX_METADATA_BYTES:
-        raise InvalidRequest(f"metadata of a call has at most {MAX_METADATA_BYTES} bytes")
 
 
 def _let_pass(_: str | bytes | None) -> None:

@@ -10,7 +10,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError
-from unitvec_server.rpc.interceptor import MAX_METADATA_BYTES, Edge
+from unitvec_server.rpc.intake import MAX_METADATA_BYTES
+from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.reflection import add_reflection
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets, check_exposure
