@@ -100,7 +100,12 @@ SETTINGS = (
         "pooling_mode_mean_sqrt_len_tokens pooling_mode_weightedmean_tokens pooling_mode_lasttoken",
         "followed: mean or cls; others are refused",
     ),
-    _row(POOLING, "include_prompt", "refused but for true", (True,)),
+    _row(
+        POOLING,
+        "include_prompt",
+        "refused but for true: a prompt is always a part of the mean",
+        (True,),
+    ),
     _row(
         NORMALIZE,
         "module_input_name module_output_name",
@@ -186,5 +191,5 @@ def _check(path: Path, file: str, content: Mapping[str, Any]) -> None:
             shown = json.dumps(value)
             raise InputError(
                 f"{path}: {key} = {shown if len(shown) < 60 else shown[:60] + '...'} is not "
-                f"supported: {setting.outcome}"
+                f"supported ({setting.outcome})"
             )
