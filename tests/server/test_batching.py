@@ -388,3 +388,22 @@ class TestWorkAhead:
         assert queue.tokens_before([10], flow="new") == 20
         queue.cancel(items)
         assert queue.tokens_before([10], flow="new") == 0
+
+
+class TestWithoutPadding:
+    """Encoders that take texts one after the other need no like lengths."""
+
+    def test_mates_follow_by_rank_until_one_does_not_fit(self) -> None:
+        limits = BatchLimits(max_batch_tokens=100, max_padding=None)
+        queue, _ = waiting([5, 60, 30, 10, 90, 8], limits=limits)
+        assert drain(queue) == [[5, 60, 30], [10, 90], [8]]
+
+    def test_a_longer_text_runs_alone(self) -> None:
+        limits = BatchLimits(max_batch_tokens=100, max_padding=None)
+        queue, _ = waiting([150, 1, 2], limits=limits)
+        assert drain(queue) == [[150], [1, 2]]
+
+    def test_work_is_shared_out_among_free_workers(self) -> None:
+        limits = BatchLimits(max_batch_tokens=100, max_padding=None)
+        queue, _ = waiting([10, 20, 30, 20], limits=limits)
+        assert [item.length for item in take(queue, free_workers=2).batch] == [10, 20]

@@ -19,9 +19,11 @@ keys = st.none() | st.integers(0, 4)
 class QueueMachine(RuleBasedStateMachine):
     """Every item leaves exactly once: in a batch, expired or cancelled."""
 
+    max_padding: float | None = 0.2
+
     def __init__(self) -> None:
         super().__init__()
-        self.limits = BatchLimits(max_batch_tokens=64, max_padding=0.2)
+        self.limits = BatchLimits(max_batch_tokens=64, max_padding=self.max_padding)
         self.queue = Batcher(self.limits)
         self.waiting: list[Item] = []
         self.gone: list[Item] = []
@@ -78,14 +80,15 @@ class QueueMachine(RuleBasedStateMachine):
         batch = plan.batch
         longest, tokens = max(i.length for i in batch), sum(i.length for i in batch)
         if len(batch) > 1:
-            assert len(batch) * longest <= self.limits.max_batch_tokens
-            padding = len(batch) * longest - tokens
-            assert padding <= self.limits.max_padding * len(batch) * longest
+            max_padding = self.max_padding or 0
+            size = tokens if self.max_padding is None else len(batch) * longest
+            assert size <= self.limits.max_batch_tokens
+            assert size - tokens <= max_padding * size
             # What turns out to have expired still counted when the work was shared out.
             others = [*self.waiting, *plan.expired, *(e for i in batch for e in i.joined)]
             everything = tokens + sum(i.length for i in others)
-            share = math.ceil(everything / max(1, free_workers)) * (1 + self.limits.max_padding)
-            assert len(batch) * longest <= math.ceil(share)
+            share = math.ceil(everything / max(1, free_workers)) * (1 + max_padding)
+            assert size <= math.ceil(share)
 
     def leave(self, items: list[Item]) -> None:
         for item in items:
@@ -122,6 +125,16 @@ class QueueMachine(RuleBasedStateMachine):
 
 QueueMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestQueue = QueueMachine.TestCase
+
+
+class UnpaddedQueueMachine(QueueMachine):
+    """The same where batches have no padding."""
+
+    max_padding = None
+
+
+UnpaddedQueueMachine.TestCase.settings = QueueMachine.TestCase.settings
+TestUnpaddedQueue = UnpaddedQueueMachine.TestCase
 
 
 def ids(items: object) -> set[int]:

@@ -46,17 +46,22 @@ def drifting(now_s: float) -> float:
 
 
 class Machine:
-    """Workers that run padded batches, and the queue of a model before them.
+    """Workers, and the queue of a model before them.
 
     Args:
         seed: Of the lengths of texts.
         tokens_per_s: Speed of all workers at a time in seconds.
+        pads: Whether batches are padded to their longest text.
     """
 
-    def __init__(self, seed: int, tokens_per_s: Callable[[float], float] = steady) -> None:
+    def __init__(
+        self, seed: int, tokens_per_s: Callable[[float], float] = steady, *, pads: bool = True
+    ) -> None:
         self.choice = random.Random(seed)
         self.tokens_per_s = tokens_per_s
-        self.queue = ModelQueue(0, Sums(), BatchLimits(256), WORKERS)
+        self.pads = pads
+        limits = BatchLimits(256) if pads else BatchLimits(256, max_padding=None)
+        self.queue = ModelQueue(0, Sums(), limits, WORKERS)
         self.batcher = self.queue.batcher
         self.now_s = 0.0
         self.free_at_s = [0.0] * WORKERS
@@ -95,10 +100,10 @@ class Machine:
         self.now_s = max(self.now_s, time_s)
 
     def _run(self, batch: list[Item]) -> None:
-        padded_tokens = len(batch) * max(item.length for item in batch)
-        busy_s = padded_tokens * WORKERS / self.tokens_per_s(self.now_s)
-        heapq.heapreplace(self.free_at_s, self.now_s + busy_s)
         tokens = sum(item.length for item in batch)
+        run_tokens = len(batch) * max(item.length for item in batch) if self.pads else tokens
+        busy_s = run_tokens * WORKERS / self.tokens_per_s(self.now_s)
+        heapq.heapreplace(self.free_at_s, self.now_s + busy_s)
         self.queue.record(tokens=tokens, busy_s=busy_s)
         for item in batch:
             call = self.calls[id(item)]
@@ -198,10 +203,21 @@ def test_callers_that_wait_for_their_answers_are_not_refused() -> None:
     assert longest_s < 4
 
 
+@pytest.mark.parametrize("factor", [2, 5])
+@pytest.mark.parametrize("sizes", [[1], [16], [64], [1, 2, 4, 8, 16, 32]])
+def test_without_padding_nothing_is_lost(sizes: list[int], factor: float) -> None:
+    """Batches in the order of ranks are full, and requests are done one after the other."""
+    machine = Machine(seed=0, pads=False)
+    overload(sizes=sizes, lives_s=2.0, factor=factor, machine=machine)
+    assert in_time(machine) >= 0.97
+    assert late(machine) <= 0.02
+
+
+@pytest.mark.parametrize("pads", [True, False])
 @pytest.mark.parametrize("stream", [None, "stream"])
-def test_lone_texts_beside_bulk(stream: object) -> None:
+def test_lone_texts_beside_bulk(stream: object, pads: bool) -> None:
     """Bulk calls or messages fill the machine; each lone text is soon answered."""
-    machine = Machine(seed=0)
+    machine = Machine(seed=0, pads=pads)
     for number in range(200):
         while machine.batcher.waiting_items < 3 * 256:
             machine.submit(256, stream=stream)

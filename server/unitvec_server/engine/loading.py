@@ -73,7 +73,7 @@ def load_engine(
     plan = _plan_runs(config, loaded.values())
     scheduler = Scheduler(
         {name: entry.encoder for name, entry in loaded.items()},
-        limits={name: BatchLimits(entry.model.max_batch_tokens) for name, entry in loaded.items()},
+        limits={name: _batch_limits(entry) for name, entry in loaded.items()},
         workers=plan.workers,
         cache_bytes=config.cache_bytes,
     )
@@ -89,6 +89,11 @@ def load_engine(
     )
     scheduler.start()
     return engine, scheduler, plan
+
+
+def _batch_limits(loaded: LoadedModel) -> BatchLimits:
+    limits = BatchLimits(loaded.model.max_batch_tokens)
+    return limits if loaded.encoder.pads else dataclasses.replace(limits, max_padding=None)
 
 
 def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:

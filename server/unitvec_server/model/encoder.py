@@ -72,6 +72,7 @@ class Encoder:
 
     Attributes:
         dim: Dimension D of the embeddings.
+        pads: Whether batches are padded to their longest text; fused graphs take texts as they are.
         compiles_shapes: Whether each new shape costs a compilation, so that a closed set of them is
             used.
 
@@ -86,7 +87,8 @@ class Encoder:
         self._give_back = _run_options_that_give_back(options)
         self._shapes: set[Shape] = set()
         self.compiles_shapes = options.provider == "openvino"
-        inputs = _FUSED_INPUTS if options.operators else _INPUTS
+        self.pads = options.operators is None
+        inputs = _INPUTS if self.pads else _FUSED_INPUTS
         self.dim = _check_signature(self._session, graph_path, inputs)
 
     @property
@@ -103,7 +105,7 @@ class Encoder:
         Returns:
             (B, D) float32.
         """
-        if self._options.operators:
+        if not self.pads:
             return self._run(pack(rows))
         longest = max(1, *map(len, rows))
         shape = padded_shape(len(rows), longest) if self.compiles_shapes else (len(rows), longest)

@@ -30,18 +30,20 @@ fair queueing, our first choice) brings requests of like size near their end tog
 overload with deadlines nearly all of them are then late: goodput of calls of 16 texts at twice the
 load was 0.02 of the peak, and is 0.97 with ranks.
 
-**The mates** come from the lengths nearest to the seed's, lowest ranks first, while the padded
-batch keeps within `max_batch_tokens` and padding within `max_padding`. Items of requests whose turn
-is far are left alone where time is short (`Deadlines.near_tokens`).
+**The mates** of an encoder that takes texts without padding are the items that follow by rank,
+until the next one does not fit into `max_batch_tokens`. Where a batch is padded to its longest
+text, they come from the lengths nearest to the seed's, lowest ranks first, while the padded batch
+keeps within `max_batch_tokens` and padding within `max_padding`; items of requests whose turn is
+far are left alone where time is short (`Deadlines.near_tokens`).
 
 **The amount.** If less waits than the free workers can take, each gets an even part, so that one
 small request uses all of them.
 
 **Small requests** fit in one batch. While larger ones wait as well, every second batch is seeded
-and filled from small ones alone. Batches of bulk are made of like lengths, so bulk is done later
-than its rank says, and without this a lone text would wait for everything that is overdue: beside
-bulk calls it waits 1.1 runs in place of 0.2 in the median, and 5 runs in place of 0.5 at worst
-beside a stream.
+and filled from small ones alone. Padded batches of bulk are made of like lengths, so bulk is done
+later than its rank says, and without this a lone text would wait for everything that is overdue:
+beside bulk calls it waits 1.1 runs in place of 0.2 in the median, and 5 runs in place of 0.5 at
+worst beside a stream.
 
 **Equal texts** have one key. Each waits in its own place, so that none depends on the place,
 deadline or caller of another. The first that is taken takes all of them along.
@@ -53,8 +55,8 @@ leave.
 A worked case
 -------------
 
-A batch has at most 64 tokens. At virtual time 0 three flows come: A with six texts of 20 tokens,
-then B with two texts of 20, then C with one text of 22.
+A batch is padded and has at most 64 tokens. At virtual time 0 three flows come: A with six texts of
+20 tokens, then B with two texts of 20, then C with one text of 22.
 
     request   tokens   rank                  small
     A         120      0 + 100 = 100         no, 120 > 64
@@ -84,7 +86,7 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from unitvec_server.policy.deadlines import Deadlines, RunSpeed
@@ -98,11 +100,12 @@ class BatchLimits:
 
     Attributes:
         max_batch_tokens: Most tokens in a batch, padding included. A longer text runs alone.
-        max_padding: Largest part of a batch's tokens that may be padding.
+        max_padding: Largest part of a batch's tokens that may be padding; None for encoders that
+            take texts one after the other, without padding.
     """
 
     max_batch_tokens: int
-    max_padding: float = 0.1
+    max_padding: float | None = 0.1
 
 
 _TINY_PART = 0.25
@@ -138,9 +141,9 @@ class _Moment(NamedTuple):
 
 
 class _Batch:
-    """A batch that is being filled: its padded size is rows * longest."""
+    """A batch that is being filled: with padding its size is rows * longest."""
 
-    def __init__(self, seed: Item, budget_tokens: int, max_padding: float) -> None:
+    def __init__(self, seed: Item, budget_tokens: int, max_padding: float | None) -> None:
         self.items = [seed]
         self.tokens = self._longest = seed.length
         self._budget_tokens = budget_tokens
@@ -148,6 +151,8 @@ class _Batch:
 
     def fits(self, length: int) -> bool:
         """Whether one more item of this length keeps the batch within its bounds."""
+        if self._max_padding is None:
+            return self.tokens + length <= self._budget_tokens
         padded_tokens = (len(self.items) + 1) * max(self._longest, length)
         padding = padded_tokens - self.tokens - length
         return padded_tokens <= self._budget_tokens and padding <= self._max_padding * padded_tokens
@@ -269,17 +274,17 @@ class Batcher:
         return Plan(items, tokens, moment.expired)
 
     def _fill(self, seed: Item, pool: Pool, free_workers: int, moment: _Moment) -> _Batch:
-        """Adds mates to the seed, the nearest lengths first."""
-        self._draw_near(self._deadlines.near_tokens(seed.deadline_s - moment.now_s))
-        max_padding = self._limits.max_padding
-        batch = _Batch(seed, self._budget_tokens(seed, free_workers), max_padding)
-        for length in pool.lengths_near(seed.length, max_padding=max_padding):
-            while batch.fits(length):
-                item = pool.pop_length(length, _may_be_mate)
-                if item is None:
-                    break
-                if self._take(item, moment):
-                    batch.append(item)
+        """Adds mates to the seed."""
+        budget_tokens = self._budget_tokens(seed, free_workers)
+        batch = _Batch(seed, budget_tokens, self._limits.max_padding)
+        if self._limits.max_padding is None:
+            mates = _mates_by_rank(batch, pool)
+        else:
+            self._draw_near(self._deadlines.near_tokens(seed.deadline_s - moment.now_s))
+            mates = _mates_by_length(batch, pool, self._limits.max_padding)
+        for item in mates:
+            if self._take(item, moment):
+                batch.append(item)
         return batch
 
     def _draw_near(self, tokens: float) -> None:
@@ -298,7 +303,7 @@ class Batcher:
         """Most tokens of this batch: an even part of what waits for each free worker."""
         part = math.ceil((self.waiting_tokens + seed.length) / max(1, free_workers))
         # Padding must not make the last part spill over into one batch more.
-        part = math.ceil(part * (1 + self._limits.max_padding))
+        part = math.ceil(part * (1 + (self._limits.max_padding or 0)))
         is_halved = self._tiny_batches_left and not seed.request.is_small
         return min(self._limits.max_batch_tokens // (2 if is_halved else 1), part)
 
@@ -418,6 +423,22 @@ class Batcher:
         self._deadlines.forecast.clear()
         self._far.clear()
         self._near_until, self._near_tokens = (-math.inf, 0), 0
+
+
+def _mates_by_rank(batch: _Batch, pool: Pool) -> Iterator[Item]:
+    """Takes items out of a pool in the order of ranks, until the next one does not fit."""
+    while (item := pool.first()) is not None and batch.fits(item.length):
+        yield item
+
+
+def _mates_by_length(batch: _Batch, pool: Pool, max_padding: float) -> Iterator[Item]:
+    """Takes items that fit out of a pool, the lengths nearest to the seed's first."""
+    for length in pool.lengths_near(batch.items[0].length, max_padding=max_padding):
+        while batch.fits(length):
+            item = pool.pop_length(length, _may_be_mate)
+            if item is None:
+                break
+            yield item
 
 
 def _may_be_mate(item: Item) -> bool:

@@ -82,13 +82,21 @@ class Pool:
         heapq.heappush(self.by_length.setdefault(entry[2].length, []), entry)
         self.length_entries += 1
 
-    def pop(self) -> Item | None:
-        """Takes the waiting item of the lowest rank."""
+    def first(self) -> Item | None:
+        """The waiting item of the lowest rank, which stays."""
         while self.by_rank:
-            item = heapq.heappop(self.by_rank)[2]
+            item = self.by_rank[0][2]
             if item.is_waiting:
                 return item
+            heapq.heappop(self.by_rank)
         return None
+
+    def pop(self) -> Item | None:
+        """Takes the waiting item of the lowest rank."""
+        item = self.first()
+        if item is not None:
+            heapq.heappop(self.by_rank)
+        return item
 
     def pop_length(self, length: int, may_be_taken: Callable[[Item], bool]) -> Item | None:
         """Takes the waiting item of this length that has the lowest rank, if it may be taken."""
