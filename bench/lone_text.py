@@ -9,6 +9,7 @@ frames, since comprehensions have none of their own there.
 
 from __future__ import annotations
 
+import argparse
 import collections
 import itertools
 import logging
@@ -25,6 +26,7 @@ from unitvec_server.server import main as serve
 
 _PACKAGES = ("unitvec_server", "unitvec_client")
 _SERVING = " serving on "
+_ARTIFACT = "artifacts/all-MiniLM-L6-v2"
 _WARM_UP_CALLS = 5
 _CALLS = 10
 
@@ -134,15 +136,24 @@ def measure(artifact: Path) -> list[Footprint]:
 
 def main() -> None:
     """Prints the counts, and with --path each frame."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--path"]
-    footprints = measure(Path(arguments[0] if arguments else "artifacts/all-MiniLM-L6-v2"))
+    parser = argparse.ArgumentParser(prog="python -m bench.lone_text", description=__doc__)
+    parser.add_argument("artifact", nargs="?", default=_ARTIFACT, type=_artifact)
+    parser.add_argument("--path", action="store_true", help="print each frame that is entered")
+    arguments = parser.parse_args()
+    footprints = measure(arguments.artifact)
     for package, footprint in zip(_PACKAGES, footprints, strict=True):
         frames, modules, hops, path = footprint
         print(f"{package}: {frames} frames, {modules} modules, {hops} hops")
-        if "--path" in sys.argv:
+        if arguments.path:
             for thread, entered in path.items():
                 print(f"  {thread}")
                 print(*(f"    {module} {name}" for module, name in entered), sep="\n")
+
+
+def _artifact(text: str) -> Path:
+    if not Path(text, "manifest.json").is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not an exported model")
+    return Path(text)
 
 
 if __name__ == "__main__":
