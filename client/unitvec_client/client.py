@@ -240,7 +240,9 @@ class Client:
             a: A text, texts, or vectors (n, D).
             b: The same.
             metric: ``cosine`` and ``dot`` (higher is closer), ``euclidean`` and ``manhattan``
-                (distances: lower is closer).
+                (distances: lower is closer). A model that was trained for another one than the
+                cosine says so as `ModelInfo.similarity_fn_name`; most such models also want
+                ``normalize=False``.
             pairs: Compare a[i] with b[i] only.
             top_k: Return the best k of `b` for each of `a`, in place of all scores.
 

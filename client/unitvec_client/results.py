@@ -16,10 +16,10 @@ class Timings:
     """Where the server's time went, in nanoseconds, summed over the requests it took.
 
     Attributes:
-        tokenize_ns: Text to tokens.
-        queue_ns: Waiting for the first batch to start.
-        infer_ns: From the first batch starting to the last one done.
-        total_ns: From the request decoded to the response ready.
+        tokenize_ns: Time from text to tokens.
+        queue_ns: Time of waiting for the first batch to start.
+        infer_ns: Time from the start of the first batch to the end of the last one.
+        total_ns: Time from the decoded request to the finished response.
     """
 
     tokenize_ns: int = 0
@@ -28,7 +28,7 @@ class Timings:
     total_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class EmbedResult:
     """Vectors as they came, and what they cost.
 
@@ -39,7 +39,7 @@ class EmbedResult:
         tokens: (n,) uint32: tokens encoded for each text, special tokens included.
         truncated: Indices of the texts that were cut, ascending.
         model: Name of the model that made them.
-        timings: Where the time went.
+        timings: Parts of the server's time.
     """
 
     vectors: NDArray[Any]
@@ -51,6 +51,10 @@ class EmbedResult:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def __repr__(self) -> str:
+        cut = f", {len(self.truncated)} truncated" if self.truncated else ""
+        return f"<EmbedResult {_describe(self.vectors)} of {self.model!r}{cut}>"
 
     def unpack(self, *, single: bool) -> NDArray[Any]:
         """Return the vectors as numbers, as `Client.embed` does.
@@ -66,7 +70,7 @@ class EmbedResult:
         return scale_rows(self.vectors, self.scales)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class StreamItem:
     """The answer to one text of a stream: a vector or an error.
 
@@ -74,8 +78,8 @@ class StreamItem:
         index: Place of the text in the input, from 0.
         vector: (D,) float32 or float16, or (ceil(D / 8),) uint8 for binary; rows of one
             chunk share memory. None if there is an error.
-        error: Why there is none.
-        tokens: Tokens encoded; 0 if there is an error.
+        error: Reason why there is none.
+        tokens: Number of tokens encoded; 0 if there is an error.
         truncated: Whether the text was cut.
     """
 
@@ -84,6 +88,10 @@ class StreamItem:
     error: UnitvecError | None = None
     tokens: int = 0
     truncated: bool = False
+
+    def __repr__(self) -> str:
+        answer = repr(self.error) if self.vector is None else _describe(self.vector)
+        return f"<StreamItem {self.index}: {answer}{', truncated' if self.truncated else ''}>"
 
 
 class Rankings(NamedTuple):
@@ -96,6 +104,10 @@ class Rankings(NamedTuple):
 
     indices: NDArray[np.uint32]
     scores: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        n, k = self.indices.shape
+        return f"<Rankings of {n:,}, the best {k:,} of each>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,7 @@ class Hit:
     text: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TokenizedText:
     """A text as its model sees it, before truncation.
 
@@ -140,26 +152,31 @@ class TokenizedText:
         """Whether `embed` would cut the text."""
         return self.kept_tokens < len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"<TokenizedText of {len(self.ids):,} tokens, {self.kept_tokens:,} kept>"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A served model.
 
     Attributes:
-        name: The name that calls use.
-        model_id: Where it came from.
+        name: Name that calls use.
+        model_id: Source that it was exported from.
         revision: Revision of the source, if known.
         dim: Dimension of its vectors.
         max_seq_length: Longest text in tokens, special tokens included.
         pooling: ``mean``, ``cls`` or ``unspecified``.
-        normalized: The model's own pipeline ends in L2 normalization.
+        normalized: Whether the model's own pipeline ends in L2 normalization.
         prompts: Prompts by name.
-        default_prompt_name: Used where a call names none; empty if there is none.
-        precision: Of its graph: fp32, int8, fp16 or bf16.
-        provider: Where it runs, cpu, cuda or openvino.
-        is_default: Used where a call names no model.
+        default_prompt_name: Name of the prompt where a call names none; empty if there is none.
+        precision: Precision of its graph: fp32, int8, fp16 or bf16.
+        provider: Place where it runs: cpu, cuda or openvino.
+        is_default: Whether it answers calls that name no model.
         parity_cosine_min: Lowest cosine to sentence-transformers measured at its export; 0
             if not measured.
+        similarity_fn_name: Measure by which its own files say that vectors are compared:
+            ``cosine``, ``dot``, ``euclidean`` or ``manhattan``.
     """
 
     name: str
@@ -175,6 +192,7 @@ class ModelInfo:
     provider: str
     is_default: bool
     parity_cosine_min: float
+    similarity_fn_name: str = "cosine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +242,7 @@ def scale_rows(vectors: NDArray[Any], scales: NDArray[np.float32] | None) -> NDA
     if scales is None:
         return vectors
     return vectors.astype(np.float32) * scales[:, np.newaxis]
+
+
+def _describe(array: NDArray[Any]) -> str:
+    return f"{' x '.join(f'{length:,}' for length in array.shape)} {array.dtype}"

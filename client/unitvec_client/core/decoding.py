@@ -217,6 +217,7 @@ def _decode_model(model: pb.ModelInfo) -> ModelInfo:
         provider=model.provider,
         is_default=model.is_default,
         parity_cosine_min=model.parity_cosine_min,
+        similarity_fn_name=model.similarity_fn_name or "cosine",
     )
 
 

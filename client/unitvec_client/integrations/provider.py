@@ -36,10 +36,13 @@ class TextOptions(EmbedOptions):
 
     The model and the time are those of the endpoint. Where no prompt is named, the first of
     `roles` that the model has a prompt for is put before each text; if it has none of them, its
-    default prompt, if any.
+    default prompt, if any. With `own_norm`, vectors have unit L2 norm if those of the model's own
+    pipeline have it, and `normalize` means nothing: a model trained for the inner product keeps
+    the lengths of its vectors.
     """
 
     roles: tuple[str, ...] = ()
+    own_norm: bool = True
 
 
 _AS_THEY_ARE = TextOptions()
@@ -137,6 +140,10 @@ class Provider:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Provider) and other.endpoint == self.endpoint
 
+    def __repr__(self) -> str:
+        model = self.endpoint.model
+        return f"Provider({self.endpoint.target!r}{f', {model!r}' if model else ''})"
+
     __hash__ = None  # type: ignore[assignment]  # an endpoint may hold options that have none
 
     def embed(self, texts: object, options: TextOptions = _AS_THEY_ARE) -> EmbedResult:
@@ -216,7 +223,9 @@ class Provider:
 
     def _keywords(self, model: ModelInfo, texts: int, options: TextOptions) -> dict[str, Any]:
         keywords = asdict(options)
-        keywords.pop("roles")
+        del keywords["roles"], keywords["own_norm"]
+        if options.own_norm:
+            keywords["normalize"] = model.normalized
         if options.prompt_name is None:
             keywords["prompt_name"] = choose_prompt(model, options.roles)
         return {**keywords, "model": model.name, "timeout_s": self.endpoint.deadline_s(texts)}

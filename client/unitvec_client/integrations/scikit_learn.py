@@ -35,7 +35,8 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         prompt_name: The prompt put before each text, by name; None for the model's default
             prompt, empty for no prompt.
         dimensions: Keep only this many leading dimensions; None keeps all.
-        normalize: Scale each vector to unit L2 norm.
+        normalize: Scale each vector to unit L2 norm; False returns what the model's own pipeline
+            returns. None keeps its norm, also where `dimensions` cuts a vector of unit norm.
         connection: TLS, token and channel options; plaintext by default.
         token_env_var: Name of the environment variable that holds the token.
         timeout_s: For each 512 texts of a call, in seconds; None for no deadline.
@@ -51,7 +52,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         model: str = "",
         prompt_name: str | None = None,
         dimensions: int | None = None,
-        normalize: bool = True,
+        normalize: bool | None = None,
         connection: ConnectionOptions | None = None,
         token_env_var: str | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
@@ -98,7 +99,8 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 TextOptions(
                     prompt_name=self.prompt_name,
                     dimensions=self.dimensions,
-                    normalize=self.normalize,
+                    normalize=True if self.normalize is None else self.normalize,
+                    own_norm=self.normalize is None,
                 ),
             )
             .values()

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.core.inputs import check_texts
+from unitvec_client.core.inputs import check_texts, in_python, refuse_table
 from unitvec_client.errors import ErrorFacts, InputError, InputTypeError
 from unitvec_client.integrations.arrays import PAIRWISE, SIMILARITIES, Measure, quantize, shift_bits
 from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions
@@ -35,12 +35,18 @@ from unitvec_client.integrations.provider import (
     Provider,
     TextOptions,
 )
-from unitvec_client.options import check_choice, check_type
+from unitvec_client.options import check_choice, check_type, read_count
 
 SimilarityName = Literal["cosine", "dot", "euclidean", "manhattan"]
 
+# Names under which a `SentenceTransformer` has its tokenizer.
+_TOKENIZING = ("tokenizer", "tokenize", "processor")
 # Every model of sentence-transformers has these two.
 _NO_PROMPTS = {"query": "", "document": ""}
+
+
+class NotHereError(InputError, AttributeError):
+    """The model has this, but it is on the server; `hasattr` says so too."""
 
 
 class RemoteSentenceTransformer:
@@ -55,7 +61,8 @@ class RemoteSentenceTransformer:
             localhost:50051 where it is not set.
         prompts: Prompts by name, beside those of the model.
         default_prompt_name: Used where a call names none; None for the model's own.
-        similarity_fn_name: ``cosine``, ``dot``, ``euclidean`` or ``manhattan``.
+        similarity_fn_name: ``cosine``, ``dot``, ``euclidean`` or ``manhattan``; None for what the
+            model's own files say, which is mostly the cosine.
         truncate_dim: Keep only this many leading dimensions; None keeps all.
         device: Where tensors are put. Where the model runs, the server decides.
         **connection: As in `Endpoint`: connection, token_env_var, timeout_s.
@@ -71,7 +78,7 @@ class RemoteSentenceTransformer:
         target: str | None = None,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
-        similarity_fn_name: SimilarityName = "cosine",
+        similarity_fn_name: SimilarityName | None = None,
         truncate_dim: int | None = None,
         device: Any = None,
         **connection: Unpack[ConnectionKeywords],
@@ -169,11 +176,13 @@ class RemoteSentenceTransformer:
     @property
     def similarity_fn_name(self) -> SimilarityName:
         """How `similarity` and `similarity_pairwise` compare."""
-        return self._similarity_fn_name
+        name = self._similarity_fn_name or self._provider.model().similarity_fn_name
+        return cast("SimilarityName", name)
 
     @similarity_fn_name.setter
-    def similarity_fn_name(self, value: SimilarityName) -> None:
-        check_choice("similarity_fn_name", value, SIMILARITIES)
+    def similarity_fn_name(self, value: SimilarityName | None) -> None:
+        if value is not None:
+            check_choice("similarity_fn_name", value, SIMILARITIES)
         self._similarity_fn_name = value
 
     @property
@@ -190,6 +199,16 @@ class RemoteSentenceTransformer:
     def max_seq_length(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self._provider.model().max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        """Take the server's own bound; the server cuts texts, so that no other can be had."""
+        bound = self._provider.model().max_seq_length
+        if read_count("max_seq_length", value) != bound:
+            raise InputError(
+                f"max_seq_length is {bound}, at which the server cuts texts, and cannot be {value} "
+                "here: export the model with that max_seq_length, and serve it"
+            )
 
     def get_max_seq_length(self) -> int:
         """Return `max_seq_length`."""
@@ -219,6 +238,18 @@ class RemoteSentenceTransformer:
         """Close the connection. A later call opens it again."""
         self._provider.close()
 
+    def __repr__(self) -> str:
+        endpoint = self._provider.endpoint
+        return f"RemoteSentenceTransformer({endpoint.model!r}, target={endpoint.target!r})"
+
+    if not TYPE_CHECKING:  # Checkers are to find misspelt attributes, as of any class.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Name what a `SentenceTransformer` has and a server keeps to itself."""
+            hint = "; Client.tokenize shows the tokens of texts" if name in _TOKENIZING else ""
+            message = f"RemoteSentenceTransformer has no {name}: the model is on the server{hint}"
+            raise NotHereError(message)
+
     def _first_prompt(self, names: tuple[str, ...]) -> str | None:
         prompts = self.prompts
         return next((name for name in names if name in prompts), None)
@@ -245,6 +276,7 @@ class RemoteSentenceTransformer:
             TextOptions(
                 prompt_name="",
                 normalize=options.normalize_embeddings,
+                own_norm=False,
                 dimensions=dimensions and min(dimensions, self._provider.model().dim),
                 dtype="binary" if bits else "float32",
             ),
@@ -266,9 +298,10 @@ class RemoteSentenceTransformer:
 
 def _list_texts(inputs: Any) -> list[str]:
     """Return the texts of an iterable, such as a list, an array or a column of a data set."""
-    if inputs is None or isinstance(inputs, (bytes, dict)) or not hasattr(inputs, "__iter__"):
+    refuse_table(inputs, "inputs")
+    if inputs is None or isinstance(inputs, bytes) or not hasattr(inputs, "__iter__"):
         raise InputTypeError(f"inputs must be a str or texts, not {type(inputs).__name__}")
-    return check_texts(list(inputs), "inputs")
+    return check_texts(list(in_python(inputs)), "inputs")
 
 
 def _compare(measure: Measure, a: Any, b: Any) -> Any:

@@ -241,3 +241,36 @@ def test_tensors_without_torch(
     with pytest.raises(ImportError, match="pip install torch"):
         remote.encode(TEXTS, convert_to_tensor=True)
     assert remote.encode(TEXTS).shape == (len(TEXTS), 384)
+
+
+def test_the_longest_text_is_the_server_s(remote: RemoteSentenceTransformer) -> None:
+    remote.max_seq_length = 256
+    remote.max_seq_length = np.int64(256)
+    for other in (128, 255, 257, 512):
+        with pytest.raises(InputError, match=rf"max_seq_length is 256.*cannot be {other}"):
+            remote.max_seq_length = other
+    with pytest.raises(InputTypeError):
+        remote.max_seq_length = None
+    assert remote.max_seq_length == 256
+
+
+def test_what_stays_on_the_server_is_named(remote: RemoteSentenceTransformer) -> None:
+    for name in ("tokenizer", "tokenize"):
+        with pytest.raises(InputError, match=rf"no {name}: .*Client\.tokenize"):
+            getattr(remote, name)
+    with pytest.raises(AttributeError, match="the model is on the server"):
+        _ = remote.start_multi_process_pool
+    assert getattr(remote, "tokenizer", None) is None
+
+
+def test_tables_are_refused(remote: RemoteSentenceTransformer) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"id": [1], "text": ["a cat"]})
+    with pytest.raises(InputTypeError, match=r"a table \(DataFrame\): .*inputs\['id'\]"):
+        remote.encode(table)
+    assert_same(remote.encode(table["text"]), remote.encode(["a cat"]))
+
+
+def test_it_is_shown_in_short(target: str) -> None:
+    model = RemoteSentenceTransformer("mine", target=target)
+    assert repr(model) == f"RemoteSentenceTransformer('mine', target='{target}')"
