@@ -113,7 +113,7 @@ async def test_lists_of_one_request_keep_their_options(
         first = TextList(["a cat", "a dog"], EncodeOptions(prompt_name="", dimensions=2))
         second = TextList(["a dog"], UNSHAPED)
         left, right = await engine.embed(engine.model(""), [first, second], caller=caller)
-        uncut = EncodeOptions(prompt_name="", truncation=None)
+        uncut = EncodeOptions(prompt_name="", refuses_long=True)
         lists = [first, TextList(["a cat", "word " * 99], uncut, "pairs.b.texts")]
         with pytest.raises(InvalidRequest) as caught:
             await engine.embed(engine.model(""), lists, caller=caller)
