@@ -21,7 +21,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 STUBS := protos/unitvec_protos/v1
 PACKAGES := protos server client export loadtest bench kernels
 
-.PHONY: help install export serve test test-deep lint format bench loadtest chaos protos protos-check docs lock audit sbom clean
+.PHONY: help install export serve test test-deep lint format bench loadtest chaos fuzz-kernels protos protos-check docs lock audit sbom clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,14 @@ chaos: $(VENV)/.dev $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Inject faults
 	$(BIN)/python -m tests.chaos soak --artifact $(ARTIFACT) --minutes 20 --json soak.json
 	$(BIN)/python -m tests.chaos fuzz --cases 100000 --json fuzz.json
 	$(BIN)/python -m tests.chaos.decoding_target -max_total_time=60
+
+SANITIZED := build/kernels-sanitized
+SANITIZERS = $(foreach name,asan ubsan stdc++,$(shell $(or $(CXX),c++) -print-file-name=lib$(name).so))
+fuzz-kernels: $(VENV)/.dev $(VENV)/.kernels  ## Run the fused operator on random texts under sanitizers; cases in ARGS
+	cmake -S kernels -B $(SANITIZED) -DUNITVEC_SANITIZE=ON
+	cmake --build $(SANITIZED)
+	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UNITVEC_LIBRARY=$(SANITIZED)/libunitvec_kernels.so \
+		$(BIN)/python -m tests.kernels.fuzzing $(ARGS)
 
 # The virtual path makes the generated imports absolute. The descriptors hold the comments, for reflection.
 define GENERATE
