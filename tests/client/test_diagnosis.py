@@ -17,6 +17,7 @@ import pytest
 import unitvec_client as uv
 from unitvec_client.core.diagnosis import Circumstances, explain
 from unitvec_client.core.failures import Failure
+from unitvec_protos.v1 import embedding_pb2 as pb
 
 ONCE = uv.RetryPolicy(max_attempts=1)
 
@@ -100,8 +101,8 @@ def test_a_proxy_that_is_not_there(variable: str) -> None:
 
 def test_words_that_are_not_known_are_quoted() -> None:
     failure = Failure(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; new words")
-    message = explain(failure, Circumstances("host:7"))
-    assert message == "cannot reach host:7: failed to connect to all addresses; new words"
+    message = explain(failure, Circumstances("h:7"))
+    assert message == "cannot reach h:7: failed to connect to all addresses; new words"
 
 
 def test_a_deadline_says_what_to_change(connect: Any, fake: Any) -> None:
@@ -129,3 +130,37 @@ def test_a_token_that_is_too_long_is_permanent_and_named(connect: Any, fake: Any
             call()
         assert fake.target in caught.value.message
     assert not fake.servicer.seen
+
+
+def test_a_token_of_which_grpc_tells_all_headers() -> None:
+    words = "received metadata size exceeds soft limit (10683 vs. 8192);  :path:76B :method:43B"
+    failure = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+    message = explain(failure, Circumstances("h:7", token_chars=10_000))
+    assert message == (
+        "the token of 10,000 characters is too long: the call's metadata is more than h:7 takes: "
+        "received metadata size exceeds soft limit (10683 vs. 8192); give a shorter token"
+    )
+
+
+def test_a_lone_text_that_no_message_holds(connect: Any, fake: Any) -> None:
+    client = connect(fake.target, connection=uv.ConnectionOptions(max_message_bytes=10_000))
+    with pytest.raises(uv.MessageTooLargeError) as caught:
+        client.embed("ä" * 10_000)
+    assert caught.value.message.startswith(f"a message of {fake.target} or to it is too large: ")
+    assert caught.value.message.endswith("number 0, has 20,000 bytes: shorten it")
+
+
+@pytest.mark.parametrize("words", ["Deadline Exceeded", "Stream removed (Deadline Exceeded)", ""])
+def test_all_words_of_grpc_for_a_deadline(words: str) -> None:
+    failure = Failure(grpc.StatusCode.DEADLINE_EXCEEDED, words)
+    message = explain(failure, Circumstances("h:7", timeout_s=2.0))
+    assert message == (
+        "h:7 did not finish within timeout_s=2; allow more time (timeout_s) or send less at a time"
+    )
+
+
+def test_a_deadline_that_the_server_explains() -> None:
+    error = pb.Error(code=4, reason="DEADLINE_EXPIRED_IN_QUEUE")
+    failure = Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "not run", error)
+    message = explain(failure, Circumstances("h:7", timeout_s=2.0, texts=["a", "b"]))
+    assert message.startswith("not run: h:7 did not finish within timeout_s=2: 2 texts of 2 bytes")

@@ -39,13 +39,17 @@ class Circumstances:
 def explain(failure: Failure, about: Circumstances) -> str:
     """Return the message for the exception that says this failure."""
     if failure.error is not None:
+        if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"{failure.message}: {explain_deadline(about)}"
         return failure.message  # The server's own words say what to do.
     if failure.given_up_here:
         return "the client was closed during the call"
-    if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and _LATE.fullmatch(failure.message):
+    if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and _LATE.search(failure.message):
         return explain_deadline(about)
     if failure.metadata_too_large:
         return _explain_metadata(failure, about)
+    if failure.too_large:
+        return _explain_size(failure, about)
     if failure.code is grpc.StatusCode.UNAVAILABLE and _LOST.search(failure.message):
         return _explain_connection(failure, about)
     return failure.message
@@ -60,8 +64,17 @@ def explain_deadline(about: Circumstances) -> str:
     return f"{message}; allow more time (timeout_s) or send less at a time"
 
 
+def _explain_size(failure: Failure, about: Circumstances) -> str:
+    message = f"a message of {about.target} or to it is too large: {failure.message}"
+    if not about.texts:
+        return message
+    size_bytes, index = max((len(text.encode()), i) for i, text in enumerate(about.texts))
+    return f"{message}; the largest text, number {index}, has {size_bytes:,} bytes: shorten it"
+
+
 def _explain_metadata(failure: Failure, about: Circumstances) -> str:
-    message = f"the call's metadata is more than {about.target} takes: {failure.message}"
+    words = failure.message.partition(";")[0]  # The sizes of all headers follow.
+    message = f"the call's metadata is more than {about.target} takes: {words}"
     if about.token_chars:
         message = f"the token of {about.token_chars:,} characters is too long: {message}"
     return f"{message}; give a shorter token" if about.token_chars else message
@@ -96,7 +109,7 @@ class _Cause:
 
 
 # Words of gRPC, and of `CallContext.last`, for a deadline that passed on this side.
-_LATE = re.compile(r"deadline exceeded|the deadline passed at the server|", re.IGNORECASE)
+_LATE = re.compile(r"deadline exceeded|the deadline passed at the server|^$", re.IGNORECASE)
 # Words of gRPC for a connection that could not be made, or that was lost.
 _LOST = re.compile(
     r"failed to connect to all addresses|errors resolving|DNS resolution failed"

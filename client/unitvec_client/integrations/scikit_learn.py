@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.core.inputs import check_texts
+from unitvec_client.errors import InputTypeError
 from unitvec_client.integrations.extras import missing
 from unitvec_client.integrations.provider import Endpoint, Provider, TextOptions
 
@@ -77,7 +78,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             InputError: If `X` is not a sequence of str, or a parameter is wrong.
             UnitvecError: If the call fails.
         """
-        check_texts(X, "X")
+        _check_column(X)
         dim = self._provider().model().dim
         self._n_features_out = min(dim, self.dimensions or dim)
         return self
@@ -95,7 +96,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         vectors: NDArray[np.float32] = (
             self._provider()
             .embed(
-                check_texts(X, "X"),
+                _check_column(X),
                 TextOptions(
                     prompt_name=self.prompt_name,
                     dimensions=self.dimensions,
@@ -129,3 +130,19 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self.close()
             self._opened = Provider(endpoint)
         return self._opened
+
+
+def _check_column(X: Any) -> list[str]:  # noqa: N803
+    """Return the texts, or say how a `ColumnTransformer` is made to hand over one column.
+
+    Raises:
+        InputTypeError: If `X` is a table or no sequence of str.
+        InputError: If a text is not valid Unicode.
+    """
+    columns: Any = getattr(X, "columns", ())
+    if len(columns) == 1 and isinstance(columns[0], str):
+        raise InputTypeError(
+            f"X is a table ({type(X).__name__}) of one column: give the column, X[{columns[0]!r}]; "
+            f"in a ColumnTransformer name it {columns[0]!r}, not [{columns[0]!r}]"
+        )
+    return check_texts(X, "X")

@@ -144,3 +144,17 @@ def test_tags() -> None:
     assert tags.input_tags.string
     assert not tags.input_tags.two_d_array
     assert not tags.requires_fit
+
+
+def test_a_table_is_refused_with_how_a_column_is_named(target: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"text": ["a cat", "a bank loan"], "n": [1, 2]})
+    transformer = UnitvecTransformer(target)
+    whole = ColumnTransformer([("t", transformer, ["text"])])
+    with pytest.raises(InputTypeError, match=r"name it 'text', not \['text'\]"):
+        whole.fit_transform(table)
+    with pytest.raises(InputTypeError, match=r"X is a table \(DataFrame\): .*X\['text'\]"):
+        transformer.transform(table)
+    found = ColumnTransformer([("t", transformer, "text")]).fit_transform(table)
+    np.testing.assert_allclose(found, transformer.transform(table["text"]), atol=1e-6)
+    transformer.close()
