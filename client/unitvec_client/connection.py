@@ -39,14 +39,15 @@ class ConnectionOptions:
     """How to reach a server.
 
     Attributes:
-        tls: Encrypt, and verify the server's certificate.
-        root_certificates: Who may sign it; None for the well-known authorities.
+        tls: Whether to encrypt, and to verify the server's certificate.
+        root_certificates: Authorities that may sign it; None for the well-known ones.
         client_key: Private key for mutual TLS.
         client_chain: Certificate chain that goes with it.
-        token: Sent as ``authorization: Bearer`` with every call, on plaintext channels too.
+        token: Secret that goes with every call as ``authorization: Bearer``, also where nothing is
+            encrypted.
         server_name: Name to verify in the certificate, where it differs from the target.
-        compression: Of requests: ``none``, ``gzip`` or ``deflate``. Texts compress well,
-            vectors do not.
+        compression: Compression of requests: ``none``, ``gzip`` or ``deflate``. Texts compress
+            well, vectors do not.
         load_balancing: ``pick_first``, or ``round_robin`` over all addresses of a ``dns:///`` or
             ``ipv4:`` target.
         max_message_bytes: Largest message either way.

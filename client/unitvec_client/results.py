@@ -98,8 +98,8 @@ class Rankings(NamedTuple):
     """The best of `b` for each of `a`, best first; equal scores rank by index.
 
     Attributes:
-        indices: (n, k) uint32, k at most the size of `b`.
-        scores: (n, k) float32, in the metric's own unit.
+        indices: Places in `b`, (n, k) uint32, k at most the size of `b`.
+        scores: Their scores, (n, k) float32, in the metric's own unit.
     """
 
     indices: NDArray[np.uint32]
@@ -116,7 +116,7 @@ class Hit:
 
     Attributes:
         index: Place of the document in the input, from 0.
-        score: In the metric's own unit.
+        score: Score in the metric's own unit.
         text: The document, where documents were given as texts.
     """
 
@@ -134,7 +134,7 @@ class TokenizedText:
         tokens: The t tokens.
         offsets: (t, 2) uint32: start and end of each token in the text, prompt included, in
             code points; special tokens have (0, 0).
-        kept_tokens: How many of them `embed` would encode.
+        kept_tokens: Number of them that `embed` would encode.
         kept_start: First code point that `embed` would encode; where the start of the text is
             cut off, that of what is left after the prompt, which is kept.
         kept_end: End of what `embed` would encode, exclusive.
@@ -200,13 +200,13 @@ class ServerLimits:
     """The bounds of a server.
 
     Attributes:
-        max_texts_per_request: Texts in one request or message.
-        max_text_bytes: UTF-8 bytes in one text.
-        max_queued_tokens: Tokens waiting or running in the whole server.
-        max_stream_documents: Documents in one search.
-        max_message_bytes: Bytes in one message, either way.
-        max_stream_requests: Requests of one stream in work at a time.
-        max_scores: Scores in one reply.
+        max_texts_per_request: Highest number of texts in one request or message.
+        max_text_bytes: Highest number of UTF-8 bytes in one text.
+        max_queued_tokens: Highest number of tokens that wait or run in the whole server.
+        max_stream_documents: Highest number of documents in one search.
+        max_message_bytes: Highest number of bytes in one message, either way.
+        max_stream_requests: Highest number of requests of one stream in work at a time.
+        max_scores: Highest number of scores in one reply.
         max_stream_bytes: Bytes of vectors (float32) that one search holds.
         max_comparisons: Queries times documents in one request.
     """
@@ -227,8 +227,8 @@ class ServerInfo:
     """What is served.
 
     Attributes:
-        models: The models, the default first.
-        limits: The bounds.
+        models: Models that are served, the default first.
+        limits: Bounds of the server.
         server_version: Version of the server.
     """
 

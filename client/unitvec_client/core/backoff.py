@@ -18,9 +18,9 @@ class Backoff:
     """Counts the failures of one request and says how long to wait.
 
     Attributes:
-        policy: The bounds.
-        failures: Failures in a row so far.
-        random: Uniform in [0, 1).
+        policy: Bounds of the waits and of the number of tries.
+        failures: Number of failures in a row so far.
+        random: Source of chance, uniform in [0, 1).
     """
 
     policy: RetryPolicy
@@ -31,7 +31,7 @@ class Backoff:
         """Count a failure and return the wait before the next try, in seconds.
 
         Args:
-            failure: What came back.
+            failure: The failure to count.
             remaining_s: Time left to the deadline; None if there is none.
 
         Returns:
@@ -47,5 +47,5 @@ class Backoff:
         return delay_s
 
     def reset(self) -> None:
-        """Forget the failures: something succeeded."""
+        """Forget the failures, because something succeeded."""
         self.failures = 0

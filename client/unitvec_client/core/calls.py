@@ -21,7 +21,7 @@ MAX_IN_FLIGHT = 4
 """How many requests of one call run at a time: enough to hide the network, and still fair."""
 
 _SAME_MOMENT_S = 0.1
-"""By how much the deadlines of client and server may differ: transit, and busy event loops."""
+"""How far the deadlines of client and server may lie apart, by transit and busy event loops."""
 
 OnReply = Callable[[int, Any], None]
 OnFailure = Callable[[int, Failure], Exception]
@@ -80,9 +80,10 @@ class CallContext:
         return failure.to_exception(explain(failure, self.about), self.request_id)
 
     def last(self, failure: Failure) -> Failure:
-        """Return what the call failed of in the end, as its caller knows it.
+        """Return the failure as the caller of the whole call knows it.
 
-        Client and server count down the same deadline. Where the server is first, it cancels.
+        Client and server count down the same deadline. Where the server gets there first, it
+        cancels the call, which for the caller is the deadline.
         """
         remaining_s = self.remaining_s()
         if remaining_s is None or remaining_s > _SAME_MOMENT_S:

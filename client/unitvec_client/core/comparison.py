@@ -114,7 +114,7 @@ def search_plan(queries: Side, options: SearchOptions, bounds: Bounds) -> Search
 
 
 def _fits_one_call(a: Side, b: Side, bounds: Bounds) -> bool:
-    # Both sides together, so that it holds whether the server counts them so or apart.
+    # Both sides are counted together, so that they fit whether the server does so or not.
     sizes_bytes = a.sizes_bytes + b.sizes_bytes
     in_budget = len(list(split(sizes_bytes, bounds.budget))) == 1
     return in_budget and len(a) * len(b) <= bounds.max_scores
@@ -184,7 +184,7 @@ class _Pairs:
     def run(self) -> Script[Scores]:
         """Return the scores (n,)."""
         sizes = zip(self.a.sizes_bytes, self.b.sizes_bytes, strict=True)
-        # Each pair is two items, whichever way the server counts.
+        # A pair counts as two items, so that it fits however the server counts.
         budget = replace(self.budget, items=max(1, self.budget.items // 2))
         self._ranges = list(split([left + right for left, right in sizes], budget))
         self._scores = np.empty(len(self.a), np.float32)

@@ -1,4 +1,4 @@
-"""What a failed call is called by: the target, the cause and what to do, in place of gRPC's words.
+"""Messages of failed calls: the target, the cause and what to do, in place of gRPC's words.
 
 gRPC names neither the target nor what may be wrong with it, and its words differ from version to
 version. Each cause that is known here is recognized by a part of those words. They are quoted
@@ -22,11 +22,11 @@ class Circumstances:
     """What a call was about, for those who read why it failed.
 
     Attributes:
-        target: The server, as gRPC takes it.
+        target: Server of the call, as gRPC takes it.
         tls: Whether the connection is encrypted.
         token_chars: Length of the token; 0 without one.
         timeout_s: Time for the whole call; None for no deadline.
-        texts: All texts of the call, where they are known at its start.
+        texts: All texts of the call; empty where they are not known at its start.
     """
 
     target: str = "the server"
@@ -100,8 +100,8 @@ class _Cause:
     """A reason why there is no connection.
 
     Attributes:
-        words: Part of gRPC's words for it.
-        message: Makes our words for a target.
+        words: Pattern of a part of gRPC's words for it.
+        message: Function that makes our words for a target.
     """
 
     words: re.Pattern[str]

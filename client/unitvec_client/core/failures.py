@@ -1,8 +1,8 @@
 """What came back in place of a reply, the same for unary calls, streams and stream items.
 
-grpc.RpcError (sync or aio) ──┐
-├──> Failure ──> UnitvecError, by the table in `errors`
-Error inside a stream ────────┘
+grpc.RpcError (sync or aio)  --+
++-->  Failure  -->  UnitvecError, by the table in `errors`
+Error inside a stream        --+
 """
 
 from __future__ import annotations
@@ -95,9 +95,10 @@ class Failure:
     def retryable(self) -> bool:
         """Whether the same request may succeed later.
 
-        Our server names a delay whenever it sheds load. RESOURCE_EXHAUSTED of ours without
-        one is a request that never fits; without our details it came from something else on
-        the way, and is worth another try unless the message itself is too large.
+        Our server names a delay whenever it sheds load. Where it sends RESOURCE_EXHAUSTED without
+        a delay, the request will never fit. Where the status comes without our details, something
+        else on the way sent it, and another try is worth while unless the message or its metadata
+        is too large.
         """
         if self.code is grpc.StatusCode.UNAVAILABLE or self.cancelled_there:
             return True

@@ -16,9 +16,9 @@ class Method:
     """One remote method.
 
     Attributes:
-        path: ``/package.Service/Method``.
-        serialize: Request message to bytes.
-        deserialize: Bytes to response message.
+        path: Name on the wire, ``/package.Service/Method``.
+        serialize: Function that makes bytes of a request message.
+        deserialize: Function that makes a response message of bytes.
     """
 
     path: str
@@ -40,8 +40,8 @@ STREAM_SIMILARITY = _method(
 TOKENIZE = _method("Tokenize", pb.TokenizeRequest, pb.TokenizeResponse)
 LIST_MODELS = _method("ListModels", pb.ListModelsRequest, pb.ListModelsResponse)
 
-# grpc.health.v1 has a request of one string and a response of one enum, each field 1: on the
-# wire the same as these wrappers, which spare a dependency.
+# grpc.health.v1 has a request of one string and a response of one enum, each as field 1. On the
+# wire that is the same as these wrappers, which spare us a dependency.
 HEALTH_CHECK = Method(
     "/grpc.health.v1.Health/Check", StringValue.SerializeToString, Int32Value.FromString
 )

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Knowledge:
-    """The models and limits of a server. Threads may share it: at worst they ask twice.
+    """The models and limits of a server. Threads may share it, and at worst ask twice.
 
     Attributes:
         info: Facts that the server stated; None before the first call.
@@ -52,7 +52,7 @@ class Knowledge:
         return info, model
 
     def keep_right(self, context: CallContext, attempt: Callable[[], Script[T]]) -> Script[T]:
-        """Make a call; once more where it fails and the server turns out to be another.
+        """Make a call, and make it once more where the server turns out to have changed.
 
         Raises:
             UnitvecError: If it fails on what the server says of itself now.
@@ -72,7 +72,7 @@ class Knowledge:
         return (yield from attempt())
 
     def forget_on_error(self, script: Script[T]) -> Script[T]:
-        """Make a call that cannot be repeated; the next one asks where it fails."""
+        """Make a call that cannot be repeated. After a failure, the next one asks the server."""
         try:
             return (yield from script)
         except UnitvecError as error:

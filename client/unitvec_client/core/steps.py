@@ -46,10 +46,10 @@ class Call:
     """A call to be made.
 
     Attributes:
-        method: Which.
-        request: Its message; None for a stream.
+        method: Remote method.
+        request: Message to send; None for a stream.
         timeout_s: Time left to the deadline; None if there is none.
-        metadata: Sent along.
+        metadata: Pairs that go with the request.
     """
 
     method: Method

@@ -57,7 +57,7 @@ class _Chunk:
 
 @dataclass(slots=True)
 class StreamWindow:
-    """What is between the caller's iterable and the caller.
+    """The texts that lie between the caller's iterable and the caller.
 
     Attributes:
         context: Circumstances of the call.
@@ -206,7 +206,7 @@ class StreamWindow:
     def _on_error(self, chunk: _Chunk, failure: Failure) -> None:
         row = failure.text_index
         if row is not None and row < len(chunk.texts):
-            # One text is at fault: it gets the error, the others go again without it.
+            # One text is at fault. It gets the error, and the others are sent again without it.
             self._refuse(chunk.indices.pop(row), failure)
             chunk.texts.pop(row)
             if chunk.texts:

@@ -40,8 +40,8 @@ from unitvec_client.core.steps import (
 )
 from unitvec_client.errors import CallCancelledError
 
-# How long a source that never awaits may keep the event loop to itself, in seconds. A turn of
-# the loop costs about as much as a text of the source, so not every text is given one.
+# A source that never awaits may keep the event loop to itself for this long, in seconds. A turn
+# of the loop costs about as much as reading one text, so that not every text is given one.
 _TURN_S = 0.001
 # The details that grpc.aio gives a failed write.
 _WRITE_FAILED = "Internal error from Core"
@@ -250,7 +250,7 @@ class _Stream:
         self._reading: asyncio.Task[Any] | None = None
 
     async def _write(self) -> None:
-        # Where the call has ended, the reader learns why; writing just stops.
+        # Where the call has ended, the reader learns why, and writing just stops.
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
             while (message := await self.outbox.get()) is not END:
                 await self._call.write(message)
@@ -323,8 +323,8 @@ async def _outcome(reply: Awaitable[Any]) -> Any:
     except grpc.RpcError as exc:
         return failure_of_call(exc)
     except asyncio.CancelledError as exc:
-        # grpc says so as well where the channel was closed under the call. Only a task that
-        # was itself cancelled may raise it.
+        # grpc raises this also where the channel was closed under the call. It goes on only where
+        # the task itself was cancelled.
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
