@@ -19,10 +19,14 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 # configured otherwise (gRFC A8), and hangs up at the third. A little more never offends.
 _KEEPALIVE_TIME_S = 310.0
 _KEEPALIVE_TIMEOUT_S = 20.0
-# C-core waits 1 s, growing to 120 s, before it connects again; until then every call fails at
+# gRPC core waits 1 s, growing to 120 s, before it connects again; until then every call fails at
 # once. Our own retries give up sooner than that.
 _INITIAL_RECONNECT_MS = 100
 _MAX_RECONNECT_MS = 5_000
+# This is the time for connecting, although gRPC's argument is called the least backoff. After an
+# attempt that was refused, the next one comes as soon as the two above say. Less time than a few
+# round trips, for TCP, TLS and HTTP/2, would never reach a server that is far away.
+_CONNECT_TIMEOUT_MS = 5_000
 
 _COMPRESSIONS = {
     "none": grpc.Compression.NoCompression,
@@ -146,7 +150,7 @@ def channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
         "grpc.keepalive_timeout_ms": int(_KEEPALIVE_TIMEOUT_S * 1000),
         "grpc.keepalive_permit_without_calls": 0,
         "grpc.initial_reconnect_backoff_ms": _INITIAL_RECONNECT_MS,
-        "grpc.min_reconnect_backoff_ms": _INITIAL_RECONNECT_MS,
+        "grpc.min_reconnect_backoff_ms": _CONNECT_TIMEOUT_MS,
         "grpc.max_reconnect_backoff_ms": _MAX_RECONNECT_MS,
         "grpc.primary_user_agent": _user_agent(),
     }

@@ -200,6 +200,8 @@ def test_message_bounds_are_explicit_and_extra_options_win() -> None:
     arguments = dict(channel_arguments(uv.ConnectionOptions(max_message_bytes=7)))
     assert arguments["grpc.max_receive_message_length"] == 7
     assert arguments["grpc.max_send_message_length"] == 7
+    # Time for connecting: a few round trips of half a second.
+    assert arguments["grpc.min_reconnect_backoff_ms"] >= 3_000
     # A server's default policy tolerates one ping in 5 minutes.
     assert arguments["grpc.keepalive_time_ms"] > 300_000
     extra = uv.ConnectionOptions(extra_options=(("grpc.keepalive_time_ms", 1),))
