@@ -159,22 +159,26 @@ def test_an_unreachable_hub(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "environment",
+    ("home", "folder", "environment"),
     [
-        {"HF_HUB_OFFLINE": "1"},
-        {"TRANSFORMERS_OFFLINE": "1"},
-        {"HF_ENDPOINT": "http://127.0.0.1:9"},  # nothing listens there
+        ("HF_HOME", "hub", {"HF_HUB_OFFLINE": "1"}),
+        ("HF_HOME", "hub", {"HF_ENDPOINT": "http://127.0.0.1:9"}),  # nothing listens there
+        ("SENTENCE_TRANSFORMERS_HOME", "", {"TRANSFORMERS_OFFLINE": "1"}),
     ],
 )
 def test_from_the_hubs_cache(
-    environment: dict[str, str], tiny_model: Callable[[TinyModel], Path], tmp_path: Path
+    home: str,
+    folder: str,
+    environment: dict[str, str],
+    tiny_model: Callable[[TinyModel], Path],
+    tmp_path: Path,
 ) -> None:
-    repository = tmp_path / "cache" / "hub" / "models--someone--tiny"
+    repository = tmp_path / "cache" / folder / "models--someone--tiny"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(COMMIT)
     shutil.copytree(tiny_model(TinyModel()), repository / "snapshots" / COMMIT)
     out = tmp_path / "tiny"
-    environment = {"HF_HOME": str(tmp_path / "cache"), **environment}
+    environment = {home: str(tmp_path / "cache"), **environment}
     with running("someone/tiny", "--out", str(out), **environment) as process:
         stderr = process.communicate()[1]
     assert (process.returncode, stderr) == (0, "")

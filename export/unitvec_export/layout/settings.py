@@ -24,6 +24,7 @@ TOKENIZER = "tokenizer_config.json"
 CONFIG = "config.json"
 
 _FORWARD = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+_CUSTOM_CODE = "refused: custom code is not run; take it out if transformers' own code is meant"
 _NONE: tuple[Any, ...] = (None, {}, [], "")
 
 
@@ -120,7 +121,7 @@ SETTINGS = (
         "no effect: a model whose vectors depend on padding is refused",
     ),
     _row(TOKENIZER, "split_special_tokens", "refused but for false", (None, False)),
-    _row(TOKENIZER, "auto_map", "refused: custom code is not run", _NONE),
+    _row(TOKENIZER, "auto_map", _CUSTOM_CODE, _NONE),
     _row(TOKENIZER, "chat_template", "no effect on plain texts"),
     _row(
         TOKENIZER,
@@ -130,7 +131,7 @@ SETTINGS = (
         "followed by way of `tokenizer.json`, as any other key: all token ids of the sample, "
         "and of texts that hold the special tokens, must be the model's own",
     ),
-    _row(CONFIG, "auto_map", "refused: custom code is not run", _NONE),
+    _row(CONFIG, "auto_map", _CUSTOM_CODE, _NONE),
     _row(CONFIG, "quantization_config", "refused: export the unquantized model", _NONE),
     _row(
         CONFIG,

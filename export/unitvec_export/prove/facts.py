@@ -54,22 +54,22 @@ class Facts:
 
 
 def read_facts(model: Any, *, dim: int, full_dim: int) -> Facts:
-    """Reads the facts of a model that passed `check_model`.
+    """Reads the facts of a model.
 
     Args:
-        model: A `SentenceTransformer`; its `max_seq_length` is lowered to what it can take.
+        model: A `SentenceTransformer` that passed `check_model` and `fix_max_seq_length`.
         dim: Dimension of the vectors that it gives.
         full_dim: Dimension before `truncate_dim`.
 
     Raises:
-        InputError: The pooling is not supported, or leaves no room for a text.
+        InputError: The pooling is not supported.
     """
     prompts = dict(model.prompts) if any(model.prompts.values()) else {}
     default = model.default_prompt_name
     return Facts(
         dim=dim,
         is_cut=dim < full_dim,
-        max_seq_length=fix_max_seq_length(model),
+        max_seq_length=model.max_seq_length,
         pooling=_read_pooling(model[1]),
         normalized=len(model) > 2,
         pad_token_id=int(model.tokenizer.pad_token_id),
@@ -119,8 +119,8 @@ def _read_pooling(module: Any) -> Pooling:
     return pooling
 
 
-def fix_max_seq_length(model: Any) -> int:
-    """The model's limit, lowered to its position table where the files promise more.
+def fix_max_seq_length(model: Any) -> None:
+    """Lowers the model's limit to its position table where the files promise more.
 
     RoBERTa's kind counts positions from `padding_idx` + 1: with 514 rows it takes 512 tokens
     and crashes on more, yet nothing in its files says so.
@@ -140,7 +140,6 @@ def fix_max_seq_length(model: Any) -> int:
             "correct it in sentence_bert_config.json or tokenizer_config.json"
         )
     model.max_seq_length = longest
-    return longest
 
 
 def _usable_positions(transformer: Any) -> int | None:
