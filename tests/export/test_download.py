@@ -66,6 +66,8 @@ def test_all_mpnet_base_v2(all_mpnet_base_v2: Path, tmp_path: Path) -> None:
     assert manifest.normalized
     assert manifest.pad_token_id == 1
     assert manifest.graphs["fp32"].parity.cosine_min >= 0.99999
+    if "int8-fused" in manifest.graphs:  # where unitvec-kernels is installed
+        assert manifest.graphs["int8-fused"].parity.cosine_mean > 0.99
     # The plain recipe is poor here (measured: mean 0.870, min 0.674), and no bound is promised
     # for it: what counts is that the artifact says so.
     int8 = manifest.graphs["int8"].parity
