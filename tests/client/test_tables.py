@@ -130,3 +130,10 @@ def test_one_column_is_texts(client: Any, make: Callable[[], Any]) -> None:
     found = client.search(column, column, top_k=1)
     assert [hits[0].index for hits in found] == [0, 1]
     assert len(client.tokenize(column)) == 2
+
+
+def test_a_table_of_vectors_is_told_how_they_are_given(client: Any) -> None:
+    table = pytest.importorskip("pandas").DataFrame(np.eye(2, 8))
+    with pytest.raises(uv.InputTypeError, match=r"or vectors as an array, a\.to_numpy\(\)$"):
+        client.similarity(table, ROWS)
+    assert client.similarity(table.to_numpy(), ROWS).shape == (2, 2)

@@ -77,11 +77,16 @@ def in_python(values: Texts) -> Texts:
     return found
 
 
-def refuse_table(values: object, field: str) -> None:
+def refuse_table(values: object, field: str, hint: str = "") -> None:
     """Refuse what would yield the names of columns, or rows, in the place of texts.
 
     Tables are told by what all of pandas, polars, Arrow, Spark and the like have: columns. A
     mapping yields its keys, and an array of more than one dimension yields its rows.
+
+    Args:
+        values: What a caller gave as texts.
+        field: What the caller calls it.
+        hint: What else could have been meant, for the end of the message.
 
     Raises:
         InputTypeError: If it is one of these; the message says how one column is given.
@@ -100,6 +105,7 @@ def refuse_table(values: object, field: str) -> None:
         return
     name = repr(names[0]) if names else "name"
     message = f"{field} is a table ({kind.__name__}): give one column of texts, {field}[{name}]"
+    message += hint
     raise InputTypeError(message, ErrorFacts(field=field))
 
 
@@ -186,6 +192,7 @@ def check_side(values: object, field: str) -> Side:
         return Side(texts=[check_text(values, field)])
     if is_vectors(values):
         return Side(vectors=check_vectors(values, field))
+    refuse_table(values, field, f", or vectors as an array, {field}.to_numpy()")
     return Side(texts=check_texts(values, field))
 
 
