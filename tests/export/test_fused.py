@@ -11,7 +11,7 @@ import pytest
 
 from tests.artifacts import keep_fused_artifact, keep_model
 from tests.models import FUSED_BERT, TinyModel
-from unitvec_export.errors import InputError
+from unitvec_export.errors import InputError, ParityError
 from unitvec_export.export import STEPS, ExportOptions, export
 from unitvec_export.progress import Progress
 from unitvec_export.source import Request
@@ -79,3 +79,17 @@ def test_a_model_that_the_operator_does_not_run(tmp_path: Path) -> None:
 def test_int16_is_written_by_default(tmp_path: Path) -> None:
     manifest, _ = export_model(MODELS["bert"], tmp_path / "out", None)
     assert list(manifest.graphs) == ["fp32", "int16"]
+
+
+@needs_kernels
+@pytest.mark.deep
+def test_int16_that_is_not_the_models_is_left_out(tmp_path: Path) -> None:
+    """Of weights so large that attention jumps from one token to another at a last bit."""
+    wild = replace(FUSED_BERT, architecture="mpnet", initializer_range=0.5)
+    manifest, told = export_model(wild, tmp_path / "default", None)
+    assert list(manifest.graphs) == ["fp32"]
+    assert "int16 is left out: int16 reaches only cosine 0.99" in told
+    assert not (tmp_path / "default" / "model.int16.onnx").exists()
+    with pytest.raises(ParityError, match="int16 reaches only cosine"):
+        export_model(wild, tmp_path / "asked", ("fp32", "int16"))
+    assert not (tmp_path / "asked").exists()

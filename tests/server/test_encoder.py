@@ -14,10 +14,12 @@ from onnx import helper
 
 from unitvec_protos.installation import install_command
 from unitvec_server.errors import ArtifactError, ProviderError
-from unitvec_server.model.encoder import Encoder, EncoderOptions, pad
+from unitvec_server.model.encoder import Encoder, EncoderOptions, pack, pad
+from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.shapes import all_shapes
 from unitvec_server.model.warmup import compile_shapes
 
+KERNELS = find_kernels()
 texts = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(np.array)
 
 
@@ -115,6 +117,19 @@ class TestPad:
         assert (attention_mask[len(rows) :].sum(axis=1) == 1).all()
 
 
+class TestPack:
+    """Rows -> one after the other."""
+
+    @given(rows=st.lists(st.lists(st.integers(0, 9), max_size=9).map(np.array), min_size=1))
+    def test_ids_and_starts(self, rows: list[np.ndarray]) -> None:
+        feed = pack([row.astype(np.int64) for row in rows])
+        assert {array.dtype for array in feed.values()} == {np.dtype(np.int64)}
+        starts = feed["starts"].tolist()
+        assert (starts[0], starts[-1]) == (0, len(feed["input_ids"]))
+        for row, start, end in zip(rows, starts, starts[1:], strict=False):
+            assert feed["input_ids"][start:end].tolist() == row.tolist()
+
+
 class TestRefused:
     """What cannot be served."""
 
@@ -155,6 +170,15 @@ class TestRefused:
         path.write_bytes(content)
         with pytest.raises(ArtifactError, match=r"model\.onnx cannot be loaded"):
             Encoder(path, EncoderOptions())
+
+    @pytest.mark.skipif(KERNELS.library is None, reason=KERNELS.reason)
+    def test_a_plain_graph_where_a_fused_one_is_meant(self, graph_path: Path) -> None:
+        with pytest.raises(ArtifactError, match="not a unitvec graph"):
+            Encoder(graph_path, EncoderOptions(operators=KERNELS.library))
+
+    def test_a_library_without_operators(self, graph_path: Path) -> None:
+        with pytest.raises(ArtifactError, match="cannot be loaded"):
+            Encoder(graph_path, EncoderOptions(operators=graph_path))
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="cannot be loaded"):
