@@ -92,7 +92,7 @@ loadtest: $(VENV)/.dev  ## Load-test the server at TARGET; options in ARGS
 	$(BIN)/unitvec-loadtest --target $(TARGET) $(ARGS)
 
 bench: $(VENV)/.dev $(VENV)/.kernels  ## Measure speed and quality beside peers; options in ARGS
-	$(BIN)/unitvec-export $(MODEL) --out artifacts/bench --precision fp32,int8
+	$(BIN)/unitvec-export $(MODEL) --out artifacts/bench --precision fp32,int16,int8
 	$(BIN)/python -m bench run --artifact artifacts/bench $(ARGS)
 
 chaos: $(VENV)/.dev $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Inject faults, soak and fuzz for about 40 minutes; options in ARGS

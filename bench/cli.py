@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_variants(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variants",
-        default="fp32,int8",
+        default="fp32,int16,int8",
         help="unitvec's precisions, such as fp32,bf16@openvino (default %(default)s)",
     )
 

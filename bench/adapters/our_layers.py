@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from bench.harness.adapter import Adapter, Call, Outcome, Pass, Setup, Vectors
 from unitvec_server.config import ServerConfig
-from unitvec_server.engine.loading import load_model
+from unitvec_server.engine.loading import batch_limits, load_model
 from unitvec_server.flags import parse_config
-from unitvec_server.policy.batching import Batcher, BatchLimits
+from unitvec_server.policy.batching import Batcher
 from unitvec_server.policy.items import Item
 
 Rows = list[npt.NDArray[np.int64]]
@@ -58,7 +58,7 @@ class _Layer(Adapter):
         self.token_limit = loaded.model.manifest.max_seq_length
         self._tokenizer = loaded.model.tokenizer
         self._encoder = loaded.encoder
-        self._limits = BatchLimits(loaded.model.max_batch_tokens)
+        self._limits = batch_limits(loaded)
         self._threads = setup.threads
         self._pool = ThreadPoolExecutor(setup.threads)
 

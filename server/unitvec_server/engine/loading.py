@@ -73,7 +73,7 @@ def load_engine(
     plan = _plan_runs(config, loaded.values())
     scheduler = Scheduler(
         {name: entry.encoder for name, entry in loaded.items()},
-        limits={name: _batch_limits(entry) for name, entry in loaded.items()},
+        limits={name: batch_limits(entry) for name, entry in loaded.items()},
         workers=plan.workers,
         cache_bytes=config.cache_bytes,
     )
@@ -91,7 +91,8 @@ def load_engine(
     return engine, scheduler, plan
 
 
-def _batch_limits(loaded: LoadedModel) -> BatchLimits:
+def batch_limits(loaded: LoadedModel) -> BatchLimits:
+    """Bounds of the batches of a model, which need like lengths only where they are padded."""
     limits = BatchLimits(loaded.model.max_batch_tokens)
     return limits if loaded.encoder.pads else dataclasses.replace(limits, max_padding=None)
 
