@@ -17,7 +17,8 @@ BIN := $(VENV)/bin
 ARTIFACT := artifacts/$(NAME)
 # A worker that is done takes over tests of another; neighbours, which share fixtures, stay together.
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Byte code is compiled when it is first imported: most of it never is.
+PIP := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/unitvec_protos/v1
 PACKAGES := protos server client export loadtest bench kernels
 

@@ -41,7 +41,7 @@ NEEDS = {
     ],
 )
 def test_the_docs_quote_the_files(language: str, file: str) -> None:
-    docs = (ROOT / "docs" / "examples.md").read_text("utf-8")
+    docs = (ROOT / "docs" / "examples" / "languages.md").read_text("utf-8")
     assert f"```{language}\n{(EXAMPLES / file).read_text('utf-8')}```\n" in docs
 
 
