@@ -148,22 +148,6 @@ class TestRefused:
         with pytest.raises(ProviderError, match=re.escape(install_command("server-openvino"))):
             Encoder(graph_path, EncoderOptions(provider="openvino"))
 
-    def test_cuda_that_falls_back_to_cpu(
-        self, graph_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As where the driver or a CUDA library is missing: onnxruntime goes on without it."""
-        real = onnxruntime.InferenceSession
-        monkeypatch.setattr(
-            onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"]
-        )
-        monkeypatch.setattr(
-            onnxruntime,
-            "InferenceSession",
-            lambda path, options, providers: real(path, options, ["CPUExecutionProvider"]),
-        )
-        with pytest.raises(ProviderError, match="fell back to CPUExecutionProvider"):
-            Encoder(graph_path, EncoderOptions(provider="cuda"))
-
     @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07" * 50])
     def test_wrong_file(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "model.onnx"

@@ -53,7 +53,9 @@ class LoadedModel:
 
 def worker_count(config: ServerConfig) -> int:
     """Runs side by side: one for each usable CPU, or one in all on CUDA."""
-    provider, _ = choose_provider(config.provider, config.precision, machine=_inspect())
+    provider, _ = choose_provider(
+        config.provider, config.precision, machine=_inspect(config.provider)
+    )
     if provider == "cuda":
         return 1  # which --workers may exceed where cuda was not asked for, but found
     return config.workers or usable_cpus()
@@ -109,7 +111,7 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     choice = choose(
         config.provider,
         config.precision,
-        machine=_inspect(),
+        machine=_inspect(config.provider),
         graphs=frozenset(manifest.graphs),
     )
     logger.info(
@@ -162,8 +164,9 @@ def _plan_runs(config: ServerConfig, loaded: Collection[LoadedModel]) -> MemoryP
 
 
 @functools.cache  # asked several times at start; a CUDA device answers by setting itself up
-def _inspect() -> Machine:
-    return Machine(installed_providers(), cpu_flags(), find_kernels())
+def _inspect(provider: str) -> Machine:
+    found = installed_providers(try_cuda=provider == "auto")
+    return Machine(found, cpu_flags(), find_kernels())
 
 
 def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -> EncoderOptions:
@@ -172,7 +175,7 @@ def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -
         manifest.pad_token_id,
         workers=worker_count(config),
         bf16=choice.precision == "bf16",
-        operators=_inspect().kernels.library if choice.graph in FUSED else None,
+        operators=_inspect(choice.provider).kernels.library if choice.graph in FUSED else None,
     )
 
 

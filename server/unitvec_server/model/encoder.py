@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,10 @@ import onnxruntime as ort
 
 from unitvec_protos.installation import install_command
 from unitvec_server.errors import ArtifactError, ProviderError
+from unitvec_server.model.cuda import why_no_cuda
 from unitvec_server.model.shapes import Shape, padded_shape
+
+logger = logging.getLogger(__name__)
 
 Provider = Literal["cpu", "cuda", "openvino"]
 
@@ -172,16 +176,23 @@ def pad(
     return input_ids, attention_mask
 
 
-def installed_providers() -> frozenset[str]:
-    """Which providers could run here: those of this onnxruntime, cuda only with its device."""
+def installed_providers(*, try_cuda: bool) -> frozenset[str]:
+    """Which providers could run here: those of this onnxruntime, cuda only with all it needs.
+
+    Args:
+        try_cuda: Whether to look for CUDA, which loads its libraries and sets the device up.
+    """
     names = set(ort.get_available_providers())
     found = {provider for provider, name in _ORT_NAMES.items() if name in names}
-    if "cuda" in found and not _has_cuda_device():
+    if "cuda" in found and not (try_cuda and _has_cuda_device()):
         found.remove("cuda")
     return frozenset(found)
 
 
 def _has_cuda_device() -> bool:
+    if missing := why_no_cuda(ort):
+        logger.warning("no CUDA, although this onnxruntime has it: %s", missing)
+        return False
     try:
         ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", _CUDA_DEVICE)
     except Exception:  # noqa: BLE001 (onnxruntime's own classes derive from bare Exception)
@@ -196,6 +207,8 @@ def _open_session(path: Path, options: EncoderOptions) -> Any:
             f"provider {options.provider} is not in this onnxruntime; "
             f"in a fresh environment: {install_command(_EXTRAS[options.provider])}"
         )
+    if options.provider == "cuda" and (missing := why_no_cuda(ort)):
+        raise ProviderError(f"provider cuda: {missing}")
     ort.disable_telemetry_events()  # who serves is told of nothing that leaves the machine
     try:
         session = ort.InferenceSession(
