@@ -113,7 +113,7 @@ class ServerConfig:
     )
     max_batch_tokens: int = _option(
         0,
-        "tokens in one run, padding included; 0 measures at start what is fastest",
+        "tokens in one run, padding included; 0 takes the fastest, measured at start if need be",
         _integer,
         low=0,
     )

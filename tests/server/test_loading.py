@@ -1,11 +1,17 @@
-"""What is told of a graph that is served under another name than its file's."""
+"""What is known of a model once it is loaded: its quality, the width of its runs, their memory."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from unitvec_server.engine.loading import _served
+from tests.artifacts import keep_fused_artifact
+from tests.models import FUSED_BERT
+from unitvec_server.engine.loading import LoadedModel, _served, load_model
+from unitvec_server.flags import parse_config
 from unitvec_server.model.artifact import File, Graph, Manifest, Parity
+from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.providers import Choice
 
 FILE = File("x.onnx", "0" * 64, 1)
@@ -40,3 +46,26 @@ MANIFEST = Manifest(
 )
 def test_the_quality_told_is_that_of_the_graph_served(choice: Choice, cosine_min: float) -> None:
     assert _served(MANIFEST, choice).graphs[choice.precision].parity.cosine_min == cosine_min
+
+
+def load(folder: Path, *flags: str) -> LoadedModel:
+    """The model as a server with these flags has it."""
+    config = parse_config(["--model", str(folder), "--provider", "cpu", *flags], {})
+    return load_model(config.model[0], config)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_the_memory_of_a_run_is_that_of_the_configured_width(artifact: Path) -> None:
+    """32 numbers of 4 bytes for each of 65,536 tokens are the least that a layer hands on."""
+    narrow = load(artifact, "--precision", "fp32", "--max-batch-tokens", "256")
+    wide = load(artifact, "--precision", "fp32", "--max-batch-tokens", "65536")
+    assert wide.run_bytes - narrow.run_bytes > 65536 * 32 * 4
+
+
+@pytest.mark.skipif(find_kernels().library is None, reason="unitvec-kernels cannot run here")
+@pytest.mark.parametrize("precision", ["int16", "int8"])
+def test_runs_of_the_fused_operator_have_one_width_everywhere(precision: str) -> None:
+    folder = keep_fused_artifact(FUSED_BERT)
+    assert load(folder, "--precision", precision).model.max_batch_tokens == 256
+    configured = load(folder, "--precision", precision, "--max-batch-tokens", "64")
+    assert configured.model.max_batch_tokens == 64

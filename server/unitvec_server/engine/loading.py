@@ -35,6 +35,10 @@ _WIDTHS = {
 }
 """Tokens in one run, to be tried at start. A CPU's caches want few, CUDA wants many."""
 
+_FUSED_WIDTHS = (256,)
+"""The speed of the fused operator hardly depends on the width: from here on it is within 3 % of its
+best, so there is nothing to try. docs/performance.md has the curve."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
@@ -132,20 +136,29 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
             f"{graph_path} makes vectors of {encoder.dim} dimensions, its manifest says "
             f"{manifest.dim}; export it again"
         )
-    grown_bytes = _run_bytes(encoder, manifest.max_seq_length, choice)
-    width = _warm_up(encoder, manifest.max_seq_length, config, widths=_WIDTHS[choice.provider])
+    widths = _widths(choice, config)
+    grown_bytes = _run_bytes(encoder, manifest.max_seq_length, choice, max_batch_tokens=widths[-1])
+    width = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
     served = _served(manifest, choice)
     model = Model(spec.name, served, tokenizer, choice.precision, choice.provider, width)
     return LoadedModel(model, encoder, grown_bytes)
 
 
-def _run_bytes(encoder: Encoder, max_seq_length: int, choice: Choice) -> int:
+def _widths(choice: Choice, config: ServerConfig) -> Sequence[int]:
+    """Tokens in one run that come into question, ascending: one where it is configured."""
+    if config.max_batch_tokens:
+        return (config.max_batch_tokens,)
+    return _FUSED_WIDTHS if choice.graph in FUSED else _WIDTHS[choice.provider]
+
+
+def _run_bytes(
+    encoder: Encoder, max_seq_length: int, choice: Choice, *, max_batch_tokens: int
+) -> int:
     if choice.provider == "cuda":
         return 0  # the device's memory is another
-    tokens = _WIDTHS[choice.provider][-1]
 
     def encode(length: int) -> None:
-        encoder.encode([np.ones(length, np.int64)] * max(1, tokens // length))
+        encoder.encode([np.ones(length, np.int64)] * max(1, max_batch_tokens // length))
 
     return run_bytes(encode, max_seq_length=max_seq_length)
 
@@ -193,12 +206,14 @@ def _served(manifest: Manifest, choice: Choice) -> Manifest:
 def _warm_up(
     encoder: Encoder, max_seq_length: int, config: ServerConfig, *, widths: Sequence[int]
 ) -> int:
-    """Tokens in one run: as configured, else as measured."""
-    fixed, workers = config.max_batch_tokens, worker_count(config)
-    warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=fixed or widths[-1])
-    width = fixed or measure_batch_tokens(
-        encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
-    )
+    """Tokens in one run: the one of `widths`, or the best of them as measured."""
+    workers = worker_count(config)
+    warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=widths[-1])
+    width = widths[0]
+    if len(widths) > 1:
+        width = measure_batch_tokens(
+            encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
+        )
     if encoder.compiles_shapes:
         compile_shapes(
             encoder, max_seq_length=max_seq_length, max_batch_tokens=width, workers=workers
