@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 import unitvec_client as uv
+from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 
 LARGE = "x" * 20_000
 WIDE = "\U0001f642" * 4_000  # 16,000 bytes.
@@ -77,3 +81,30 @@ def test_larger_messages_of_a_new_server_are_learned(connect: Any, small: Any) -
     small.servicer.limits.max_text_bytes = 1 << 20
     assert client.embed(["a", LARGE]).shape == (2, 8)
     small.servicer.limits.max_message_bytes = 10_000
+
+
+@pytest.fixture
+def narrow(fake: Any) -> Iterator[str]:
+    """A server that takes 10,000 bytes but states 1 MiB, as one behind a proxy would."""
+    server = grpc.server(
+        ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 10_000)]
+    )
+    pb_grpc.add_EmbeddingServiceServicer_to_server(fake.servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_a_bound_that_nobody_stated(connect: Any, narrow: str, expected: np.ndarray) -> None:
+    """The stream breaks, and does not say on which message."""
+    texts: list[str] = [f"text number {i}" for i in range(20)]
+    texts[3] = texts[11] = LARGE
+    items = list(connect(narrow).embed_stream(texts, chunk_texts=4))
+    errors = {item.index: item.error for item in items if item.error}
+    assert list(errors) == [3, 11]
+    for index, error in errors.items():
+        assert isinstance(error, uv.MessageTooLargeError)
+        assert error.field == f"texts[{index}]"
+    vectors = [item.vector for item in items if item.vector is not None]
+    np.testing.assert_array_equal(vectors, np.delete(expected[:20], [3, 11], 0))

@@ -53,6 +53,7 @@ class _Chunk:
     texts: list[str]
     backoff: Backoff
     due_s: float = 0.0
+    alone: bool = False
 
 
 @dataclass(slots=True)
@@ -150,7 +151,10 @@ class StreamWindow:
             self._close_forming()  # It cannot grow before something is answered.
         now_s = self.context.clock()
         chunk = next((chunk for chunk in self._waiting if chunk.due_s <= now_s), None)
-        if chunk is None or len(self._sent) >= self.max_chunks:
+        if chunk is None:
+            return None
+        alone = chunk.alone or any(sent.alone for sent in self._sent.values())
+        if len(self._sent) >= (1 if alone else self.max_chunks):
             return None
         self._waiting.remove(chunk)
         request_id = str(self._next_id)
@@ -178,6 +182,25 @@ class StreamWindow:
         chunks = [*self._sent.values(), *self._waiting]
         self._sent.clear()
         self._waiting = deque(sorted(chunks, key=lambda chunk: chunk.indices[0]))
+
+    def on_too_large(self, failure: Failure) -> None:
+        """Note that the stream broke on a message that is larger than someone on the way takes.
+
+        Which one it was is not said. So each unanswered text is sent alone, and the one on which
+        the stream breaks again gets the error.
+        """
+        chunks = list(self._sent.values())
+        self._sent.clear()
+        texts = [pair for chunk in chunks for pair in zip(chunk.indices, chunk.texts, strict=True)]
+        if len(texts) == 1:
+            index = texts[0][0]
+            error = at_field(self.context.error(failure), f"texts[{index}]")
+            self.on_refused(error)
+            self._items[index] = StreamItem(index, error=error)
+            return
+        backoff = Backoff(self.context.policy)
+        alone = [_Chunk([index], [text], backoff, alone=True) for index, text in sorted(texts)]
+        self._waiting.extendleft(reversed(alone))
 
     def on_reply(self, reply: pb.StreamEmbedResponse) -> None:
         """Take a reply in.
@@ -283,6 +306,9 @@ def _take_in(window: StreamWindow, backoff: Backoff, outcome: Any) -> Script[boo
     """Take in one reply, or None for none yet; return whether the stream is still open."""
     if outcome is None:
         return True
+    if isinstance(outcome, Failure) and outcome.too_large:
+        window.on_too_large(outcome)
+        return False
     if isinstance(outcome, Failure):
         yield Sleep(window.context.delay_s(backoff, outcome))
         window.resend_unanswered()
