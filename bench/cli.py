@@ -19,6 +19,7 @@ from typing import Any
 from bench.adapters.plain_export import is_exported
 from bench.console import RESULTS, file_stem, say
 from bench.contenders import WorkerSpec, all_contenders, parse_variant, select
+from bench.gpu import GPU_DEFAULTS, check_gpu, export_fp16
 from bench.harness.adapter import Setup
 from bench.harness.environments import EnvironmentMissing, interpreter
 from bench.harness.machine import commit, describe
@@ -69,6 +70,13 @@ def _run(args: argparse.Namespace) -> None:
                 records.append(record)
     _publish(collect(records), path)
     say(f"wrote {path} and the report beside it")
+
+
+def _gpu(args: argparse.Namespace) -> None:
+    check_gpu()
+    with tempfile.TemporaryDirectory() as folder:
+        args.artifact = args.artifact or export_fp16(args.model, Path(folder))
+        _run(args)
 
 
 def _publish(results: Results, path: Path) -> None:
@@ -155,6 +163,7 @@ def _plan(args: argparse.Namespace, settings: _Settings, work: Path) -> Plan:
         rounds=chosen["rounds"],
         min_s=chosen["min_s"],
         work_folder=work,
+        lone_texts=args.lone_texts,
     )
 
 
@@ -231,7 +240,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="measure, keep the raw results, print the report")
     _add_run_flags(run)
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, lone_texts=0)
+    gpu = commands.add_parser("gpu", help="export fp16, measure it on CUDA beside its peers")
+    _add_run_flags(gpu)
+    gpu.set_defaults(command=_gpu, **GPU_DEFAULTS)
     for name, command, text in (
         ("report", _report, "print the report of results and redraw its plot"),
         ("layers", _layers, "print how much each layer loses"),

@@ -135,12 +135,19 @@ def _peers() -> list[Contender]:
         Contender(
             "st-cuda", "sentence-transformers, torch fp32 on CUDA", "peer", cuda, standard=False
         ),
+        *(_half_on_cuda(batch_size) for batch_size in (32, 256)),
         Contender("st-onnx", "sentence-transformers, onnx backend, batch 32", "peer", onnx),
         Contender("ort-plain", "onnxruntime by hand, batch 32 padded, in order", "peer", plain),
         _fastembed("repaired", "fastembed", "batch 32, cuts texts where the model does"),
         _fastembed("as-is", "fastembed-as-is", "batch 32, cuts texts where its files say"),
         *(_infinity(flavour, count) for flavour in ("torch", "optimum") for count in CONCURRENCIES),
     ]
+
+
+def _half_on_cuda(batch_size: int) -> Contender:
+    worker = WorkerSpec("bench.adapters.sbert:CudaHalfModel", str(batch_size))
+    title = f"sentence-transformers, torch fp16 on CUDA, batch {batch_size}"
+    return Contender(f"st-cuda-fp16-b{batch_size}", title, "peer", worker, standard=False)
 
 
 def _fastembed(flavour: str, name: str, title: str) -> Contender:

@@ -51,6 +51,11 @@ def max_abs_diff(vectors: Matrix, others: Matrix) -> float:
     return float(np.max(np.abs(vectors.astype(np.float64) - others)))
 
 
+def equal_rows(vectors: Matrix, others: Matrix) -> int:
+    """How many of the rows of two (n, D) matrices are equal to the last bit."""
+    return int((vectors == others).all(axis=1).sum())
+
+
 def _top_k(queries: Matrix, documents: Matrix) -> list[list[int]]:
     scores = _unit(queries) @ _unit(documents).T  # (q, d)
     ranked: list[list[int]] = np.argsort(-scores, axis=1, kind="stable")[:, :TOP_K].tolist()

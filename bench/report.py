@@ -16,6 +16,7 @@ _SPEED = ("contender", "texts/s", "tokens/s", "ratio", "min..max", "CPUs", "RSS 
 _LATENCY = ("p50 ms", "p99 ms")
 _COSINE = ("cosine mean", "p1", "min")
 _CHECK = ("contender", "top-10 overlap", "largest change with other batch mates")
+_BITS = ("contender", "again", "alone")
 _LAYER = ("layer", "texts/s", "of bare session", "min..max")
 
 
@@ -25,6 +26,7 @@ def report_markdown(results: Results) -> str:
         _heading(results),
         *(_speed_section(results, workload) for workload in workloads(results)),
         _quality_section(results),
+        _bits_section(results),
         layers_markdown(results),
         _contender_section(results),
     ]
@@ -111,6 +113,23 @@ def _quality_section(results: Results) -> str:
 
 def _quality_row(entry: Quality) -> list[str]:
     return [entry.contender, f"{entry.top10_overlap:.3f}", f"{entry.batch_max_abs_diff:.1e}"]
+
+
+def _bits_section(results: Results) -> str:
+    if not results.bits:
+        return ""
+    rows = [
+        [
+            entry.contender,
+            f"{entry.equal_again} of {entry.texts}",
+            f"{entry.equal_alone} of {entry.lone_texts}",
+        ]
+        for entry in results.bits
+    ]
+    return (
+        "## Bits\n\nTexts whose vector was the same to the last bit when all were embedded "
+        f"*again*, and when each was sent *alone*.\n\n{table(_BITS, rows)}"
+    )
 
 
 def _layer_table(results: Results, variant: str, workload: str) -> str:

@@ -76,6 +76,25 @@ class Quality:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bits:
+    """How many vectors of a contender are equal to the last bit, whatever their company.
+
+    Attributes:
+        contender: Its name.
+        texts: Texts that were embedded twice, all of them together.
+        equal_again: Those whose vector was the same both times.
+        lone_texts: Those of them that were sent alone as well.
+        equal_alone: Those whose vector was the same alone.
+    """
+
+    contender: str
+    texts: int
+    equal_again: int
+    lone_texts: int
+    equal_alone: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurement:
     """One contender on one workload in one round.
 
@@ -157,9 +176,9 @@ class Load:
     others_cpu_s: float
 
 
-Record = Run | Loaded | Skipped | Quality | Measurement | Load
+Record = Run | Loaded | Skipped | Quality | Bits | Measurement | Load
 _KINDS: dict[str, type[Record]] = {
-    kind.__name__.lower(): kind for kind in (Run, Loaded, Skipped, Quality, Measurement, Load)
+    kind.__name__.lower(): kind for kind in (Run, Loaded, Skipped, Quality, Bits, Measurement, Load)
 }
 
 
@@ -173,6 +192,7 @@ class Results:
     quality: tuple[Quality, ...]
     measurements: tuple[Measurement, ...]
     loads: tuple[Load, ...] = ()
+    bits: tuple[Bits, ...] = ()
 
 
 def write(record: Record, stream: TextIO) -> None:
@@ -208,6 +228,7 @@ def collect(records: Iterable[Record]) -> Results:
         tuple(record for record in every if isinstance(record, Quality)),
         tuple(record for record in every if isinstance(record, Measurement)),
         tuple(record for record in every if isinstance(record, Load)),
+        tuple(record for record in every if isinstance(record, Bits)),
     )
 
 

@@ -1,4 +1,4 @@
-"""sentence-transformers: torch fp32, which is the reference, and its ONNX backend."""
+"""sentence-transformers: torch fp32, which is the reference, on CUDA, and its ONNX backend."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ BATCH_SIZE = 32  # the default of `SentenceTransformer.encode`
 class _SentenceTransformers(SequentialAdapter):
     def __init__(self, model: Any, setup: Setup) -> None:
         self._model = model
+        self._batch_size = int(setup.flavour or BATCH_SIZE)
         self.token_limit = setup.max_seq_length
 
     def embed(self, texts: list[str]) -> Vectors:
-        """`SentenceTransformer.encode` with its default options."""
-        vectors: Vectors = self._model.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False)
+        """`SentenceTransformer.encode` with its default options, but for a flavour's batch size."""
+        size = self._batch_size
+        vectors: Vectors = self._model.encode(texts, batch_size=size, show_progress_bar=False)
         return vectors
 
 
@@ -27,6 +29,7 @@ class TorchModel(_SentenceTransformers):
 
     packages = ("sentence-transformers", "torch", "transformers", "tokenizers")
     device = "cpu"
+    dtype = "float32"
 
     def __init__(self, setup: Setup) -> None:
         import torch
@@ -37,7 +40,7 @@ class TorchModel(_SentenceTransformers):
             setup.model_folder,
             device=self.device,
             local_files_only=True,
-            model_kwargs={"torch_dtype": torch.float32},
+            model_kwargs={"torch_dtype": getattr(torch, self.dtype)},
         )
         super().__init__(model, setup)
 
@@ -46,6 +49,12 @@ class CudaModel(TorchModel):
     """The same on a CUDA device: what a `@cuda` variant is held against."""
 
     device = "cuda"
+
+
+class CudaHalfModel(CudaModel):
+    """The same in half precision: what unitvec's fp16 is held against."""
+
+    dtype = "float16"
 
 
 class OnnxModel(_SentenceTransformers):

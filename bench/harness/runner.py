@@ -15,8 +15,8 @@ from bench.contenders import REFERENCE, Contender, WorkerSpec
 from bench.harness.adapter import Vectors
 from bench.harness.environments import EnvironmentMissing
 from bench.harness.process import Worker, WorkerFailed
-from bench.quality import compare, max_abs_diff, top_k_overlap
-from bench.results import Loaded, Measurement, Quality, Record, Skipped
+from bench.quality import compare, equal_rows, max_abs_diff, top_k_overlap
+from bench.results import Bits, Loaded, Measurement, Quality, Record, Skipped
 from bench.workloads import RetrievalTask, Workload
 
 _ANSWER_TIMEOUT_S = 600.0
@@ -36,6 +36,7 @@ class Plan:
         rounds: How often, the warm-up not counted.
         min_s: Least time of a measurement; passes are repeated to fill it.
         work_folder: Takes the vectors that contenders hand over.
+        lone_texts: Documents that are embedded alone as well, to compare bits; 0 for no comparison.
     """
 
     contenders: tuple[Contender, ...]
@@ -44,6 +45,7 @@ class Plan:
     rounds: int
     min_s: float
     work_folder: Path
+    lone_texts: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +126,12 @@ class Runner:
                 expected = expected or (queries, documents)  # the reference is first
                 overlap = top_k_overlap((queries, documents), expected)
                 difference = self._batch_difference(contender, documents)
+                bits = self._compare_bits(contender, documents)
             except (WorkerFailed, ValueError) as exc:
                 yield self._drop(contender, exc)
             else:
                 yield Quality(contender.name, overlap, len(queries), len(documents), difference)
+                yield from bits
 
     def _retrieve(self, contender: Contender) -> tuple[Vectors, Vectors]:
         task = self._plan.retrieval
@@ -138,6 +142,23 @@ class Runner:
         order = random.Random(0).sample(range(len(vectors)), (len(vectors) + 1) // 2)
         again = self._embed(contender, [self._plan.retrieval.documents[i] for i in order])
         return max_abs_diff(again, vectors[order])
+
+    def _compare_bits(self, contender: Contender, vectors: Vectors) -> list[Bits]:
+        """Embeds the documents again, first all of them, then some that are sent alone."""
+        texts, lone = self._plan.retrieval.documents, self._plan.lone_texts
+        if not lone:
+            return []
+        again = self._embed(contender, texts)
+        alone = np.concatenate([self._embed(contender, [text]) for text in texts[:lone]])
+        return [
+            Bits(
+                contender=contender.name,
+                texts=len(texts),
+                equal_again=equal_rows(again, vectors),
+                lone_texts=len(alone),
+                equal_alone=equal_rows(alone, vectors[:lone]),
+            )
+        ]
 
     def _embed(self, contender: Contender, texts: Sequence[str]) -> Vectors:
         return self._ask(contender, Workload("check", tuple(texts)), min_s=0.0).vectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.quality import Matrix, compare, max_abs_diff, top_k_overlap
+from bench.quality import Matrix, compare, equal_rows, max_abs_diff, top_k_overlap
 
 RNG = np.random.default_rng(0)
 
@@ -63,3 +63,10 @@ def test_largest_difference() -> None:
     others = vectors.copy()
     others[3, 2] += 0.5
     assert max_abs_diff(vectors, others) == pytest.approx(0.5)
+
+
+def test_one_changed_bit_makes_a_row_another() -> None:
+    vectors = matrix(5)
+    others = vectors.copy()
+    others[3, 2] = np.nextafter(others[3, 2], np.float32(np.inf))
+    assert (equal_rows(vectors, vectors), equal_rows(vectors, others)) == (5, 4)

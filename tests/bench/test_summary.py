@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 from bench.report import cosine, report_markdown
-from bench.results import Loaded, Measurement, Quality, Record, Run, Skipped, collect, read, write
+from bench.results import (
+    Bits,
+    Loaded,
+    Measurement,
+    Quality,
+    Record,
+    Run,
+    Skipped,
+    collect,
+    read,
+    write,
+)
 from bench.summary import lines, ratios, workloads
 
 RUN = Run(
@@ -62,6 +73,7 @@ RECORDS: list[Record] = [
     loaded("grpc-unary-c16-fp32", kind="layer", variant="fp32"),
     Skipped("absent", "not installed\nat all"),
     Quality("st-torch", 1.0, 5, 15, 0.0),
+    Bits("session-fp32", 15, 14, 8, 3),
     # The warm-up, which would spoil everything if it counted.
     measurement("st-torch", 0, 1, 1),
     measurement("session-fp32", 0, 1000, 1),
@@ -118,6 +130,7 @@ def test_the_report_shows_every_contender_and_layer() -> None:
     text = report_markdown(collect(RECORDS))
     assert "| session-fp32 | 300 | 3,000 | 3.00 | 2.00..5.00 |" in text
     assert "| grpc-unary-c16-fp32 | 325 | 0.93 | 0.90..0.95 |" in text
+    assert "| session-fp32 | 14 of 15 | 3 of 8 |" in text
     assert "- absent: not installed at all" in text
 
 
