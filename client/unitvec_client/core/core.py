@@ -45,8 +45,9 @@ from unitvec_client.core.searching import Documents
 from unitvec_client.core.server_facts import Knowledge
 from unitvec_client.core.splitting import Budget, make_budget
 from unitvec_client.core.steps import Invoke, Metadata, Script
-from unitvec_client.core.streaming import MAX_WINDOW_CHUNKS, StreamWindow, stream_script
+from unitvec_client.core.streaming import stream_script
 from unitvec_client.core.tokenizing import Tokenizing
+from unitvec_client.core.window import MAX_WINDOW_CHUNKS, StreamWindow
 from unitvec_client.options import (
     DTYPES,
     CallOptions,
