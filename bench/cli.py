@@ -262,7 +262,7 @@ def _add_variants(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variants",
         default="fp32,int16,int8",
-        help="unitvec's precisions, such as fp32,bf16@openvino (default %(default)s)",
+        help="unitvec's precisions, such as int16,fp16@cuda (default %(default)s)",
     )
 
 

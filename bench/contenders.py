@@ -72,7 +72,7 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A precision on an execution provider, written ``int8`` or ``bf16@openvino``."""
+    """A precision on an execution provider, written ``int8`` or ``fp16@cuda``."""
 
     precision: str
     provider: str = "cpu"
@@ -84,7 +84,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """``int8`` -> int8 on cpu, ``bf16@openvino`` -> bf16 on openvino."""
+    """``int8`` -> int8 on cpu, ``fp16@cuda`` -> fp16 on cuda."""
     precision, _, provider = text.partition("@")
     return Variant(precision, provider or "cpu")
 
@@ -225,7 +225,6 @@ def _layer(variant: Variant, name: str, title: str, adapter: str) -> Contender:
         f"bench.adapters.{adapter}",
         precision=variant.precision,
         provider=variant.provider,
-        environment="openvino" if variant.provider == "openvino" else MAIN_ENVIRONMENT,
     )
     full_title = f"unitvec {variant.label}: {title}"
     return Contender(f"{name}-{variant.label}", full_title, "layer", worker, variant=variant.label)

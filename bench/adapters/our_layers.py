@@ -24,7 +24,6 @@ PACKAGES = (
     "unitvec",
     "onnxruntime",
     "onnxruntime-gpu",
-    "onnxruntime-openvino",
     "tokenizers",
     "grpcio",
     "protobuf",

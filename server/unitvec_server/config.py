@@ -14,8 +14,8 @@ from typing import Any
 
 from unitvec_server.errors import ConfigError
 
-PROVIDERS = ("auto", "cpu", "openvino", "cuda")
-PRECISIONS = ("auto", "fp32", "int16", "int8", "bf16", "fp16")
+PROVIDERS = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "fp32", "int16", "int8", "fp16")
 LOG_FORMATS = ("auto", "text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -100,12 +100,12 @@ class ServerConfig:
     port: int = _option(50051, "port to listen on; 0 takes a free one", _integer, low=0, high=65535)
     provider: str = _option(
         "auto",
-        "where graphs run: cpu, openvino or cuda; auto is the fastest that is here",
+        "where graphs run: cpu or cuda; auto is the fastest that is here",
         _choice(*PROVIDERS),
     )
     precision: str = _option(
         "auto",
-        "fp32, int16, int8, bf16 (openvino) or fp16 (cuda); auto is the fastest near-lossless one",
+        "fp32, int16, int8 or fp16 (cuda); auto is the fastest near-lossless one",
         _choice(*PRECISIONS),
     )
     workers: int = _option(

@@ -14,7 +14,7 @@ from bench.harness.procfs import busy_ticks
 from bench.harness.runner import rotate
 from bench.workloads import COUNTS, TITLES, load_corpora, retrieval_task, split_text
 
-EVERYONE = all_contenders([parse_variant("fp32"), parse_variant("bf16@openvino")])
+EVERYONE = all_contenders([parse_variant("fp32"), parse_variant("fp16@cuda")])
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -78,12 +78,8 @@ def test_single_workloads_are_handed_over_one_by_one() -> None:
 
 def test_variants_name_precision_and_provider() -> None:
     assert parse_variant("int8").label == "int8"
-    variant = parse_variant("bf16@openvino")
-    assert (variant.precision, variant.provider, variant.label) == (
-        "bf16",
-        "openvino",
-        "bf16@openvino",
-    )
+    variant = parse_variant("fp16@cuda")
+    assert (variant.precision, variant.provider, variant.label) == ("fp16", "cuda", "fp16@cuda")
 
 
 @given(st.integers(1, 8), st.integers(0, 40))

@@ -73,6 +73,16 @@ class TestWhole:
         assert loaded.tokenizer_path.read_text() == "{}"
         assert loaded.graph_path("int8").read_bytes() == b"int8" * 1000
 
+    def test_a_graph_that_nothing_runs_any_more(self, artifact: Artifact) -> None:
+        """Older artifacts stay whole, and say what to do where their graph was all they had."""
+        graphs = {"int8-static": artifact.manifest.graphs["int8"]}
+        manifest = dataclasses.replace(artifact.manifest, graphs=graphs)
+        (artifact.folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        loaded = load_artifact(artifact.folder)
+        assert loaded.manifest == manifest
+        with pytest.raises(ArtifactError, match=r"it has: int8-static\); export it with .* int8$"):
+            loaded.graph_path("int8")
+
     def test_precision_that_it_does_not_have(self, artifact: Artifact) -> None:
         with pytest.raises(ArtifactError, match=r"no fp16 graph \(it has: fp32, int8\)"):
             artifact.graph_path("fp16")

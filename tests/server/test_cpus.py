@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unitvec_server.model.cpus import cpu_flags, usable_cpus
+from unitvec_server.model.cpus import usable_cpus
 
 CGROUPS = {
     "v2, no limit": ("0::/", {"cpu.max": "max 100000"}, 8),
@@ -108,18 +108,3 @@ def write(folder: Path, own: str | None, files: Mapping[str, str]) -> tuple[Path
     if own is not None:
         (folder / "own").write_text(own + "\n")
     return root, folder / "own"
-
-
-@pytest.mark.parametrize(
-    ("content", "flags"),
-    [
-        ("processor\t: 0\nflags\t\t: fpu amx_bf16\nvmx flags\t: x\n", {"fpu", "amx_bf16"}),
-        ("processor\t: 0\nFeatures\t: fp asimd\n", {"fp", "asimd"}),
-        ("", set()),
-    ],
-    ids=["x86", "arm", "nothing"],
-)
-def test_cpu_flags(tmp_path: Path, content: str, flags: set[str]) -> None:
-    (tmp_path / "cpuinfo").write_text(content)
-    assert cpu_flags(tmp_path / "cpuinfo") == flags
-    assert cpu_flags(tmp_path / "missing") == frozenset()

@@ -1,4 +1,4 @@
-"""The encoder over a real tiny graph, on CPU and OpenVINO; of CUDA, all but the kernels."""
+"""The encoder over a real tiny graph, on CPU; of CUDA, all but the kernels."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -16,23 +16,15 @@ from unitvec_protos.installation import install_command
 from unitvec_server.errors import ArtifactError, ProviderError
 from unitvec_server.model.encoder import Encoder, EncoderOptions, pack, pad
 from unitvec_server.model.kernels import find_kernels
-from unitvec_server.model.shapes import all_shapes
-from unitvec_server.model.warmup import compile_shapes
 
 KERNELS = find_kernels()
 texts = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(np.array)
 
 
-needs_openvino = pytest.mark.skipif(
-    "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers(),
-    reason="needs onnxruntime-openvino in place of onnxruntime",
-)
-
-
-@pytest.fixture(params=["cpu", pytest.param("openvino", marks=needs_openvino)])
-def encoder(graph_path: Path, request: pytest.FixtureRequest) -> Encoder:
+@pytest.fixture
+def encoder(graph_path: Path) -> Encoder:
     """The tiny graph. Padded with an id whose vector is not zero."""
-    return Encoder(graph_path, EncoderOptions(request.param, pad_token_id=7, workers=2))
+    return Encoder(graph_path, EncoderOptions(pad_token_id=7))
 
 
 class TestEncode:
@@ -72,49 +64,17 @@ class TestEncode:
         np.testing.assert_array_equal(got, wanted)
 
 
-@needs_openvino
-class TestOpenVino:
-    """A closed set of shapes."""
-
-    def test_traffic_compiles_nothing(self, graph_path: Path) -> None:
-        encoder = Encoder(graph_path, EncoderOptions("openvino", workers=2))
-        compile_shapes(encoder, max_seq_length=40, max_batch_tokens=96, workers=2)
-        compiled = encoder.shapes
-        random = np.random.default_rng(2)
-        for _ in range(300):
-            longest = random.integers(1, 41)
-            lengths = random.integers(1, longest + 1, size=random.integers(1, 96 // longest + 1))
-            encoder.encode([random.integers(0, 50, size=length) for length in lengths])
-        assert encoder.shapes == compiled
-        assert compiled == set(all_shapes(max_seq_length=40, max_batch_tokens=96))
-
-    def test_streams_serve_callers_side_by_side(self, graph_path: Path) -> None:
-        encoder = Encoder(graph_path, EncoderOptions("openvino", workers=2))
-        rows = [np.full(length, length) for length in range(1, 50)]
-        with ThreadPoolExecutor(4) as executor:
-            got = list(executor.map(lambda row: encoder.encode([row])[0], rows))
-        np.testing.assert_allclose(got, [encoder.encode([row])[0] for row in rows], atol=1e-6)
-
-
 class TestPad:
     """Rows -> a rectangle."""
 
-    @given(
-        rows=st.lists(st.lists(st.integers(0, 9), max_size=9).map(np.array), min_size=1),
-        spare_rows=st.integers(0, 3),
-        spare_tokens=st.integers(0, 3),
-    )
-    def test_ids_and_mask(self, rows: list[np.ndarray], spare_rows: int, spare_tokens: int) -> None:
-        shape = (len(rows) + spare_rows, max(1, *map(len, rows)) + spare_tokens)
-        input_ids, attention_mask = pad(rows, shape=shape, pad_token_id=99)
+    @given(st.lists(st.lists(st.integers(0, 9), max_size=9).map(np.array), min_size=1))
+    def test_ids_and_mask(self, rows: list[np.ndarray]) -> None:
+        input_ids, attention_mask = pad(rows, pad_token_id=99)
         assert input_ids.dtype == attention_mask.dtype == np.int64
-        assert input_ids.shape == attention_mask.shape == shape
-        for row, ids, mask in zip(rows, input_ids, attention_mask, strict=False):
+        assert input_ids.shape == attention_mask.shape == (len(rows), max(1, *map(len, rows)))
+        for row, ids, mask in zip(rows, input_ids, attention_mask, strict=True):
             assert ids.tolist() == [*row, *[99] * (len(ids) - len(row))]
             assert mask.tolist() == [1] * len(row) + [0] * (len(ids) - len(row))
-        # Rows beyond the texts are one token each, so that none is the mean of nothing.
-        assert (input_ids[len(rows) :] == 99).all()
-        assert (attention_mask[len(rows) :].sum(axis=1) == 1).all()
 
 
 class TestPack:
@@ -140,13 +100,6 @@ class TestRefused:
         with pytest.raises(ProviderError, match=re.escape(install_command("server-cuda"))):
             Encoder(graph_path, EncoderOptions(provider="cuda"))
 
-    @pytest.mark.skipif(
-        "OpenVINOExecutionProvider" in onnxruntime.get_available_providers(),
-        reason="has OpenVINO",
-    )
-    def test_openvino_without_its_onnxruntime(self, graph_path: Path) -> None:
-        with pytest.raises(ProviderError, match=re.escape(install_command("server-openvino"))):
-            Encoder(graph_path, EncoderOptions(provider="openvino"))
 
     @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07" * 50])
     def test_wrong_file(self, tmp_path: Path, content: bytes) -> None:

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitvec_server.errors import ArtifactError
-from unitvec_server.model.shapes import all_shapes
-from unitvec_server.model.warmup import choose_width, compile_shapes, measure_batch_tokens, warm_up
+from unitvec_server.model.warmup import choose_width, measure_batch_tokens, warm_up
 
 WIDTHS = (128, 256, 512)
 
@@ -69,22 +68,3 @@ def test_measuring_tries_all_widths_and_chooses_one() -> None:
     width = measure_batch_tokens(graph, max_seq_length=32, workers=2, candidates=WIDTHS)
     assert width in WIDTHS
     assert {count * length for count, length in graph.runs} == set(WIDTHS)
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_every_worker_runs_every_shape(workers: int) -> None:
-    compile_shapes(graph := Graph(), max_seq_length=40, max_batch_tokens=80, workers=workers)
-    shapes = all_shapes(max_seq_length=40, max_batch_tokens=80)
-    assert sorted(graph.runs) == sorted(shapes * workers)
-
-
-def test_a_shape_that_fails_ends_the_start_for_all_workers() -> None:
-    class Failing(Graph):
-        def encode(self, rows: list[np.ndarray]) -> np.ndarray:
-            super().encode(rows)
-            if len(self.runs) == 5:
-                raise ValueError("no such kernel")
-            return np.empty(0)
-
-    with pytest.raises(ArtifactError, match="cannot be compiled: no such kernel"):
-        compile_shapes(Failing(), max_seq_length=40, max_batch_tokens=80, workers=3)

@@ -14,7 +14,6 @@ from unitvec_export.prove.verification import load_sample
 from unitvec_export.quantize.fp16 import to_fp16
 from unitvec_export.quantize.fusing import Fusing
 from unitvec_export.quantize.int8 import to_int8
-from unitvec_export.quantize.static_int8 import to_static_int8
 from unitvec_server.model.artifact import FUSED
 
 _TWINS = {"int8": "int8-fused"}
@@ -68,8 +67,6 @@ class Graphs:
             return self._fusing.make(name)
         if name == "int8":
             converted = to_int8(self._body, self._calibration)
-        elif name == "int8-static":
-            converted = to_static_int8(self._body, self._calibration)
         elif name == "fp16":
             converted = to_fp16(self._body, verbose=self._verbose)
         else:

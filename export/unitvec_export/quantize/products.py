@@ -1,4 +1,4 @@
-"""What both int8 recipes share: which products to quantize, what they meet, and smoothing.
+"""What int8 recipes share: which products to quantize, what they meet, and smoothing.
 
 A product is X (T, K) @ W (K, N) of activations with constant weights. Smoothing is that of
 SmoothQuant (Xiao et al., ICML 2023): with
@@ -49,19 +49,12 @@ class Activations:
     """What an input was on the calibration texts.
 
     Attributes:
-        low: Lowest value of each channel, (K,).
-        high: Highest value of each channel, (K,).
+        peaks: Largest magnitude of each channel, (K,).
         rows: Some of its token vectors, (n, K).
     """
 
-    low: Floats
-    high: Floats
+    peaks: Floats
     rows: Floats
-
-    @property
-    def peaks(self) -> Floats:
-        """Largest magnitude of each channel, (K,)."""
-        return np.maximum(-self.low, self.high)
 
 
 def find_products(wiring: Wiring) -> dict[str, list[Product]]:
@@ -103,14 +96,13 @@ def measure_activations(
             tokens = value.reshape(-1, value.shape[-1])  # (S, K)
             step = -(-len(tokens) // kept)
             rows = tokens[::step].copy()
-            found[name].append(Activations(tokens.min(axis=0), tokens.max(axis=0), rows))
+            found[name].append(Activations(np.abs(tokens).max(axis=0), rows))
     return {name: _join(parts) for name, parts in found.items()}
 
 
 def _join(parts: Sequence[Activations]) -> Activations:
     return Activations(
-        np.min([part.low for part in parts], axis=0),
-        np.max([part.high for part in parts], axis=0),
+        np.max([part.peaks for part in parts], axis=0),
         np.concatenate([part.rows for part in parts]),
     )
 

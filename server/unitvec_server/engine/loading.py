@@ -16,21 +16,20 @@ from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ArtifactError
-from unitvec_server.model.artifact import FUSED, Manifest, Parity, load_artifact, verify_file
-from unitvec_server.model.cpus import cpu_flags, usable_cpus
+from unitvec_server.model.artifact import FUSED, Manifest, load_artifact, verify_file
+from unitvec_server.model.cpus import usable_cpus
 from unitvec_server.model.encoder import Encoder, EncoderOptions, installed_providers
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.memory import MemoryPlan, plan_runs, room_bytes, run_bytes
 from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
 from unitvec_server.model.tokenizer import Tokenizer, Truncation
-from unitvec_server.model.warmup import compile_shapes, measure_batch_tokens, warm_up
+from unitvec_server.model.warmup import measure_batch_tokens, warm_up
 from unitvec_server.policy.batching import BatchLimits
 
 logger = logging.getLogger(__name__)
 
 _WIDTHS = {
     "cpu": (128, 256, 512),
-    "openvino": (128, 256, 512),
     "cuda": (4096, 16_384, 65_536),
 }
 """Tokens in one run, to be tried at start. A CPU's caches want few, CUDA wants many."""
@@ -130,7 +129,7 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
         max_seq_length=manifest.max_seq_length,
         own_side=Truncation(manifest.truncation_side),
     )
-    encoder = Encoder(graph_path, _encoder_options(choice, manifest, config))
+    encoder = Encoder(graph_path, _encoder_options(choice, manifest))
     if encoder.dim != manifest.dim:
         raise ArtifactError(
             f"{graph_path} makes vectors of {encoder.dim} dimensions, its manifest says "
@@ -178,16 +177,13 @@ def _plan_runs(config: ServerConfig, loaded: Collection[LoadedModel]) -> MemoryP
 
 @functools.cache  # asked several times at start; a CUDA device answers by setting itself up
 def _inspect(provider: str) -> Machine:
-    found = installed_providers(try_cuda=provider == "auto")
-    return Machine(found, cpu_flags(), find_kernels())
+    return Machine(installed_providers(try_cuda=provider == "auto"), find_kernels())
 
 
-def _encoder_options(choice: Choice, manifest: Manifest, config: ServerConfig) -> EncoderOptions:
+def _encoder_options(choice: Choice, manifest: Manifest) -> EncoderOptions:
     return EncoderOptions(
         choice.provider,
         manifest.pad_token_id,
-        workers=worker_count(config),
-        bf16=choice.precision == "bf16",
         operators=_inspect(choice.provider).kernels.library if choice.graph in FUSED else None,
     )
 
@@ -196,10 +192,7 @@ def _served(manifest: Manifest, choice: Choice) -> Manifest:
     """The manifest with what is served under the name it is served by."""
     if choice.graph == choice.precision:
         return manifest
-    graph = manifest.graphs[choice.graph]
-    if choice.precision == "bf16":  # measured where it was exported was fp32
-        graph = dataclasses.replace(graph, parity=Parity(0, 0.0, 0.0, 0.0))
-    graphs = {**manifest.graphs, choice.precision: graph}
+    graphs = {**manifest.graphs, choice.precision: manifest.graphs[choice.graph]}
     return dataclasses.replace(manifest, graphs=graphs)
 
 
@@ -209,13 +202,8 @@ def _warm_up(
     """Tokens in one run: the one of `widths`, or the best of them as measured."""
     workers = worker_count(config)
     warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=widths[-1])
-    width = widths[0]
-    if len(widths) > 1:
-        width = measure_batch_tokens(
-            encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
-        )
-    if encoder.compiles_shapes:
-        compile_shapes(
-            encoder, max_seq_length=max_seq_length, max_batch_tokens=width, workers=workers
-        )
-    return width
+    if len(widths) == 1:
+        return widths[0]
+    return measure_batch_tokens(
+        encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
+    )

@@ -25,9 +25,11 @@ from unitvec_server.errors import ArtifactError
 FORMAT = "unitvec-artifact"
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
-PRECISIONS = ("fp32", "int16", "int8", "int8-fused", "int8-static", "fp16")
+PRECISIONS = ("fp32", "int16", "int8", "int8-fused", "fp16")
 FUSED = frozenset({"int16", "int8-fused"})
 """Graphs of one operator, which only unitvec-kernels runs."""
+_RETIRED = frozenset({"int8-static"})
+"""Graphs of older artifacts, which nothing runs any more."""
 
 Pooling = Literal["mean", "cls"]
 SimilarityFunction = Literal["cosine", "dot", "euclidean", "manhattan"]
@@ -276,7 +278,7 @@ def _check(manifest: Manifest) -> None:
 def _check_graphs(manifest: Manifest) -> None:
     if not manifest.graphs:
         raise ValueError("it lists no graphs")
-    unknown = set(manifest.graphs) - set(PRECISIONS)
+    unknown = set(manifest.graphs) - set(PRECISIONS) - _RETIRED
     if unknown:
         raise ValueError(f"precision {min(unknown)!r} is unknown")
     for graph in manifest.graphs.values():

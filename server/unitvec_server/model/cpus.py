@@ -1,4 +1,4 @@
-"""The CPUs: how many this process may really use, by affinity and cgroup quota, and their kind."""
+"""How many CPUs this process may really use, by affinity and cgroup quota."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 
 from unitvec_server.model import cgroups
 from unitvec_server.model.cgroups import cgroup_folders, read_text
-
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def usable_cpus(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int:
@@ -23,19 +21,6 @@ def usable_cpus(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpus = [affinity or 1, *(math.ceil(quota) for quota in _quotas(root, own))]
     return max(1, min(cpus))
-
-
-def cpu_flags(info: Path = _CPU_INFO) -> frozenset[str]:
-    """What the CPU can do, such as ``amx_bf16``; nothing where the system does not say.
-
-    Args:
-        info: Description of the CPUs, as in proc(5).
-    """
-    for line in read_text(info).splitlines():
-        name, _, words = line.partition(":")
-        if name.strip() in ("flags", "Features"):  # of x86 and of ARM
-            return frozenset(words.split())
-    return frozenset()
 
 
 def _quotas(root: Path, own: Path) -> Iterator[float]:

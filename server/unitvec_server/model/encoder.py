@@ -2,14 +2,13 @@
 
 On CPU one session serves N callers side by side, each run on one thread: with like-length,
 cache-sized batches this embeds more text than one run over all cores. A fused graph is the one
-operator of unitvec-kernels and takes texts without padding. OpenVINO does the same as the CPU over
-a closed set of shapes. On CUDA one caller at a time runs large batches.
+operator of unitvec-kernels and takes texts without padding. On CUDA one caller at a time runs large
+batches.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,21 +21,18 @@ import onnxruntime as ort
 from unitvec_protos.installation import install_command
 from unitvec_server.errors import ArtifactError, ProviderError
 from unitvec_server.model.cuda import why_no_cuda
-from unitvec_server.model.shapes import Shape, padded_shape
 
 logger = logging.getLogger(__name__)
 
-Provider = Literal["cpu", "cuda", "openvino"]
+Provider = Literal["cpu", "cuda"]
 
 _ORT_NAMES: dict[str, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
 }
 _EXTRAS: dict[str, str] = {
     "cpu": "server",
     "cuda": "server-cuda",
-    "openvino": "server-openvino",
 }
 _INPUTS = ("input_ids", "attention_mask")
 _FUSED_INPUTS = ("input_ids", "starts")
@@ -55,15 +51,11 @@ class EncoderOptions:
     Attributes:
         provider: Execution provider.
         pad_token_id: Fills up the shorter rows of a batch.
-        workers: Runs side by side; OpenVINO keeps a stream for each.
-        bf16: OpenVINO computes in bfloat16 what the graph has in float32.
         operators: The library of unitvec-kernels, for a fused graph; None for any other.
     """
 
     provider: Provider = "cpu"
     pad_token_id: int = 0
-    workers: int = 1
-    bf16: bool = False
     operators: Path | None = None
 
 
@@ -77,8 +69,6 @@ class Encoder:
     Attributes:
         dim: Dimension D of the embeddings.
         pads: Whether batches are padded to their longest text; fused graphs take texts as they are.
-        compiles_shapes: Whether each new shape costs a compilation, so that a closed set of them is
-            used.
 
     Raises:
         ProviderError: The provider is not installed or refuses the graph.
@@ -89,16 +79,9 @@ class Encoder:
         self._options = options
         self._session = _open_session(graph_path, options)
         self._give_back = _run_options_that_give_back(options)
-        self._shapes: set[Shape] = set()
-        self.compiles_shapes = options.provider == "openvino"
         self.pads = options.operators is None
         inputs = _INPUTS if self.pads else _FUSED_INPUTS
         self.dim = _check_signature(self._session, graph_path, inputs)
-
-    @property
-    def shapes(self) -> frozenset[Shape]:
-        """Shapes (B, S) run so far, where `compiles_shapes`."""
-        return frozenset(self._shapes)
 
     def encode(self, rows: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """Embeds a batch.
@@ -111,16 +94,12 @@ class Encoder:
         """
         if not self.pads:
             return self._run(pack(rows))
-        longest = max(1, *map(len, rows))
-        shape = padded_shape(len(rows), longest) if self.compiles_shapes else (len(rows), longest)
-        input_ids, attention_mask = pad(rows, shape=shape, pad_token_id=self._options.pad_token_id)
+        input_ids, attention_mask = pad(rows, pad_token_id=self._options.pad_token_id)
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self._options.provider == "cuda":
             return self._run_bound(feed)
-        if self.compiles_shapes:
-            self._shapes.add(shape)
-        run_options = self._give_back if longest > _LONG_TOKENS else None
-        return self._run(feed, run_options)[: len(rows)]
+        is_long = input_ids.shape[1] > _LONG_TOKENS
+        return self._run(feed, self._give_back if is_long else None)
 
     def _run(
         self, feed: dict[str, npt.NDArray[np.int64]], run_options: Any = None
@@ -155,24 +134,23 @@ def pack(rows: Sequence[npt.NDArray[np.int64]]) -> dict[str, npt.NDArray[np.int6
 
 
 def pad(
-    rows: Sequence[npt.NDArray[np.int64]], *, shape: Shape, pad_token_id: int
+    rows: Sequence[npt.NDArray[np.int64]], *, pad_token_id: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Stacks rows of different lengths.
 
     Args:
-        rows: At most B arrays of at most S ids.
-        shape: B and S.
-        pad_token_id: Fills up rows; rows beyond those given are one such token.
+        rows: B arrays of token ids, the longest of S.
+        pad_token_id: Fills up the shorter ones.
 
     Returns:
         input_ids (B, S) int64 and attention_mask (B, S) int64 of 0 and 1.
     """
+    shape = len(rows), max(1, *map(len, rows))
     input_ids = np.full(shape, pad_token_id, np.int64)
     attention_mask = np.zeros(shape, np.int64)
     for index, row in enumerate(rows):
         input_ids[index, : len(row)] = row
         attention_mask[index, : len(row)] = 1
-    attention_mask[len(rows) :, 0] = 1  # the mean of no tokens at all need not be a number
     return input_ids, attention_mask
 
 
@@ -235,20 +213,7 @@ def _run_options_that_give_back(options: EncoderOptions) -> ort.RunOptions | Non
 
 
 def _provider_options(options: EncoderOptions) -> dict[str, str]:
-    if options.provider == "cuda":
-        return {"device_id": str(_CUDA_DEVICE)}
-    if options.provider == "cpu":
-        return {}
-    settings = {
-        # Left to itself OpenVINO takes bf16 wherever the CPU has it.
-        "INFERENCE_PRECISION_HINT": "bf16" if options.bf16 else "f32",
-        # One thread for each run: streams share the weights, sessions would not.
-        "NUM_STREAMS": str(options.workers),
-        "INFERENCE_NUM_THREADS": str(options.workers),
-        # Pinned threads of two processes, or of two models, would queue for the same cores.
-        "ENABLE_CPU_PINNING": "NO",
-    }
-    return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
+    return {"device_id": str(_CUDA_DEVICE)} if options.provider == "cuda" else {}
 
 
 def _session_options(wanted: EncoderOptions) -> ort.SessionOptions:

@@ -1,8 +1,8 @@
 """Where a model runs and at which precision: what was asked for, else the best for the machine.
 
 `auto` is lossless enough or not at all: fp16 on CUDA (cosine 0.99999 to fp32); int16 with the fused
-operator (0.999999) where the CPU has dot products of integers; bf16 on OpenVINO (0.9999) where it
-computes that in hardware; else fp32. int8 is only ever asked for.
+operator (0.999999) where the CPU has dot products of integers; else fp32. int8 is only ever asked
+for.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ import dataclasses
 from collections.abc import Set as AbstractSet
 from typing import cast
 
-from unitvec_protos.installation import install_command
 from unitvec_server.errors import ProviderError
 from unitvec_server.model.encoder import Provider
 from unitvec_server.model.kernels import NO_KERNELS, Kernels
-
-STATIC_INT8 = "int8-static"
-"""The graph that is int8 on OpenVINO, which does not know the operators of the CPU's."""
 
 FUSED_INT8 = "int8-fused"
 """The graph that is int8 with the fused operator."""
 
 _CUDA_PRECISIONS = ("auto", "fp16", "fp32")
-_BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +27,11 @@ class Machine:
 
     Attributes:
         providers: Those that this onnxruntime can run here.
-        cpu_flags: Of the CPU, as in /proc/cpuinfo.
         kernels: The fused operator.
     """
 
     providers: AbstractSet[str]
-    cpu_flags: AbstractSet[str]
     kernels: Kernels = NO_KERNELS
-
-    @property
-    def has_bf16(self) -> bool:
-        """Whether the CPU multiplies bfloat16. Without, OpenVINO takes 200 times as long."""
-        return bool(_BF16_FLAGS & self.cpu_flags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +41,7 @@ class Choice:
     Attributes:
         provider: Execution provider.
         precision: As shown to clients.
-        graph: Which graph of the artifact; bf16 is made of fp32 while it is loaded, and int8 has
-            one for each way to run it.
+        graph: Which graph of the artifact; int8 has one for each way to run it.
         reason: Why, in a few words.
     """
 
@@ -77,9 +64,7 @@ def choose(provider: str, precision: str, *, machine: Machine, graphs: AbstractS
         ProviderError: The provider cannot run here at this precision.
     """
     chosen, where = choose_provider(provider, precision, machine=machine)
-    shown, why = _choose_precision(chosen, precision, machine, graphs)
-    if precision == "bf16":
-        _check_bf16(chosen, machine)
+    shown, why = _choose_precision(chosen, precision, machine.kernels, graphs)
     if precision == "int16":
         _check_int16(chosen, machine.kernels)
     graph, how = _choose_graph(chosen, shown, machine.kernels, graphs)
@@ -95,21 +80,13 @@ def choose_provider(provider: str, precision: str, *, machine: Machine) -> tuple
         return cast("Provider", provider), "provider as configured"
     if "cuda" in machine.providers and precision in _CUDA_PRECISIONS:
         return "cuda", "a CUDA device was found"
-    if precision == "bf16":
-        return "openvino", "only openvino has bf16"
     if precision in ("int8", "int16"):
         return "cpu", f"{precision} graphs are made for the cpu"
-    if precision != "auto" or not machine.kernels.why_not_fast:
-        return "cpu", "no CUDA device"
-    if "openvino" not in machine.providers:
-        return "cpu", "no CUDA device, OpenVINO not installed"
-    if machine.has_bf16:
-        return "openvino", "no CUDA device, OpenVINO installed"
-    return "cpu", "no CUDA device, OpenVINO is no faster on a CPU without bf16"
+    return "cpu", "no CUDA device"
 
 
 def _choose_precision(
-    provider: Provider, precision: str, machine: Machine, graphs: AbstractSet[str]
+    provider: Provider, precision: str, kernels: Kernels, graphs: AbstractSet[str]
 ) -> tuple[str, str]:
     if precision != "auto":
         return precision, "precision as configured"
@@ -117,12 +94,8 @@ def _choose_precision(
         if "fp16" in graphs:
             return "fp16", ""
         return "fp32", "the model was exported without fp16"
-    if provider == "openvino":
-        if machine.has_bf16:
-            return "bf16", "this CPU has bf16"
-        return "fp32", "this CPU has no bf16"
-    if machine.kernels.why_not_fast:
-        return "fp32", f"plain graph: {machine.kernels.why_not_fast}"
+    if kernels.why_not_fast:
+        return "fp32", f"plain graph: {kernels.why_not_fast}"
     if "int16" not in graphs:
         return "fp32", "plain graph: the model was exported without int16"
     return "int16", ""
@@ -132,10 +105,6 @@ def _choose_graph(
     provider: Provider, shown: str, kernels: Kernels, graphs: AbstractSet[str]
 ) -> tuple[str, str]:
     """The graph that has this precision with this provider, and why that one."""
-    if shown == "bf16":
-        return "fp32", ""
-    if shown == "int8" and provider == "openvino":
-        return STATIC_INT8, ""
     if shown == "int16":
         return shown, f"fused operator on {kernels.backend}"
     if shown != "int8" or provider != "cpu":
@@ -154,17 +123,4 @@ def _check_int16(provider: Provider, kernels: Kernels) -> None:
         raise ProviderError(
             f"--precision int16 needs the fused operator, and {kernels.reason}; "
             "take --precision fp32 or auto"
-        )
-
-
-def _check_bf16(provider: Provider, machine: Machine) -> None:
-    if provider != "openvino":
-        raise ProviderError(f"--precision bf16: {provider} has none; take --provider openvino")
-    if "openvino" not in machine.providers:
-        command = install_command("server-openvino")
-        raise ProviderError(f"--precision bf16 runs on openvino; in a fresh environment: {command}")
-    if not machine.has_bf16:
-        raise ProviderError(
-            "--precision bf16: this CPU has neither amx_bf16 nor avx512_bf16, and would be "
-            "hundreds of times slower than in fp32; take --precision fp32 or auto"
         )

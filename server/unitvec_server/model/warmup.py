@@ -7,8 +7,6 @@ measured, with all workers running side by side as they will in traffic.
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +16,6 @@ import numpy as np
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.encoder import Encoder
 from unitvec_server.model.memory import MEASURED_TOKENS
-from unitvec_server.model.shapes import all_shapes
-
-logger = logging.getLogger(__name__)
 
 _LENGTHS = (16, 64)
 """A sentence and a paragraph, in tokens."""
@@ -80,36 +75,6 @@ def measure_batch_tokens(
                     for best, length in zip(rate, lengths, strict=True)
                 ]
     return choose_width(candidates, rates)
-
-
-def compile_shapes(
-    encoder: Encoder, *, max_seq_length: int, max_batch_tokens: int, workers: int
-) -> None:
-    """Runs every shape that traffic can have on all workers, so that none is compiled later.
-
-    Takes 10 to 60 ms for each of some 180 shapes where runs have 256 tokens and texts 256.
-
-    Raises:
-        ArtifactError: The graph fails.
-    """
-    shapes = all_shapes(max_seq_length=max_seq_length, max_batch_tokens=max_batch_tokens)
-    started_s = time.perf_counter()
-    together = threading.Barrier(workers)
-
-    def run(_: int) -> None:
-        try:
-            for count, length in shapes:
-                together.wait()  # of runs that start at once, each takes a stream of its own
-                encoder.encode([np.ones(length, np.int64)] * count)
-        except threading.BrokenBarrierError:
-            return  # another worker failed, and says why
-        except Exception as exc:  # onnxruntime's own classes derive from bare Exception
-            together.abort()
-            raise ArtifactError(f"the graph cannot be compiled: {exc}") from exc
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, range(workers)))
-    logger.info("compiled %d shapes in %.1f s", len(shapes), time.perf_counter() - started_s)
 
 
 def choose_width(candidates: Sequence[int], rates: np.ndarray) -> int:
