@@ -100,7 +100,6 @@ class TestRefused:
         with pytest.raises(ProviderError, match=re.escape(install_command("server-cuda"))):
             Encoder(graph_path, EncoderOptions(provider="cuda"))
 
-
     @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07" * 50])
     def test_wrong_file(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "model.onnx"
