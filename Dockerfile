@@ -13,6 +13,10 @@ FROM python:3.11-slim AS export
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=... -t unitvec .
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
+# For the fused operator.
+RUN apt-get update -qq \
+ && apt-get install -qq --yes --no-install-recommends g++ \
+ && rm -rf /var/lib/apt/lists/*
 COPY deploy/requirements-export.txt deploy/
 RUN if [ -z "$PIP_EXTRA_INDEX_URL" ]; then \
       pip install --no-cache-dir --require-hashes --requirement deploy/requirements-export.txt; fi
@@ -22,11 +26,13 @@ COPY server server
 COPY client client
 COPY export export
 COPY loadtest loadtest
+COPY kernels kernels
 # After the pinned install there is nothing left to fetch here but unitvec itself.
-RUN pip install --no-cache-dir --constraint constraints.txt hatchling \
- && pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
- && pip install --no-cache-dir --constraint constraints.txt "$(echo /wheels/*.whl)[export]"
-RUN unitvec-export --out /models/all-MiniLM-L6-v2 --precision fp32,int8
+RUN pip install --no-cache-dir --constraint constraints.txt hatchling scikit-build-core cmake ninja \
+ && pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . ./kernels \
+ && pip install --no-cache-dir --constraint constraints.txt \
+      "$(echo /wheels/unitvec-*.whl)[export]" /wheels/unitvec_kernels-*.whl
+RUN unitvec-export --out /models/all-MiniLM-L6-v2 --precision fp32,int16,int8
 
 FROM python:3.11-slim
 COPY deploy/requirements-server.txt /wheels/

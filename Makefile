@@ -141,7 +141,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: $(VENV)/.supply  ## Pin the image's packages by hash; add ARGS=--upgrade for the newest
 	$(LOCK) --extra server --extra server-otel --output-file deploy/requirements-server.txt $(ARGS)
-	echo 'hatchling>=1.27' | $(LOCK) - --extra export --output-file deploy/requirements-export.txt $(ARGS)
+	printf '%s\n' 'hatchling>=1.27' 'scikit-build-core>=0.11,<2' cmake ninja | $(LOCK) - --extra export --output-file deploy/requirements-export.txt $(ARGS)
 
 audit: $(VENV)/.supply  ## Look for known vulnerabilities in the image's packages
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement deploy/requirements-server.txt
