@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -147,7 +149,9 @@ def _infer_dims(model: onnx.ModelProto) -> dict[str, Dims]:
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
     try:
-        inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+        # Of a graph that it does not understand it leaves a copy, weights and all, where it runs.
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
     except Exception:  # noqa: BLE001 - it raises bare classes on graphs it does not understand
         inferred = None
     graph = (inferred or onnx.shape_inference.infer_shapes(model, data_prop=True)).graph
