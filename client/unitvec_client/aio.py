@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.connection import ConnectionOptions, open_aio_channel
-from unitvec_client.core.core import DEFAULT_TIMEOUT_S, Core
 from unitvec_client.core.inputs import Comparable, Vectors, check_iterable, in_python
 from unitvec_client.core.steps import Script
 from unitvec_client.drivers.asynchronous import Wire, iterate, run
 from unitvec_client.errors import ClientClosedError
+from unitvec_client.methods.core import DEFAULT_TIMEOUT_S, Core
 from unitvec_client.options import (
     CallOptions,
     DtypeName,

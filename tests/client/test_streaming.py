@@ -14,8 +14,8 @@ from unitvec_client import InputTypeError, ProtocolError, RetryPolicy
 from unitvec_client.core.calls import CallContext
 from unitvec_client.core.splitting import Budget
 from unitvec_client.core.steps import Emit, Poll, Pull, Send
-from unitvec_client.core.streaming import stream_script
-from unitvec_client.core.window import StreamWindow
+from unitvec_client.methods.streaming import stream_script
+from unitvec_client.methods.window import StreamWindow
 from unitvec_client.options import StreamOptions
 from unitvec_protos.v1 import embedding_pb2 as pb
 

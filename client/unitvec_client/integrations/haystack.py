@@ -10,7 +10,6 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from unitvec_client.connection import ConnectionOptions
-from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.errors import InputError, InputTypeError
 from unitvec_client.integrations.connections import from_config, to_config
 from unitvec_client.integrations.extras import missing
@@ -22,6 +21,7 @@ from unitvec_client.integrations.provider import (
     TextOptions,
     to_lists,
 )
+from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 from unitvec_client.results import EmbedResult
 
 try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from unitvec_client.connection import ConnectionOptions
-from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.integrations.extras import missing
 from unitvec_client.integrations.provider import (
     Endpoint,
@@ -13,6 +12,7 @@ from unitvec_client.integrations.provider import (
     query_options,
     to_lists,
 )
+from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -13,10 +13,10 @@ from typing import Any, TypedDict
 from unitvec_client.aio import AsyncClient
 from unitvec_client.client import Client
 from unitvec_client.connection import ConnectionOptions
-from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import ErrorFacts, InputError, ModelNotFoundError, RefusedError
 from unitvec_client.integrations.loops import LoopClients
+from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 from unitvec_client.options import EmbedOptions, check_type
 from unitvec_client.results import EmbedResult, ModelInfo, ServerInfo
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.connection import ConnectionOptions
-from unitvec_client.core.core import DEFAULT_TIMEOUT_S
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import InputTypeError
 from unitvec_client.integrations.extras import missing
 from unitvec_client.integrations.provider import Endpoint, Provider, TextOptions
+from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from unitvec_client.core.calls import CallContext, Pipeline
 from unitvec_client.core.decoding import decode_tokenized
-from unitvec_client.core.embedding import shift_field
 from unitvec_client.core.failures import Failure
 from unitvec_client.core.inputs import utf8_bytes
 from unitvec_client.core.rpcs import TOKENIZE
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ProtocolError, UnitvecError
+from unitvec_client.methods.embedding import shift_field
 from unitvec_client.options import TRUNCATES, TokenizeOptions
 from unitvec_client.results import TokenizedText
 from unitvec_protos.v1 import embedding_pb2 as pb

@@ -19,18 +19,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 from unitvec_client.connection import ConnectionOptions, call_metadata
 from unitvec_client.core.backoff import Clock
 from unitvec_client.core.calls import CallContext
-from unitvec_client.core.comparison import (
-    Bounds,
-    Scores,
-    check_sides,
-    compare,
-    empty_scores,
-    search,
-    search_plan,
-)
 from unitvec_client.core.decoding import row_bytes
 from unitvec_client.core.diagnosis import Circumstances
-from unitvec_client.core.embedding import Embedding, embed_at_once, empty_result
 from unitvec_client.core.failures import Failure
 from unitvec_client.core.inputs import (
     Side,
@@ -41,13 +31,23 @@ from unitvec_client.core.inputs import (
     is_vectors,
 )
 from unitvec_client.core.rpcs import HEALTH_CHECK, HEALTH_STATUSES
-from unitvec_client.core.searching import Documents
-from unitvec_client.core.server_facts import Knowledge
 from unitvec_client.core.splitting import Budget, make_budget
 from unitvec_client.core.steps import Invoke, Metadata, Script
-from unitvec_client.core.streaming import stream_script
-from unitvec_client.core.tokenizing import Tokenizing
-from unitvec_client.core.window import MAX_WINDOW_CHUNKS, StreamWindow
+from unitvec_client.methods.comparison import (
+    Bounds,
+    Scores,
+    check_sides,
+    compare,
+    empty_scores,
+    search,
+    search_plan,
+)
+from unitvec_client.methods.embedding import Embedding, embed_at_once, empty_result
+from unitvec_client.methods.searching import Documents
+from unitvec_client.methods.server_facts import Knowledge
+from unitvec_client.methods.streaming import stream_script
+from unitvec_client.methods.tokenizing import Tokenizing
+from unitvec_client.methods.window import MAX_WINDOW_CHUNKS, StreamWindow
 from unitvec_client.options import (
     DTYPES,
     CallOptions,

@@ -19,8 +19,8 @@ from unitvec_client.core.steps import (
     Send,
     Sleep,
 )
-from unitvec_client.core.window import StreamWindow
 from unitvec_client.errors import ErrorFacts, ProtocolError
+from unitvec_client.methods.window import StreamWindow
 
 
 def stream_script(window: StreamWindow) -> Script[None]:

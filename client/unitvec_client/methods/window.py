@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from unitvec_client.core.backoff import Backoff
 from unitvec_client.core.calls import CallContext
-from unitvec_client.core.embedding import decode_reply, embed_request
 from unitvec_client.core.failures import Failure, failure_of_item
 from unitvec_client.core.inputs import check_text, utf8_bytes
 from unitvec_client.core.splitting import Budget, Measure
@@ -23,6 +22,7 @@ from unitvec_client.errors import (
     UnitvecError,
     at_field,
 )
+from unitvec_client.methods.embedding import decode_reply, embed_request
 from unitvec_client.options import DTYPES, StreamOptions
 from unitvec_client.results import StreamItem
 from unitvec_protos.v1 import embedding_pb2 as pb

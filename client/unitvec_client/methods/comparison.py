@@ -14,10 +14,10 @@ from unitvec_client.core.decoding import decode_rankings, decode_scores
 from unitvec_client.core.failures import Failure
 from unitvec_client.core.inputs import Side
 from unitvec_client.core.rpcs import SIMILARITY
-from unitvec_client.core.searching import Documents, Search, SearchPlan
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ErrorFacts, InputError, ProtocolError, UnitvecError, at_field
+from unitvec_client.methods.searching import Documents, Search, SearchPlan
 from unitvec_client.options import METRICS, SearchOptions, SimilarityOptions
 from unitvec_client.results import Hit, Rankings
 from unitvec_protos.v1 import embedding_pb2 as pb

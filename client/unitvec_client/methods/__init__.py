@@ -1,0 +1,1 @@
+"""What each method of a client does, as scripts without I/O."""
