@@ -155,14 +155,21 @@ def _report(manifest: Manifest, out: Path, seconds_s: float) -> str:
 
 
 class _Signals:
-    """Turns SIGTERM and SIGINT into an exit that cleans up; further ones are ignored."""
+    """Turns SIGTERM and SIGINT into an exit that cleans up; further ones are ignored.
+
+    Python runs handlers in whatever code comes next. Where that is a callback of a weak reference,
+    the exit is dropped and told of as an unraisable error; then it is raised again a moment later.
+    """
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    _AGAIN_S = 0.01
 
     def __enter__(self) -> None:
         self._former = [signal.signal(number, self._exit) for number in self._SIGNALS]
+        self._former_hook, sys.unraisablehook = sys.unraisablehook, self._exit_again
 
     def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._former_hook
         for number, handler in zip(self._SIGNALS, self._former, strict=True):
             signal.signal(number, handler)
 
@@ -171,6 +178,18 @@ class _Signals:
             signal.signal(other, signal.SIG_IGN)
         print("\nunitvec-export: interrupted; no partial output was left", file=sys.stderr)
         raise SystemExit(128 + number)
+
+    def _exit_again(self, dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, SystemExit):
+            self._former_hook(dropped)
+            return
+        code = dropped.exc_value.code
+
+        def leave(*_: object) -> NoReturn:
+            raise SystemExit(code)
+
+        signal.signal(signal.SIGALRM, leave)
+        signal.setitimer(signal.ITIMER_REAL, self._AGAIN_S)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
 from unitvec_server.rpc.listener import SETTINGS_S, UNSETTLED_METADATA_BYTES, build_server
 from unitvec_server.rpc.servicer import EmbeddingServicer
-from unitvec_server.security.secrets import Secrets
+from unitvec_server.security.secrets import Secrets, is_loopback
 from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
 
 _T = TypeVar("_T")
@@ -252,6 +252,8 @@ def _announce_memory(config: ServerConfig, engine: Engine, plan: MemoryPlan) -> 
         "%d MiB more if all clients are at their worst: docs/operations/memory.md",
         *(plan.now_bytes // _MIB, plan.most_bytes // _MIB, plan.workers, clients // _MIB),
     )
+    if is_loopback(config.host):
+        return  # no stranger gets here
     unsettled_mib = UNSETTLED_METADATA_BYTES // _MIB
     logger.info(
         "memory: clients that break HTTP/2 can add %d MiB of metadata for each connection, up to "

@@ -245,3 +245,25 @@ def test_help_needs_no_model_libraries() -> None:
     assert process.returncode == 0
     for flag in ("--out", "--precision", "--opset", "--revision", "--offline"):
         assert flag in stdout
+
+
+def test_a_stop_that_python_drops_comes_again() -> None:
+    """Exceptions in callbacks of weak references go nowhere; the stop must not."""
+    program = """
+import signal, threading, weakref
+from unitvec_export.cli import _Signals
+
+class Thing: pass
+
+with _Signals():
+    thing = Thing()
+    watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    del thing
+    threading.Event().wait(60)
+print("it goes on")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "")
+    assert done.stderr == "\nunitvec-export: interrupted; no partial output was left\n"

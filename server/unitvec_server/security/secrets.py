@@ -198,7 +198,7 @@ def check_exposure(config: ServerConfig) -> None:
         lacking.append("TLS (--tls-cert, --tls-key)")
     if not (config.tokens or config.token_file or config.tls_client_ca):
         lacking.append(f"tokens (--token-file or {flag('tokens')})")
-    if not lacking or _is_loopback(config.host):
+    if not lacking or is_loopback(config.host):
         return
     reach = f"--host {config.host} is reachable from other machines, without {', '.join(lacking)}"
     if not config.insecure:
@@ -206,6 +206,11 @@ def check_exposure(config: ServerConfig) -> None:
     logger.warning("%s: --insecure allows it", reach)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Raises:
+        OSError: The address cannot be resolved.
+    """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
