@@ -1,16 +1,14 @@
 """A folder that appears whole or not at all.
 
 All files go into a temporary folder beside the target, held by a lock that dies with its
-process. At the end it is flushed to disk and takes the target's place in one rename; what was
-there before is removed after that. A killed export leaves at most the temporary folder, which
-the next export of the same target removes.
+process. At the end it is flushed to disk, what was there before is set aside, and the folder takes
+its place. A killed export leaves at most the temporary folder, which the next export of the same
+target removes, and puts back what was set aside.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -23,9 +21,6 @@ from unitvec_export.errors import ExportError, InputError
 from unitvec_server.model.artifact import FORMAT, MANIFEST_FILE, PRECISIONS
 
 TOKENIZER_FILE = "tokenizer.json"
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 
 
 def graph_file(precision: str) -> str:
@@ -64,7 +59,7 @@ def staged(out: Path) -> Iterator[Path]:
     except OSError as exc:
         raise ExportError(f"cannot write {exc.filename or target}: {exc.strerror or exc}") from exc
     finally:
-        # The stage now holds the former artifact, the unfinished new one, or is gone.
+        # The stage is in place, or holds the unfinished new artifact.
         shutil.rmtree(stage, ignore_errors=True)
         os.close(lock)
 
@@ -164,37 +159,17 @@ def _fsync(path: Path) -> None:
 
 
 def _put_in_place(stage: Path, target: Path) -> None:
-    if not target.exists():
-        stage.rename(target)
-    elif not exchange(stage, target):
+    if target.exists():
         move_aside(stage, target)
+    else:
+        stage.rename(target)
     _fsync(target.parent)
 
 
-def exchange(stage: Path, target: Path) -> bool:
-    """Swaps two folders in one step.
-
-    Returns:
-        Whether the system could: Linux on most file systems.
-
-    Raises:
-        OSError: It could, but was refused.
-    """
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    paths = (os.fsencode(stage), os.fsencode(target))
-    if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(target))
-
-
 def move_aside(stage: Path, target: Path) -> None:
-    """Replaces `target` in two renames, where one is not to be had; undone if the second fails.
+    """Replaces `target` in two renames, the first of which is undone if the second fails.
+
+    A process that is killed between the two leaves no target; the next export puts it back.
 
     Raises:
         OSError: A rename was refused; `target` is what it was.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from unitvec_export.errors import ExportError, InputError
-from unitvec_export.writer import exchange, move_aside, staged
+from unitvec_export.writer import move_aside, staged
 from unitvec_server.model.artifact import FORMAT, MANIFEST_FILE
 
 # Replaces an artifact again and again; the manifest and the other files carry its number.
@@ -241,18 +241,6 @@ def test_what_was_set_aside_comes_back(tmp_path: Path) -> None:
         raise ExportError("failed early")
     assert content_of(out) == "old"
     assert names(tmp_path) == ["model"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
-def test_exchange_swaps(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    for folder in (first, second):
-        folder.mkdir()
-        write(folder, folder.name)
-    assert exchange(first, second)
-    assert (content_of(first), content_of(second)) == ("second", "first")
-    with pytest.raises(FileNotFoundError):
-        exchange(first, tmp_path / "third")
 
 
 def test_killed_half_way(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
