@@ -218,7 +218,7 @@ def test_an_expired_deadline_is_never_run(start_faulty: Start, release: Path) ->
 
 def test_overload_is_shed_with_a_delay(start_faulty: Start, release: Path) -> None:
     """Beyond max_queued_tokens: RESOURCE_EXHAUSTED at once, with RetryInfo; the rest succeeds."""
-    server = start_faulty("--max-queued-tokens", "200")
+    server = start_faulty("--max-queued-tokens", "200", "--workers", "2")
     held = server.stub.Embed.future(request(HOLD, 60))
     server.process.wait_for_log("on hold")
     for _ in range(5):
