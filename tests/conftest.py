@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ os.environ |= {
     "LANGSMITH_TRACING": "false",
     "DO_NOT_TRACK": "1",
 }
+
+# Shells start what runs in the background with SIGINT ignored, which children would inherit: those
+# that tests interrupt must notice.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Time is measured by benchmarks: a busy machine must not fail a property.
 settings.register_profile("unitvec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
