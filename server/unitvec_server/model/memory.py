@@ -43,7 +43,9 @@ def run_bytes(encode: Callable[[int], object], *, max_seq_length: int) -> int:
         max_seq_length: Longest text in tokens.
     """
     longest = min(max_seq_length, MEASURED_TOKENS)
-    lengths = sorted({max(1, longest // part) for part in (4, 2, 1)})
+    # A curve is needed only where longer texts than these are to be foreseen.
+    parts = (4, 2, 1) if max_seq_length > longest else (1,)
+    lengths = [longest // part for part in parts]
     before_bytes = status_bytes("VmRSS")
     grown = [_peak_bytes(encode, length) - before_bytes for length in lengths]
     return int(_MARGIN * extrapolate(lengths, grown, to=max_seq_length))
