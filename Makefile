@@ -82,6 +82,7 @@ lint: $(VENV)/.dev protos-check  ## Check style, types, import contracts and the
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && $(abspath $(BIN))/buf lint && $(abspath $(BIN))/buf format --diff --exit-code
+	cd protos && $(abspath $(BIN))/buf breaking --against released.binpb
 	$(BIN)/python docs/generate.py --check
 
 format: $(VENV)/.dev  ## Rewrite the code in the house style

@@ -54,16 +54,20 @@ POOLING_MEAN: Pooling
 POOLING_CLS: Pooling
 
 class EncodeOptions(_message.Message):
-    __slots__ = ("normalize", "dimensions", "prompt_name", "truncate")
+    __slots__ = ("normalize", "dimensions", "prompt_name", "truncate", "expected_space", "expected_bits")
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_NAME_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_SPACE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_BITS_FIELD_NUMBER: _ClassVar[int]
     normalize: bool
     dimensions: int
     prompt_name: str
     truncate: Truncate
-    def __init__(self, normalize: _Optional[bool] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ...) -> None: ...
+    expected_space: str
+    expected_bits: str
+    def __init__(self, normalize: _Optional[bool] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., expected_space: _Optional[str] = ..., expected_bits: _Optional[str] = ...) -> None: ...
 
 class Matrix(_message.Message):
     __slots__ = ("rows", "dim", "dtype", "data", "scales", "values")
@@ -104,20 +108,29 @@ class Timings(_message.Message):
     def __init__(self, tokenize_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., infer_ns: _Optional[int] = ..., total_ns: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "reason", "message", "field", "retry_delay_ms", "request_id")
+    __slots__ = ("code", "reason", "message", "field", "retry_delay_ms", "request_id", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     FIELD_FIELD_NUMBER: _ClassVar[int]
     RETRY_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     code: int
     reason: str
     message: str
     field: str
     retry_delay_ms: int
     request_id: str
-    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., retry_delay_ms: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., retry_delay_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
     __slots__ = ("model", "texts", "options", "dtype", "as_list")
@@ -134,16 +147,20 @@ class EmbedRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[EncodeOptions, _Mapping]] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., as_list: _Optional[bool] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("embeddings", "model", "usage", "timings")
+    __slots__ = ("embeddings", "model", "usage", "timings", "space", "bits")
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
     embeddings: Matrix
     model: str
     usage: Usage
     timings: Timings
-    def __init__(self, embeddings: _Optional[_Union[Matrix, _Mapping]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    space: str
+    bits: str
+    def __init__(self, embeddings: _Optional[_Union[Matrix, _Mapping]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ...) -> None: ...
 
 class StreamEmbedRequest(_message.Message):
     __slots__ = ("id", "request")
@@ -220,18 +237,22 @@ class SimilarityRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., metric: _Optional[_Union[Metric, str]] = ..., pairs: _Optional[_Union[PairComparison, _Mapping]] = ..., cross: _Optional[_Union[CrossComparison, _Mapping]] = ..., as_list: _Optional[bool] = ...) -> None: ...
 
 class SimilarityResponse(_message.Message):
-    __slots__ = ("scores", "rankings", "model", "usage", "timings")
+    __slots__ = ("scores", "rankings", "model", "usage", "timings", "space", "bits")
     SCORES_FIELD_NUMBER: _ClassVar[int]
     RANKINGS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
     scores: Matrix
     rankings: _containers.RepeatedCompositeFieldContainer[Ranking]
     model: str
     usage: Usage
     timings: Timings
-    def __init__(self, scores: _Optional[_Union[Matrix, _Mapping]] = ..., rankings: _Optional[_Iterable[_Union[Ranking, _Mapping]]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    space: str
+    bits: str
+    def __init__(self, scores: _Optional[_Union[Matrix, _Mapping]] = ..., rankings: _Optional[_Iterable[_Union[Ranking, _Mapping]]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ...) -> None: ...
 
 class SimilaritySetup(_message.Message):
     __slots__ = ("model", "metric")
@@ -286,7 +307,7 @@ class SetupDone(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class StreamSimilarityResponse(_message.Message):
-    __slots__ = ("id", "setup", "documents", "result", "error", "usage", "timings")
+    __slots__ = ("id", "setup", "documents", "result", "error", "usage", "timings", "space", "bits")
     ID_FIELD_NUMBER: _ClassVar[int]
     SETUP_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -294,6 +315,8 @@ class StreamSimilarityResponse(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     setup: SetupDone
     documents: DocumentsAdded
@@ -301,7 +324,9 @@ class StreamSimilarityResponse(_message.Message):
     error: Error
     usage: Usage
     timings: Timings
-    def __init__(self, id: _Optional[str] = ..., setup: _Optional[_Union[SetupDone, _Mapping]] = ..., documents: _Optional[_Union[DocumentsAdded, _Mapping]] = ..., result: _Optional[_Union[QueryResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    space: str
+    bits: str
+    def __init__(self, id: _Optional[str] = ..., setup: _Optional[_Union[SetupDone, _Mapping]] = ..., documents: _Optional[_Union[DocumentsAdded, _Mapping]] = ..., result: _Optional[_Union[QueryResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("model", "texts", "prompt_name", "truncate")
@@ -334,21 +359,25 @@ class TokenizedText(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[int]] = ..., tokens: _Optional[_Iterable[str]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., kept_tokens: _Optional[int] = ..., kept_start: _Optional[int] = ..., kept_end: _Optional[int] = ...) -> None: ...
 
 class TokenizeResponse(_message.Message):
-    __slots__ = ("texts", "model", "max_seq_length")
+    __slots__ = ("texts", "model", "max_seq_length", "space", "bits")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQ_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
     texts: _containers.RepeatedCompositeFieldContainer[TokenizedText]
     model: str
     max_seq_length: int
-    def __init__(self, texts: _Optional[_Iterable[_Union[TokenizedText, _Mapping]]] = ..., model: _Optional[str] = ..., max_seq_length: _Optional[int] = ...) -> None: ...
+    space: str
+    bits: str
+    def __init__(self, texts: _Optional[_Iterable[_Union[TokenizedText, _Mapping]]] = ..., model: _Optional[str] = ..., max_seq_length: _Optional[int] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "model_id", "revision", "dim", "max_seq_length", "pooling", "normalized", "prompts", "default_prompt_name", "precision", "provider", "is_default", "parity_cosine_min", "similarity_fn_name")
+    __slots__ = ("name", "model_id", "revision", "dim", "max_seq_length", "pooling", "normalized", "prompts", "default_prompt_name", "precision", "provider", "is_default", "parity_cosine_min", "similarity_fn_name", "space", "bits", "reproducible")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +399,9 @@ class ModelInfo(_message.Message):
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     PARITY_COSINE_MIN_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FN_NAME_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    REPRODUCIBLE_FIELD_NUMBER: _ClassVar[int]
     name: str
     model_id: str
     revision: str
@@ -384,7 +416,10 @@ class ModelInfo(_message.Message):
     is_default: bool
     parity_cosine_min: float
     similarity_fn_name: str
-    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ..., similarity_fn_name: _Optional[str] = ...) -> None: ...
+    space: str
+    bits: str
+    reproducible: bool
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ..., similarity_fn_name: _Optional[str] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., reproducible: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_texts_per_request", "max_text_bytes", "max_queued_tokens", "max_stream_documents", "max_message_bytes", "max_stream_requests", "max_scores", "max_stream_bytes", "max_comparisons", "max_calls")
