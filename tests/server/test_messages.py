@@ -124,7 +124,12 @@ def test_rankings() -> None:
 def test_tokenized() -> None:
     """Offsets as two lists."""
     text = TokenizedText(
-        [101, 7, 102], ["[CLS]", "a", "[SEP]"], [(0, 0), (3, 4), (0, 0)], 3, (3, 4)
+        [101, 7, 102],
+        ["[CLS]", "a", "[SEP]"],
+        [(0, 0), (3, 4), (0, 0)],
+        [True, False, True],
+        3,
+        (3, 4),
     )
     message = write_tokenized(text)
     assert (list(message.starts), list(message.ends)) == ([0, 3, 0], [0, 4, 0])

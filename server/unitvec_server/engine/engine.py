@@ -14,9 +14,18 @@ from concurrent.futures import Executor
 import numpy as np
 
 from unitvec_server.engine.admission import TokenGate
+from unitvec_server.engine.checks import check_ids, check_texts
 from unitvec_server.engine.counters import EmbedTally, Work
 from unitvec_server.engine.pending import Encoded
-from unitvec_server.engine.requests import Caller, Embedded, EncodeOptions, Limits, Model, TextList
+from unitvec_server.engine.requests import (
+    Caller,
+    Embedded,
+    EncodeOptions,
+    IdsList,
+    Limits,
+    Model,
+    TextList,
+)
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.tokenization import (
     Part,
@@ -87,13 +96,13 @@ class Engine:
         return model
 
     async def embed(
-        self, model: Model, lists: Sequence[TextList], *, caller: Caller
+        self, model: Model, lists: Sequence[TextList | IdsList], *, caller: Caller
     ) -> list[Embedded]:
         """Embeds lists of texts as one request: all or none, admitted and scheduled together.
 
         Args:
             model: Model that embeds them.
-            lists: At least one list, each with options of its own.
+            lists: At least one list of texts or of their token ids, each with options of its own.
             caller: Unary call or stream that asks for it.
 
         Raises:
@@ -113,11 +122,17 @@ class Engine:
             start = end
         return results
 
-    def _read(self, model: Model, wanted: TextList) -> Part:
+    def _read(self, model: Model, wanted: TextList | IdsList) -> Part:
         """Holds a list of texts against the limits before any work is done on it."""
         options, field = wanted.options, wanted.field
         prompt = self._prompt(model, options.prompt_name)
-        sizes_bytes = self._check_texts(wanted.texts, field=field)
+        if isinstance(wanted, IdsList):
+            size = model.tokenizer.vocabulary_size
+            sizes_bytes = check_ids(
+                wanted.ids, field=field, limits=self._limits, vocabulary_size=size
+            )
+        else:
+            sizes_bytes = check_texts(wanted.texts, field=field, limits=self._limits)
         if prompt:
             prompt_bytes = len(prompt.encode())
             sizes_bytes = [size + prompt_bytes for size in sizes_bytes]
@@ -162,9 +177,9 @@ class Engine:
             raise DeadlineExpired("the deadline passed before the work began; not run")
         if parts and self._scheduler.queues[model.name].batcher.waiting_items:
             distinct = {
-                (part.prompt, text): size
+                (part.prompt, key): size
                 for part in parts
-                for text, size in zip(part.wanted.texts, part.sizes_bytes, strict=True)
+                for key, size in zip(part.keys(), part.sizes_bytes, strict=True)
             }
             most = model.manifest.max_seq_length
             self._scheduler.check_estimate(
@@ -210,9 +225,22 @@ class Engine:
             RequestError: See `errors`; nothing else.
         """
         prompt = self._prompt(model, prompt_name)
-        self._check_tokenize_size(self._check_texts(texts, field="texts"))
+        self._check_tokenize_size(check_texts(texts, field="texts", limits=self._limits))
         tokenize = functools.partial(model.tokenizer.tokenize, prompt=prompt, side=side)
         return await in_chunks(self.executor, tokenize, texts)
+
+    async def decode(
+        self, model: Model, rows: Sequence[Sequence[int]], *, skip_special_tokens: bool = True
+    ) -> list[str]:
+        """Joins token ids to texts.
+
+        Raises:
+            RequestError: See `errors`; nothing else.
+        """
+        size = model.tokenizer.vocabulary_size
+        check_ids(rows, field="ids", limits=self._limits, vocabulary_size=size)
+        decode = functools.partial(model.tokenizer.decode, skip_special_tokens=skip_special_tokens)
+        return await in_chunks(self.executor, decode, rows)
 
     def _check_tokenize_size(self, sizes_bytes: Sequence[int]) -> None:
         """The reply must fit a message, and each byte may become a token."""
@@ -225,35 +253,6 @@ class Engine:
                 reason="TEXT_TOO_LARGE",
                 field="texts",
             )
-
-    def _check_texts(self, texts: Sequence[str], *, field: str) -> list[int]:
-        """Holds texts against the limits: the size of each in bytes.
-
-        Raises:
-            InvalidRequest: There are none, too many, or one is too long.
-        """
-        if not texts:
-            raise InvalidRequest(
-                f"{field} is empty; send at least one text", reason="NO_TEXTS", field=field
-            )
-        if len(texts) > self._limits.max_texts_per_request:
-            raise InvalidRequest(
-                f"{field} has {len(texts)} texts; the limit max_texts_per_request is "
-                f"{self._limits.max_texts_per_request}; split the request",
-                reason="TOO_MANY_TEXTS",
-                field=field,
-            )
-        sizes_bytes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
-        bound = self._limits.max_text_bytes
-        if max(sizes_bytes) > bound:
-            index = next(i for i, size_bytes in enumerate(sizes_bytes) if size_bytes > bound)
-            raise InvalidRequest(
-                f"{field}[{index}] has {sizes_bytes[index]} bytes; "
-                f"the limit max_text_bytes is {bound}",
-                reason="TEXT_TOO_LARGE",
-                field=f"{field}[{index}]",
-            )
-        return sizes_bytes
 
     def _prompt(self, model: Model, name: str | None) -> str:
         if name is None:

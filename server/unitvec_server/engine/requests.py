@@ -94,6 +94,22 @@ class TextList:
 
 
 @dataclasses.dataclass(frozen=True)
+class IdsList:
+    """Texts that the caller has split, embedded alike.
+
+    Attributes:
+        ids: Token ids of each text, at least one text. The special tokens around a text may be
+            there or missing, and are added where they are missing.
+        options: Options for all of them.
+        field: Name of the ids in the caller's message, for errors.
+    """
+
+    ids: Sequence[Sequence[int]]
+    options: EncodeOptions
+    field: str = "ids"
+
+
+@dataclasses.dataclass(frozen=True)
 class Embedded:
     """The outcome of a list of n texts.
 

@@ -6,17 +6,18 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from unitvec_server.engine.admission import count_tokens
-from unitvec_server.engine.requests import Model, TextList
+from unitvec_server.engine.requests import IdsList, Model, TextList
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.model.tokenizer import Encoding
 
 _T = TypeVar("_T")
+_Text = TypeVar("_Text", bound=Sequence[Any])
 
 _CHUNK_TEXTS = 128
 _CHUNK_CHARS = 65_536
@@ -40,7 +41,7 @@ class Part:
     """A list of texts of a request, on its way to token ids.
 
     Attributes:
-        wanted: Texts and options.
+        wanted: Texts, or their token ids, and options.
         prompt: Text that is put before each of them.
         sizes_bytes: Size of each text with its prompt.
         started_ns: Time at which tokenization began, on the monotonic clock.
@@ -49,13 +50,31 @@ class Part:
         tokens: Number of tokens of each encoding.
     """
 
-    wanted: TextList
+    wanted: TextList | IdsList
     prompt: str
     sizes_bytes: list[int]
     started_ns: int = 0
     tokenize_ns: int = 0
     encodings: Sequence[Encoding] = ()
     tokens: Sequence[int] = ()
+
+    def keys(self) -> Iterator[Hashable]:
+        """Something for each text that is the same only for equal ones."""
+        if isinstance(self.wanted, IdsList):
+            yield from map(tuple, self.wanted.ids)
+        else:
+            yield from self.wanted.texts
+
+    async def encode(self, model: Model, executor: Executor | None) -> Sequence[Encoding]:
+        """Encodes the texts on the threads of a pool; None for here and now."""
+        prompt, side = self.prompt, self.wanted.options.side
+        if isinstance(self.wanted, IdsList):
+            encode_ids = functools.partial(model.tokenizer.encode_ids, prompt=prompt, side=side)
+            ids = self.wanted.ids
+            return await in_chunks(executor, encode_ids, ids) if executor else encode_ids(ids)
+        encode = functools.partial(model.tokenizer.encode, prompt=prompt, side=side)
+        texts = self.wanted.texts
+        return await in_chunks(executor, encode, texts) if executor else encode(texts)
 
 
 def are_tiny(sizes_bytes: Sequence[int]) -> bool:
@@ -89,11 +108,7 @@ async def split(model: Model, parts: Sequence[Part], *, executor: Executor | Non
     """
     for part in parts:
         wanted, part.started_ns = part.wanted, time.monotonic_ns()
-        side = wanted.options.side
-        encode = functools.partial(model.tokenizer.encode, prompt=part.prompt, side=side)
-        part.encodings = (
-            await in_chunks(executor, encode, wanted.texts) if executor else encode(wanted.texts)
-        )
+        part.encodings = await part.encode(model, executor)
         part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
         part.tokenize_ns = time.monotonic_ns() - part.started_ns
         if wanted.options.refuses_long:
@@ -115,7 +130,7 @@ def _check_uncut(model: Model, part: Part) -> None:
 
 
 async def in_chunks(
-    executor: Executor, work: Callable[[Sequence[str]], list[_T]], texts: Sequence[str]
+    executor: Executor, work: Callable[[Sequence[_Text]], list[_T]], texts: Sequence[_Text]
 ) -> list[_T]:
     """Works on texts off the loop, chunk by chunk: callers take turns and cancelled calls stop."""
     results: list[_T] = []
@@ -124,9 +139,9 @@ async def in_chunks(
     return results
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts in order, in lists that are short in both ways."""
-    chunk: list[str] = []
+def _chunks(texts: Sequence[_Text]) -> Iterator[list[_Text]]:
+    """Texts, or their token ids, in order, in lists that are short in both ways."""
+    chunk: list[_Text] = []
     chars = 0
     for text in texts:
         is_full = len(chunk) == _CHUNK_TEXTS or chars + len(text) > _CHUNK_CHARS

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tokenizers
 
 from unitvec_server.errors import ArtifactError
+from unitvec_server.model.token_ids import count_ids, find_frame
 
 
 class Truncation(enum.Enum):
@@ -50,6 +51,7 @@ class TokenizedText(NamedTuple):
         ids: Token ids, special tokens included.
         tokens: The tokens.
         offsets: (start, end) of each token in code points; (0, 0) for special tokens.
+        special: Whether each token is one that the model puts around the text.
         kept_tokens: Number of tokens that `encode` would keep.
         kept_span: (start, end) of the text that `encode` would keep, in code points. Where the
             start of the text is cut off, the prompt before it, which is kept, is left out.
@@ -58,6 +60,7 @@ class TokenizedText(NamedTuple):
     ids: list[int]
     tokens: list[str]
     offsets: list[tuple[int, int]]
+    special: list[bool]
     kept_tokens: int
     kept_span: tuple[int, int]
 
@@ -69,6 +72,10 @@ class Tokenizer:
         path: A `tokenizer.json`. Its own padding and truncation settings are ignored.
         max_seq_length: Longest encoding in tokens, special tokens included.
         own_side: Side of a too long text that the model cuts off where nobody asks for one.
+
+    Attributes:
+        max_seq_length: Longest encoding in tokens.
+        vocabulary_size: Number of token ids: each is from 0 to below it.
 
     Raises:
         ArtifactError: The file cannot be loaded, or has more special tokens than fit.
@@ -86,6 +93,8 @@ class Tokenizer:
                 f"{path} adds {special_tokens} special tokens to each text, which leaves no room "
                 f"in a max_seq_length of {max_seq_length}; export the model again"
             )
+        self._frame = find_frame(self._whole)
+        self.vocabulary_size = count_ids(self._whole)
 
     def encode(
         self, texts: Sequence[str], *, prompt: str = "", side: Truncation | None = None
@@ -128,9 +137,52 @@ class Tokenizer:
                 kept = _cut(whole, self.max_seq_length, side, prompt)
                 length, offsets = len(kept.indices), [offsets[i] for i in kept.text_indices]
             found.append(
-                TokenizedText(whole.ids, whole.tokens, whole.offsets, length, _span(offsets))
+                TokenizedText(
+                    *(whole.ids, whole.tokens, whole.offsets),
+                    [bool(special) for special in whole.special_tokens_mask],
+                    *(length, _span(offsets)),
+                )
             )
         return found
+
+    def encode_ids(
+        self, rows: Sequence[Sequence[int]], *, prompt: str = "", side: Truncation | None = None
+    ) -> list[Encoding]:
+        """Encodes texts that are given as token ids, as `encode` does the texts themselves.
+
+        Args:
+            rows: Ids of n texts, each below `vocabulary_size`, with or without special tokens.
+            prompt: Put before each text as tokens of its own.
+            side: As in `encode`.
+
+        Returns:
+            n encodings, in order.
+        """
+        first, last = self._frame
+        prompt_ids = self._whole.encode(prompt, add_special_tokens=False).ids if prompt else []
+        room = self.max_seq_length - len(first) - len(last)
+        side, prompt = self._choose(side, prompt)
+        head = room if side is Truncation.END else min(len(prompt_ids) if prompt else 0, room)
+        encodings = []
+        for row in rows:
+            inner = [*prompt_ids, *self._frame.strip(row)]
+            length = len(first) + len(inner) + len(last)
+            if len(inner) > room:
+                inner = inner[:head] + inner[len(inner) - (room - head) :]
+            input_ids = np.array([*first, *inner, *last], np.int64)
+            encodings.append(Encoding(input_ids, length))
+        return encodings
+
+    def decode(
+        self, rows: Sequence[Sequence[int]], *, skip_special_tokens: bool = True
+    ) -> list[str]:
+        """Joins the tokens of n texts, ids below `vocabulary_size`, as the tokenizer writes them.
+
+        What the tokenizer dropped, such as case or blanks, does not come back.
+        """
+        lists = [list(row) for row in rows]
+        texts: list[str] = self._whole.decode_batch(lists, skip_special_tokens=skip_special_tokens)
+        return texts
 
     def _choose(self, side: Truncation | None, prompt: str) -> tuple[Truncation, str]:
         """The side to cut, and the prompt to keep."""
