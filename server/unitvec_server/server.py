@@ -18,6 +18,7 @@ import grpc
 from unitvec_protos import __version__
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig
 from unitvec_server.descriptors import make_room
+from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.heartbeat import Heartbeat
 from unitvec_server.engine.loading import load_engine, worker_count
@@ -125,6 +126,7 @@ class _Door:
 
     server: grpc.aio.Server
     port: int
+    rules: HouseRules
     edge: Edge
     servicer: EmbeddingServicer
     health: Health
@@ -137,14 +139,15 @@ async def _open_door(
     """Starts to take calls. Until the models are loaded they get UNAVAILABLE."""
     servicer, health, secrets = EmbeddingServicer(config, limits), Health(), Secrets(config)
     await health.set_serving(serving=False)
-    edge = Edge(
+    rules = HouseRules(
         secrets.check_token,
         max_calls=config.max_calls,
         max_unary_bytes=HELD_MESSAGES * config.max_message_bytes,
         observers=telemetry.observers,
-        patience=Patience(idle_s=limits.max_stream_idle_s),
     )
+    edge = Edge(rules, patience=Patience(idle_s=limits.max_stream_idle_s))
     telemetry.show(
+        rules,
         edge,
         servicer,
         is_serving=lambda: health.is_serving() and heartbeat.is_beating(),
@@ -152,7 +155,7 @@ async def _open_door(
     )
     server, port = build_server(config, edge, servicer, health, secrets)
     await server.start()
-    return _Door(server, port, edge, servicer, health, secrets)
+    return _Door(server, port, rules, edge, servicer, health, secrets)
 
 
 async def _drain(door: _Door, config: ServerConfig, *, fault: str) -> None:
@@ -163,7 +166,7 @@ async def _drain(door: _Door, config: ServerConfig, *, fault: str) -> None:
     door.servicer.drain()
     door.edge.drain()
     cut_status = FAULT_STATUS if fault else CUT_STATUS
-    await _stop(door.server, door.edge, grace_s=grace_s, cut_status=cut_status)
+    await _stop(door.server, door.rules, grace_s=grace_s, cut_status=cut_status)
     if fault:
         leave(FAULT_STATUS)
 
@@ -213,12 +216,14 @@ def _end_stuck(fault: str) -> None:
     leave(FAULT_STATUS)
 
 
-async def _stop(server: grpc.aio.Server, edge: Edge, *, grace_s: float, cut_status: int) -> None:
+async def _stop(
+    server: grpc.aio.Server, rules: HouseRules, *, grace_s: float, cut_status: int
+) -> None:
     """Finishes the calls in work. If they take longer than the grace, cuts them and exits."""
     stopping = asyncio.ensure_future(server.stop(grace_s + _COUNT_S))
     ended, _ = await asyncio.wait({stopping}, timeout=grace_s)
     # A call that has just ended is counted until its handler has seen it.
-    if not ended and (cut := edge.calls):
+    if not ended and (cut := rules.calls.count):
         await asyncio.wait({stopping}, timeout=2 * _COUNT_S)
         logger.warning("the grace of %g s is over: %d calls were cut", grace_s, cut)
         leave(cut_status)

@@ -17,6 +17,7 @@ from tests.e2e.raw_calls import RawCalls
 from tests.serving import Server, resident_bytes
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
+from unitvec_server.doors.rules import HouseRules
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
 from unitvec_server.rpc.reflection import add_reflection
@@ -103,10 +104,15 @@ def test_a_long_message_of_health_is_refused(start: Start, artifact: Path) -> No
         assert caught.value.code() is Code.INVALID_ARGUMENT
 
 
+def house_rules() -> HouseRules:
+    """Rules that let one call in at a time."""
+    return HouseRules(lambda _: None, max_calls=1, max_unary_bytes=MIB)
+
+
 @pytest.fixture
 async def edge() -> AsyncIterator[tuple[Edge, grpc.aio.Channel]]:
     """An edge that waits for messages for a moment only, and a channel to it."""
-    made = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB, patience=Patience(arrival_s=1))
+    made = Edge(house_rules(), patience=Patience(arrival_s=1))
     server = grpc.aio.server(interceptors=[made])
     pb_grpc.add_EmbeddingServiceServicer_to_server(Models(), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -165,7 +171,7 @@ async def test_metadata_that_grpc_lets_in_is_refused_before_all_else(
     filler: tuple[tuple[str, str], ...],
 ) -> None:
     """As it lets in that of a client which has not acknowledged our limit."""
-    edge = Edge(lambda _: None, max_calls=1, max_unary_bytes=MIB)
+    edge = Edge(house_rules())
     server = grpc.aio.server(interceptors=[edge], options=list(LONG_METADATA))
     pb_grpc.add_EmbeddingServiceServicer_to_server(Models(), server)
     health_pb2_grpc.add_HealthServicer_to_server(Health(), server)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.server.test_calls import begin, work
+from unitvec_server.doors.calls import CODES, Call
 from unitvec_server.errors import InvalidRequest, Overloaded
 from unitvec_server.observability.access_log import log_call
 from unitvec_server.observability.logs import configure_logging, open_stderr
-from unitvec_server.rpc.calls import CODES, Call
 
 LOUDER_THAN_INFO = {
     "UNAUTHENTICATED": logging.WARNING,

@@ -6,10 +6,10 @@ import math
 import grpc
 import pytest
 
+from unitvec_server.doors import calls
+from unitvec_server.doors.calls import CODES, Call, ErrorTally, MethodTally, name_method
 from unitvec_server.engine.counters import Work
 from unitvec_server.errors import BOUNDS, InvalidRequest, Overloaded, RequestError
-from unitvec_server.rpc import calls
-from unitvec_server.rpc.calls import CODES, Call, ErrorTally, MethodTally, name_method
 
 METHOD = name_method("/a.b/C", streams_in=False, streams_out=False)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.server.test_calls import begin
+from unitvec_server.doors import calls
 from unitvec_server.observability.logs import Flood, LogWriter, configure_logging, open_stderr
-from unitvec_server.rpc import calls
 
 PIPE_BYTES = 2**16
 LINE = "x" * 1023

@@ -20,13 +20,14 @@ from prometheus_client.registry import Collector
 from tests.e2e.certificates import not_after_s, write_certificate
 from tests.server.encoders import Held, queued, submit, text, texts
 from unitvec_server.config import FixedLimits, ServerConfig
+from unitvec_server.doors.calls import CODES
+from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.observability.logs import LogWriter
 from unitvec_server.observability.metrics import Frontend, Metrics, code_label, make_registry
 from unitvec_server.observability.metrics_server import start_metrics_server
-from unitvec_server.rpc.calls import CODES
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets
@@ -60,12 +61,12 @@ def test_codes_are_labelled_as_in_go() -> None:
 @pytest.fixture
 def frontend() -> Frontend:
     """An edge and a servicer that nobody called."""
-    edge = Edge(lambda _: None, max_calls=7, max_unary_bytes=100)
+    rules = HouseRules(lambda _: None, max_calls=7, max_unary_bytes=100)
     return Frontend(
-        edge,
+        rules,
+        Edge(rules),
         EmbeddingServicer(ServerConfig(), FixedLimits()),
         lambda: False,
-        7,
         Secrets(ServerConfig()),
         LogWriter(None),
     )

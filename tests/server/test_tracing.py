@@ -11,11 +11,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.server.test_calls import begin, work
 from unitvec_server.config import ServerConfig
+from unitvec_server.doors.calls import CODES, Call, name_method
 from unitvec_server.errors import ConfigError, Overloaded
 from unitvec_server.observability.logs import LogWriter
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.observability.tracing import Tracing, open_tracing
-from unitvec_server.rpc.calls import CODES, Call, name_method
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from unitvec_server.rpc.calls import CANCELLED, OK, Call
+from unitvec_server.doors.calls import CANCELLED, OK, Call
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
-from unitvec_server.rpc import calls
+from unitvec_server.doors import calls
 
 logger = logging.getLogger(__name__)
 

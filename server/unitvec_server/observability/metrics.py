@@ -20,13 +20,14 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from unitvec_protos import __version__
+from unitvec_server.doors.calls import MethodTally
+from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.counters import EmbedTally, Histogram
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.model_queue import ModelQueue
 from unitvec_server.engine.requests import Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.observability.logs import LogWriter
-from unitvec_server.rpc.calls import MethodTally
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets
@@ -42,18 +43,18 @@ class Frontend:
     """The parts of the server that metrics read from the start.
 
     Attributes:
+        rules: What holds at every door, which counts what is in work.
         edge: The edge, which counts calls.
         servicer: The servicer, which holds messages and documents of streams.
         is_serving: Tells whether health says SERVING and the event loop is alive.
-        max_calls: The limit of calls in work.
         secrets: The secrets, which know when the certificate expires.
         logs: The writer of logs, which counts the lines that were lost.
     """
 
+    rules: HouseRules
     edge: Edge
     servicer: EmbeddingServicer
     is_serving: Callable[[], bool]
-    max_calls: int
     secrets: Secrets
     logs: LogWriter
 
@@ -168,15 +169,15 @@ def code_label(code: str) -> str:
 
 
 def _collect_frontend(frontend: Frontend) -> Iterator[Metric]:
-    edge, servicer = frontend.edge, frontend.servicer
-    yield _number("unitvec_calls", "Calls in work, without health.", edge.calls)
-    yield _number("unitvec_calls_limit", "Most calls in work.", frontend.max_calls)
+    rules, servicer = frontend.rules, frontend.servicer
+    yield _number("unitvec_calls", "Calls in work, without health.", rules.calls.count)
+    yield _number("unitvec_calls_limit", "Most calls in work.", rules.calls.most)
     for name, text, label, counts in (
-        ("unitvec_errors", "Requests that failed.", "reason", edge.errors.by_reason),
-        ("unitvec_refusals", "Requests refused: what was full.", "bound", edge.errors.by_bound),
+        ("unitvec_errors", "Requests that failed.", "reason", rules.errors.by_reason),
+        ("unitvec_refusals", "Requests refused: what was full.", "bound", rules.errors.by_bound),
     ):
         yield _counter(name, text, (label,), [((key,), n) for key, n in list(counts.items())])
-    held = [(("unary",), edge.unary_bytes), (("stream",), servicer.stream_bytes)]
+    held = [(("unary",), rules.messages.count), (("stream",), servicer.stream_bytes)]
     yield _gauge("unitvec_messages_bytes", "Bytes of messages in work.", ("kind",), held)
     yield _number("unitvec_corpora_bytes", "Bytes of documents held.", servicer.corpora_bytes)
     yield _number("unitvec_serving", "1 while it serves.", frontend.is_serving())

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Self
 
 from unitvec_protos.installation import install_command
 from unitvec_server.config import ServerConfig
+from unitvec_server.doors.calls import Observer
+from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ConfigError
 from unitvec_server.observability.access_log import log_call
 from unitvec_server.observability.logs import LogWriter
-from unitvec_server.rpc.calls import Observer
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets
@@ -51,6 +52,7 @@ class Telemetry:
 
     def show(
         self,
+        rules: HouseRules,
         edge: Edge,
         servicer: EmbeddingServicer,
         *,
@@ -60,6 +62,7 @@ class Telemetry:
         """Serves metrics, if they are asked for.
 
         Args:
+            rules: What holds at every door, which counts what is in work.
             edge: The edge, which counts calls.
             servicer: The servicer, which holds messages and documents of streams.
             is_serving: Tells whether health says SERVING and the event loop is alive.
@@ -74,7 +77,7 @@ class Telemetry:
         from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
         from unitvec_server.observability.metrics_server import start_metrics_server
 
-        frontend = Frontend(edge, servicer, is_serving, self._config.max_calls, secrets, self._logs)
+        frontend = Frontend(rules, edge, servicer, is_serving, secrets, self._logs)
         self._metrics = Metrics(frontend)
         try:
             self._server = start_metrics_server(host, port, registry=make_registry(self._metrics))

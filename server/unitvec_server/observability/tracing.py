@@ -21,9 +21,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 
 from unitvec_protos import __version__
+from unitvec_server.doors.calls import CODES, Call
 from unitvec_server.engine.counters import Work
 from unitvec_server.errors import ConfigError
-from unitvec_server.rpc.calls import CODES, Call
 
 _EXPORTERS = "opentelemetry_traces_exporter"
 _SERVICE = "unitvec.v1.EmbeddingService"

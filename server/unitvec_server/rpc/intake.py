@@ -1,7 +1,7 @@
 """What comes in: how many calls are in work, and their messages from the first byte to the last.
 
 gRPC gathers a message in memory from the moment it is asked for, up to the longest allowed. So a
-message is asked for only once its call has a place (`Gate`), it must be whole in time
+message is asked for only once its call has a place (`doors.bounds.Gate`), it must be whole in time
 (`Arrivals`), and its bytes count until its call is over (`UnaryMessages`).
 
 `reading` and `writing` make the functions that gRPC is given in place of those of the stubs to turn
@@ -20,9 +20,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from unitvec_server.errors import DeadlineExpired, InvalidRequest, Overloaded
-from unitvec_server.rpc import calls
-from unitvec_server.rpc.calls import Call, MethodTally
+from unitvec_server.doors import calls
+from unitvec_server.doors.bounds import HeldBytes
+from unitvec_server.doors.calls import Call, MethodTally
+from unitvec_server.errors import DeadlineExpired, InvalidRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -33,8 +34,6 @@ MAX_METADATA_BYTES = 16 * 1024
 
 _ENTRY_BYTES = 32
 """Bytes that each entry counts beside its name and value, by RFC 9113, section 6.5.2."""
-
-_RETRY_S = 1.0
 
 _CANCEL_S = 0.05
 """Time in which gRPC cancels the task of a call, once it has seen the call cancelled."""
@@ -53,82 +52,33 @@ def long_metadata() -> InvalidRequest:
     return InvalidRequest(f"metadata of a call has at most {MAX_METADATA_BYTES} bytes")
 
 
-class Gate:
-    """Counts the calls in work and refuses those beyond a limit. A context manager for one call.
-
-    Args:
-        full: The words of the refusal that follow the number of calls.
-        most: The limit.
-
-    Attributes:
-        count: The calls in work now.
-    """
-
-    def __init__(self, full: str, most: float) -> None:
-        self.count = 0
-        self._full, self._most = full, most
-
-    def __enter__(self) -> None:
-        """Lets a call in.
-
-        Raises:
-            Overloaded: The limit is reached.
-        """
-        if self.count >= self._most:
-            raise Overloaded(
-                f"{self.count} {self._full}; try again soon",
-                retry_delay_s=_RETRY_S,
-                bound="max_calls",
-            )
-        self.count += 1
-
-    def __exit__(self, *_: object) -> None:
-        """Lets it out."""
-        self.count -= 1
-
-
 class UnaryMessages:
-    """The bytes of the messages of unary calls, until their clients have taken the whole reply.
-
-    A client that reads slowly, or not at all, thus keeps for itself what it asked for, and others
-    are refused once the limit is reached.
+    """Counts the messages of unary calls that come through this door.
 
     Args:
-        most_bytes: The limit.
-
-    Attributes:
-        held_bytes: The bytes that count now.
+        held: The bytes of those of all doors.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self.held_bytes = 0
-        self._most_bytes = most_bytes
+    def __init__(self, held: HeldBytes) -> None:
+        self._held = held
 
     def admit(self, call: Call, context: Context) -> None:
-        """Counts the request of a call if there is room. While nothing counts there always is.
+        """Counts the request of a call until the call is over.
 
         Raises:
             Overloaded: There is no room.
         """
-        size_bytes = call.request_bytes
-        if self.held_bytes and self.held_bytes + size_bytes > self._most_bytes:
-            raise Overloaded(
-                f"calls in work hold {self.held_bytes} bytes in messages and this one has "
-                f"{size_bytes}; the limit is {self._most_bytes}; try again soon",
-                retry_delay_s=_RETRY_S,
-                bound="messages",
-            )
-        self.held_bytes += size_bytes
+        self._held.admit(call.request_bytes)
         release: Any = functools.partial(self._release, call)
         context.add_done_callback(release)
 
     def add_reply(self, call: Call, size_bytes: int) -> None:
-        """Counts the reply of a call that was admitted. It has been made, so it is not refused."""
+        """Counts the reply of a call that was admitted."""
         call.reply_bytes = size_bytes
-        self.held_bytes += size_bytes
+        self._held.add(size_bytes)
 
     def _release(self, call: Call, _: object) -> None:
-        self.held_bytes -= call.request_bytes + call.reply_bytes
+        self._held.release(call.request_bytes + call.reply_bytes)
 
 
 class Arrivals:

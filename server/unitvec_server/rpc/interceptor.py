@@ -21,22 +21,23 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 
 from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.doors import calls
+from unitvec_server.doors.bounds import Gate
+from unitvec_server.doors.calls import Call, MethodTally, name_method
+from unitvec_server.doors.rules import HouseRules
 from unitvec_server.errors import InferenceFailed, RequestError
-from unitvec_server.rpc import calls
-from unitvec_server.rpc.calls import Call, ErrorTally, MethodTally, Observer, name_method
 from unitvec_server.rpc.flow_control import ForeignStreams
 from unitvec_server.rpc.intake import (
     MAX_METADATA_BYTES,
     Arrivals,
     Context,
-    Gate,
     UnaryMessages,
     decode_each,
     long_metadata,
@@ -100,54 +101,29 @@ class Edge(grpc.aio.ServerInterceptor):
     """Wraps all handlers.
 
     Args:
-        check_token: Refuses calls without a valid token.
-        max_calls: Calls and streams in work at a time, and again as many watches of health.
-        max_unary_bytes: Bytes of the messages of all unary calls in work.
-        observers: Functions that are shown each call at its end.
+        rules: What holds at every door. As many watches of health as calls may be open.
         patience: The times for which the edge waits for clients.
 
     Attributes:
         tallies: Counts of the calls of each method, by path.
-        errors: Counts of failed requests.
     """
 
-    def __init__(
-        self,
-        check_token: TokenCheck,
-        *,
-        max_calls: int,
-        max_unary_bytes: int,
-        observers: Sequence[Observer] = (),
-        patience: Patience = Patience(),
-    ) -> None:
-        self._check_token = check_token
-        self._calls = Gate("calls are in work, which is the limit max_calls", max_calls)
-        self._watches = Gate("watches of health are open, which is the limit", max_calls)
+    def __init__(self, rules: HouseRules, *, patience: Patience = Patience()) -> None:
+        self._rules = rules
+        self._watches = Gate("watches of health are open, which is the limit", rules.calls.most)
         self._checks = Gate("", math.inf)
         self._arrivals = Arrivals(within_s=patience.arrival_s)
         self._foreign = ForeignStreams(max_idle_s=patience.idle_s)
         self._health_arrivals = Arrivals(
             within_s=_HEALTH_ARRIVAL_S, most=_HEALTH_ARRIVALS, most_bytes=_HEALTH_BYTES
         )
-        self._messages = UnaryMessages(max_unary_bytes)
-        self._observers = observers
+        self._messages = UnaryMessages(rules.messages)
         self._handlers: dict[str, Any] = {}
         self.tallies = dict(map(_known_tally, (*_SERVICE.methods, *_HEALTH.methods)))
-        self.errors = ErrorTally()
 
     def drain(self) -> None:
         """Ends the streams of handlers that are not ours; ours end their own."""
         self._foreign.drain()
-
-    @property
-    def calls(self) -> int:
-        """Calls and streams in work; those of health do not count."""
-        return self._calls.count
-
-    @property
-    def unary_bytes(self) -> int:
-        """Bytes of the messages of unary calls in work."""
-        return self._messages.held_bytes
 
     async def intercept_service(
         self,
@@ -171,7 +147,7 @@ class Edge(grpc.aio.ServerInterceptor):
             gate = self._watches if streams_out else self._checks
             return _Terms(tally, _let_pass, gate, self._health_arrivals, None)
         messages = None if streams_in or streams_out else self._messages
-        return _Terms(tally, self._check_token, self._calls, self._arrivals, messages)
+        return _Terms(tally, self._rules.check_token, self._rules.calls, self._arrivals, messages)
 
     def _wrap(self, handler: Any, terms: _Terms) -> Any:
         """Wraps a handler once for all its calls. `Watch` is a coroutine, as unary methods are."""
@@ -203,7 +179,7 @@ class Edge(grpc.aio.ServerInterceptor):
             except BaseException as exc:
                 await self._fail(call, terms.tally, context, exc)
             finally:
-                calls.end(call, terms.tally, self._observers)
+                calls.end(call, terms.tally, self._rules.observers)
 
         return unary
 
@@ -224,7 +200,7 @@ class Edge(grpc.aio.ServerInterceptor):
             except BaseException as exc:
                 await self._fail(call, terms.tally, context, exc)
             finally:
-                calls.end(call, terms.tally, self._observers)
+                calls.end(call, terms.tally, self._rules.observers)
 
         return stream
 
@@ -238,7 +214,12 @@ class Edge(grpc.aio.ServerInterceptor):
         remaining_s = context.time_remaining()
         deadline_s = math.inf if remaining_s is None else time.monotonic() + remaining_s
         call = Call(
-            tally.method, str(request_id), metadata, context.peer(), deadline_s, errors=self.errors
+            tally.method,
+            str(request_id),
+            metadata,
+            context.peer(),
+            deadline_s,
+            errors=self._rules.errors,
         )
         call.metadata_bytes = metadata_bytes(entries)
         calls.current.set(call)
@@ -263,7 +244,7 @@ class Edge(grpc.aio.ServerInterceptor):
         code = status_code(error) if isinstance(error, RequestError) else grpc.StatusCode.INTERNAL
         call.code = code.name
         # The call is counted first, so that a client that sees the error can see it counted.
-        calls.end(call, tally, self._observers)
+        calls.end(call, tally, self._rules.observers)
         await context.abort(code, message.message, trailing_metadata=tuple(to_trailers(message)))
         raise error
 

@@ -15,10 +15,10 @@ from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import FixedLimits, ServerConfig
+from unitvec_server.doors import calls
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Caller, TextList
 from unitvec_server.errors import RequestError, Unavailable
-from unitvec_server.rpc import calls
 from unitvec_server.rpc.comparison import Side, compare
 from unitvec_server.rpc.documents import Corpora, Corpus
 from unitvec_server.rpc.flow_control import Memory, Pipeline, Room

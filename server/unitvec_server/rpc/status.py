@@ -1,4 +1,4 @@
-"""Domain errors as gRPC statuses, by one table."""
+"""Domain errors as gRPC statuses, by the table of all doors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,11 @@ from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.errors import (
-    DeadlineExpired,
-    InferenceFailed,
-    InvalidRequest,
-    ModelNotFound,
-    Overloaded,
-    RequestError,
-    Unauthenticated,
-    Unavailable,
-)
+from unitvec_server.doors.statuses import STATUSES
+from unitvec_server.errors import RequestError
 
 STATUS_CODES: Mapping[type[RequestError], grpc.StatusCode] = {
-    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
-    ModelNotFound: grpc.StatusCode.NOT_FOUND,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    InferenceFailed: grpc.StatusCode.INTERNAL,
+    kind: grpc.StatusCode[status.code] for kind, status in STATUSES.items()
 }
 
 _DOMAIN = "unitvec"
