@@ -31,8 +31,10 @@ from unitvec_client.errors import (
 )
 from unitvec_client.results import (
     EmbedResult,
+    FailedText,
     Hit,
     ModelInfo,
+    PartialVectors,
     Rankings,
     ServerInfo,
     ServerLimits,
@@ -51,6 +53,7 @@ __all__ = [
     "ConnectionOptions",
     "DeadlineExceededError",
     "EmbedResult",
+    "FailedText",
     "Hit",
     "InputError",
     "InputTypeError",
@@ -60,6 +63,7 @@ __all__ = [
     "ModelInfo",
     "ModelNotFoundError",
     "OverloadedError",
+    "PartialVectors",
     "ProtocolError",
     "Rankings",
     "RefusedError",

@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from unitvec_client.options import (
     CallOptions,
     DtypeName,
     EmbedOptions,
+    ErrorsName,
     MetricName,
     SearchOptions,
     SimilarityOptions,
@@ -32,6 +33,7 @@ from unitvec_client.options import (
 from unitvec_client.results import (
     EmbedResult,
     Hit,
+    PartialVectors,
     Rankings,
     ServerInfo,
     StreamItem,
@@ -75,6 +77,7 @@ class AsyncClient:
         self._inherited: list[Wire] = []
         self._closed = False
 
+    @overload
     async def embed(
         self,
         texts: str | Sequence[str],
@@ -85,19 +88,49 @@ class AsyncClient:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        errors: Literal["raise"] = "raise",
         timeout_s: float | None = None,
-    ) -> NDArray[Any]:
+    ) -> NDArray[Any]: ...
+    @overload
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        errors: Literal["return"],
+        timeout_s: float | None = None,
+    ) -> PartialVectors: ...
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> NDArray[Any] | PartialVectors:
         """Turn texts into vectors; see `Client.embed`.
 
         Raises:
             InputError: If an argument is wrong.
-            UnitvecError: If the call fails; all or nothing.
+            UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
         )
-        result = await self._run(self._core.embed(texts, options))
-        return result.unpack(single=isinstance(texts, str))
+        result, single = await self._run(self._core.embed(texts, options)), isinstance(texts, str)
+        if errors == "return":
+            return result.unpack_partly(single=single)
+        return result.unpack(single=single)
 
     async def embed_result(
         self,
@@ -109,16 +142,17 @@ class AsyncClient:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        errors: ErrorsName = "raise",
         timeout_s: float | None = None,
     ) -> EmbedResult:
         """Like `embed`, with all that came along; see `Client.embed_result`.
 
         Raises:
             InputError: If an argument is wrong.
-            UnitvecError: If the call fails; all or nothing.
+            UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
         )
         return await self._run(self._core.embed(texts, options))
 

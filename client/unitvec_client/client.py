@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from unitvec_client.options import (
     CallOptions,
     DtypeName,
     EmbedOptions,
+    ErrorsName,
     MetricName,
     SearchOptions,
     SimilarityOptions,
@@ -30,6 +31,7 @@ from unitvec_client.options import (
 from unitvec_client.results import (
     EmbedResult,
     Hit,
+    PartialVectors,
     Rankings,
     ServerInfo,
     StreamItem,
@@ -72,6 +74,7 @@ class Client:
         self._wire: Wire | None = Wire(open_channel(self._target, self._connection))
         self._inherited: list[Wire] = []
 
+    @overload
     def embed(
         self,
         texts: str | Sequence[str],
@@ -82,8 +85,36 @@ class Client:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        errors: Literal["raise"] = "raise",
         timeout_s: float | None = None,
-    ) -> NDArray[Any]:
+    ) -> NDArray[Any]: ...
+    @overload
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        errors: Literal["return"],
+        timeout_s: float | None = None,
+    ) -> PartialVectors: ...
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> NDArray[Any] | PartialVectors:
         """Turn texts into vectors. Any number of texts is split and put together again.
 
         Args:
@@ -98,22 +129,29 @@ class Client:
                 prompt, empty for no prompt.
             dtype: Number type on the wire and in the result: ``float32``; ``float16`` at half
                 the bytes; ``int8`` at a quarter; ``binary``, sign bits, at a 32nd.
+            errors: What a text does that cannot be embedded (too large, too long with ``truncate``
+                ``error``, not valid Unicode, or one that the model fails on): ``raise`` its error,
+                and there are no vectors; or ``return`` it beside the vectors of all others.
             timeout_s: Time for the whole call, retries included, in seconds; None for the
                 client's own.
 
         Returns:
             float32 (n, D), or (D,) for a single str. float16 for dtype ``float16``; float32,
             rounded to 8 bits, for ``int8``; uint8 (n, ceil(D / 8)) of packed sign bits for
-            ``binary``. No texts give (0, D).
+            ``binary``. No texts give (0, D). With `errors` ``return``, these vectors, with NaN in
+            the rows of texts that failed, and the list of errors: `PartialVectors`.
 
         Raises:
             InputError: If an argument is wrong.
-            UnitvecError: If the call fails; all or nothing.
+            UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
         )
-        return self._run(self._core.embed(texts, options)).unpack(single=isinstance(texts, str))
+        result, single = self._run(self._core.embed(texts, options)), isinstance(texts, str)
+        if errors == "return":
+            return result.unpack_partly(single=single)
+        return result.unpack(single=single)
 
     def embed_result(
         self,
@@ -125,6 +163,7 @@ class Client:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        errors: ErrorsName = "raise",
         timeout_s: float | None = None,
     ) -> EmbedResult:
         """Like `embed`, with scales, token counts, truncation, model and timings.
@@ -133,10 +172,10 @@ class Client:
 
         Raises:
             InputError: If an argument is wrong.
-            UnitvecError: If the call fails; all or nothing.
+            UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, timeout_s=timeout_s
+            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
         )
         return self._run(self._core.embed(texts, options))
 

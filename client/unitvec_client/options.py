@@ -21,6 +21,7 @@ from unitvec_protos.v1 import embedding_pb2 as pb
 
 TruncateName = Literal["model", "end", "start", "error"]
 DtypeName = Literal["float32", "float16", "int8", "binary"]
+ErrorsName = Literal["raise", "return"]
 MetricName = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 TRUNCATES: dict[str, pb.Truncate] = {
@@ -35,6 +36,8 @@ DTYPES: dict[str, pb.Dtype] = {
     "int8": pb.DTYPE_INT8,
     "binary": pb.DTYPE_BINARY,
 }
+ERRORS: dict[str, bool] = {"raise": False, "return": True}
+"""Whether texts fail one by one, by name."""
 METRICS: dict[str, pb.Metric] = {
     "cosine": pb.METRIC_COSINE,
     "dot": pb.METRIC_DOT,
@@ -84,15 +87,22 @@ class EncodeOptions(CallOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedOptions(EncodeOptions):
-    """Options of `embed` and `embed_result`."""
+class VectorOptions(EncodeOptions):
+    """How texts become vectors that are sent back."""
 
     prompt_name: str | None = None
     dtype: DtypeName = "float32"
 
 
 @dataclass(frozen=True, slots=True)
-class StreamOptions(EmbedOptions):
+class EmbedOptions(VectorOptions):
+    """Options of `embed` and `embed_result`."""
+
+    errors: ErrorsName = "raise"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions(VectorOptions):
     """Options of `embed_stream`."""
 
     chunk_texts: int = 64
@@ -208,6 +218,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "query_prompt_name": _read_text,
     "document_prompt_name": _read_text,
     "dtype": _choice(DTYPES),
+    "errors": _choice(ERRORS),
     "chunk_texts": read_count,
     "metric": _choice(METRICS),
     "pairs": read_flag,

@@ -28,6 +28,35 @@ class Timings:
     total_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FailedText:
+    """A text that has no vector, among others that have theirs.
+
+    Attributes:
+        index: Place of the text in the input, from 0.
+        error: Reason; its `field` names the text.
+    """
+
+    index: int
+    error: UnitvecError
+
+
+class PartialVectors(NamedTuple):
+    """Vectors of the texts that could be embedded, and why the others could not.
+
+    Attributes:
+        vectors: As `Client.embed` returns them, a row for each text. Rows of texts that failed are
+            NaN; those of dtype ``binary``, which has no NaN, are 0.
+        errors: The texts that failed, in order.
+    """
+
+    vectors: NDArray[Any]
+    errors: list[FailedText]
+
+    def __repr__(self) -> str:
+        return f"<PartialVectors {_describe(self.vectors)}, {len(self.errors):,} failed>"
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class EmbedResult:
     """Vectors as they came, and what they cost.
@@ -36,10 +65,14 @@ class EmbedResult:
         vectors: (n, D) float32 or float16; (n, D) int8, to be multiplied by `scales`; or
             (n, ceil(D / 8)) uint8 of packed sign bits, the first value in the highest bit.
         scales: (n,) float32, for int8 only.
-        tokens: (n,) uint32: tokens encoded for each text, special tokens included.
+        tokens: (n,) uint32: tokens encoded for each text, special tokens included; 0 for one that
+            failed.
         truncated: Indices of the texts that were cut, ascending.
         model: Name of the model that made them.
         timings: Parts of the server's time.
+        left_out_tokens: Number of tokens left out of each text in `truncated`, in that order.
+        errors: Texts that failed, in order; their rows are as in `PartialVectors`. Empty unless
+            errors are returned.
     """
 
     vectors: NDArray[Any]
@@ -48,13 +81,16 @@ class EmbedResult:
     truncated: tuple[int, ...]
     model: str
     timings: Timings
+    left_out_tokens: tuple[int, ...] = ()
+    errors: tuple[FailedText, ...] = ()
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def __repr__(self) -> str:
         cut = f", {len(self.truncated)} truncated" if self.truncated else ""
-        return f"<EmbedResult {_describe(self.vectors)} of {self.model!r}{cut}>"
+        failed = f", {len(self.errors)} failed" if self.errors else ""
+        return f"<EmbedResult {_describe(self.vectors)} of {self.model!r}{cut}{failed}>"
 
     def unpack(self, *, single: bool) -> NDArray[Any]:
         """Return the vectors as numbers, as `Client.embed` does.
@@ -64,6 +100,14 @@ class EmbedResult:
         """
         values = scale_rows(self.vectors, self.scales)
         return values[0] if single else values
+
+    def unpack_partly(self, *, single: bool) -> PartialVectors:
+        """Return the vectors as numbers and what failed, as `Client.embed` does on request.
+
+        Args:
+            single: Whether one str was given, so that the vector is (D,).
+        """
+        return PartialVectors(self.unpack(single=single), list(self.errors))
 
     def values(self) -> NDArray[Any]:
         """Return the vectors as numbers: int8 becomes (n, D) float32; others are as they are."""
@@ -81,6 +125,7 @@ class StreamItem:
         error: Reason why there is none.
         tokens: Number of tokens encoded; 0 if there is an error.
         truncated: Whether the text was cut.
+        left_out_tokens: Number of tokens that were cut off.
     """
 
     index: int
@@ -88,6 +133,7 @@ class StreamItem:
     error: UnitvecError | None = None
     tokens: int = 0
     truncated: bool = False
+    left_out_tokens: int = 0
 
     def __repr__(self) -> str:
         answer = repr(self.error) if self.vector is None else _describe(self.vector)

@@ -85,6 +85,7 @@ class FakeServicer(pb_grpc.EmbeddingServiceServicer):
         self.refuse_count_with = "BAD_COUNT"
         self.reverse_replies = False
         self.truncate_at_tokens = 6
+        self.knows_partial = True  # servers before 0.2 do not
         self.mangle: Callable[[Any], None] = lambda _: None
         self.before_reply: Callable[[], None] = lambda: None
         self.health_status = 1
@@ -106,14 +107,24 @@ class FakeServicer(pb_grpc.EmbeddingServiceServicer):
             self.faults[method].popleft().abort(context)
         return seen
 
-    def _check(self, texts: Any) -> pb.Error | None:
+    def _check(self, texts: Any, *, partial: bool = False) -> pb.Error | None:
         if not 1 <= len(texts) <= self.limits.max_texts_per_request:
             return pb.Error(code=3, reason=self.refuse_count_with, message=f"{len(texts)} texts")
-        for i, text in enumerate(texts):
-            if BAD in text or len(text.encode()) > self.limits.max_text_bytes:
-                name = f"texts[{i}]"
-                return pb.Error(code=3, reason="BAD_TEXT", message=f"{name} is bad", field=name)
-        return None
+        bad = self._bad(texts)
+        return bad[0].error if bad and not partial else None
+
+    def _bad(self, texts: Any) -> list[pb.TextError]:
+        most = self.limits.max_text_bytes
+        bad = [i for i, text in enumerate(texts) if BAD in text or len(text.encode()) > most]
+        return [
+            pb.TextError(
+                index=i,
+                error=pb.Error(
+                    code=3, reason="BAD_TEXT", message=f"texts[{i}] is bad", field=f"texts[{i}]"
+                ),
+            )
+            for i in bad
+        ]
 
     def _rows(self, texts: Any, options: pb.EncodeOptions) -> np.ndarray:
         rows = np.stack([vector_of(options.prompt_name + text) for text in texts])
@@ -123,23 +134,32 @@ class FakeServicer(pb_grpc.EmbeddingServiceServicer):
         counts = [tokens_of(text) for text in texts]
         kept = [min(count, self.truncate_at_tokens) for count in counts]
         cut = [i for i, count in enumerate(counts) if count > self.truncate_at_tokens]
-        return pb.Usage(tokens=kept, truncated=cut, total_tokens=sum(kept))
+        left_out = [counts[i] - kept[i] for i in cut]
+        usage = pb.Usage(tokens=kept, truncated=cut, total_tokens=sum(kept))
+        if self.knows_partial:
+            usage.left_out_tokens.extend(left_out)
+        return usage
 
     def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:
         rows = self._rows(request.texts, request.options)
+        errors = self._bad(request.texts)
+        rows[[error.index for error in errors]] = np.nan
         response = pb.EmbedResponse(
             embeddings=encode(rows, request.dtype),
             model=request.model or "first",
             usage=self._usage(request.texts),
             timings=pb.Timings(tokenize_ns=1, queue_ns=2, infer_ns=3, total_ns=6),
+            errors=errors,
         )
+        for error in errors:
+            response.usage.tokens[error.index] = 0
         self.mangle(response)
         return response
 
     def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         self._enter("Embed", context, request)
         self.before_reply()
-        error = self._check(request.texts)
+        error = self._check(request.texts, partial=request.partial and self.knows_partial)
         if error is not None:
             Fault(grpc.StatusCode.INVALID_ARGUMENT, error.message, error).abort(context)
         return self._embed(request)
@@ -166,7 +186,8 @@ class FakeServicer(pb_grpc.EmbeddingServiceServicer):
         yield from iterator
 
     def _answer(self, message: pb.StreamEmbedRequest) -> pb.StreamEmbedResponse:
-        error = self._check(message.request.texts)
+        request = message.request
+        error = self._check(request.texts, partial=request.partial and self.knows_partial)
         if self.item_errors:
             error = self.item_errors.popleft()
         if error is not None:
@@ -271,7 +292,7 @@ def encode(rows: np.ndarray, dtype: int) -> pb.Matrix:
     elif dtype == pb.DTYPE_INT8:
         scales = np.abs(rows).max(axis=1) / 127
         matrix.scales.extend(scales.tolist())
-        matrix.data = np.rint(rows / scales[:, None]).astype("i1").tobytes()
+        matrix.data = np.nan_to_num(np.rint(rows / scales[:, None])).astype("i1").tobytes()
     elif dtype == pb.DTYPE_BINARY:
         matrix.data = np.packbits(rows > 0, axis=1).tobytes()
     else:

@@ -53,6 +53,7 @@ def test_embed_writes_json_lines(run: Any, capsys: Any, vectors: Any) -> None:
     one, two = records(capsys.readouterr().out)
     assert (one["index"], one["line"], one["tokens"], one["truncated"]) == (0, 1, 3, False)
     assert two["truncated"] is True
+    assert (one["left_out_tokens"], two["left_out_tokens"]) == (0, 3)
     np.testing.assert_array_equal(np.float32(one["vector"]), vectors(["one"])[0])
 
 

@@ -58,7 +58,7 @@ def test_parquet_has_a_row_for_each_line(
     assert run("embed", "-i", source, "-o", output, "--id-field", "id", "--with-text") == 1
     table = pq.read_table(output)
     assert table.column_names == [
-        "index", "line", "id", "text", "tokens", "truncated", "vector", "error",
+        "index", "line", "id", "text", "tokens", "truncated", "left_out_tokens", "vector", "error",
     ]  # fmt: skip
     assert table.schema.field("vector").type == pa.list_(pa.float32(), 8)
     found = table.to_pydict()
@@ -68,6 +68,7 @@ def test_parquet_has_a_row_for_each_line(
     assert found["text"] == [*(line.get("text") for line in LINES[:5]), "half ?"]
     assert found["tokens"] == [3, 6, 4, None, None, None]
     assert found["truncated"] == [False, True, False, None, None, None]
+    assert found["left_out_tokens"] == [0, 3, 0, None, None, None]
     assert [error is None for error in found["error"]] == [True, True, True, False, False, False]
     assert found["vector"][3:] == [None, None, None]
     expected = vectors([LINES[0]["text"], LINES[1]["text"], LINES[2]["text"]])

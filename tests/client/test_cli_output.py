@@ -73,14 +73,14 @@ def test_csv_has_whole_vectors(run: Any, dtype: str) -> None:
     with Path("v.CSV").open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
     width = 1 if dtype == "binary" else 8
-    names = ["index", "line", "id", "text", "tokens", "truncated", "error"]
+    names = ["index", "line", "id", "text", "tokens", "truncated", "left_out_tokens", "error"]
     assert head == [*names, *(f"v{i}" for i in range(width))]
-    assert rows[0][:7] == ["0", "1", "1.5", "cat", "3", "false", ""]
+    assert rows[0][:8] == ["0", "1", "1.5", "cat", "3", "false", "0", ""]
     assert rows[1][:4] == ["1", "2", "", 'a, "b"\nc']
-    assert rows[2][:2] + rows[2][7:] == ["2", "3"] + [""] * width
-    assert "no string under 'text'" in rows[2][6]
+    assert rows[2][:2] + rows[2][8:] == ["2", "3"] + [""] * width
+    assert "no string under 'text'" in rows[2][7]
     expected = np.load("v.npy")
-    found = np.array([[float(cell) for cell in row[7:]] for row in rows[:2]]).astype(expected.dtype)
+    found = np.array([[float(cell) for cell in row[8:]] for row in rows[:2]]).astype(expected.dtype)
     np.testing.assert_array_equal(found, expected[:2])
 
 

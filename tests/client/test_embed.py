@@ -106,7 +106,8 @@ def test_options_reach_the_server(client: Any, fake: Any) -> None:
 def test_truncated_indices_count_in_all_texts(client: Any) -> None:
     texts = ["short"] * 40
     texts[3] = texts[37] = "a text of more than six tokens"
-    assert client.embed_result(texts).truncated == (3, 37)
+    result = client.embed_result(texts)
+    assert (result.truncated, result.left_out_tokens) == ((3, 37), (3, 3))
 
 
 def test_bad_text_is_named_by_its_own_index(client: Any) -> None:

@@ -22,7 +22,12 @@ BAD = "<bad>"
 WORDS = [f"text number {i}" for i in range(100)]
 
 
-def test_stream_gives_every_text_its_answer(client: Any, fake: Any, expected: np.ndarray) -> None:
+@pytest.mark.parametrize("knows_partial", [True, False])
+def test_stream_gives_every_text_its_answer(
+    client: Any, fake: Any, expected: np.ndarray, knows_partial: bool
+) -> None:
+    """By a server that lets texts fail one by one, and by one that fails a request as a whole."""
+    fake.servicer.knows_partial = knows_partial
     fake.servicer.reverse_replies = True
     texts = list(WORDS)
     for bad in (0, 17, 18, 99):
@@ -36,6 +41,24 @@ def test_stream_gives_every_text_its_answer(client: Any, fake: Any, expected: np
         else:
             np.testing.assert_array_equal(item.vector, expected[item.index])
             assert item.tokens == 5
+
+
+def test_texts_beside_one_that_fails_are_sent_once(client: Any, fake: Any) -> None:
+    texts = [BAD if i % 3 == 1 else text for i, text in enumerate(WORDS)]
+    items = list(client.embed_stream(texts, chunk_texts=10))
+    assert [item.index for item in items if item.error] == list(range(1, 100, 3))
+    [call] = fake.servicer.calls("StreamEmbed")
+    assert [len(message.request.texts) for message in call.requests] == [10] * 10
+
+
+def test_stream_counts_what_was_left_out(client: Any) -> None:
+    long = "a text of more than six tokens"
+    items = list(client.embed_stream(["short", long, "short"]))
+    assert [(item.truncated, item.left_out_tokens) for item in items] == [
+        (False, 0),
+        (True, 3),
+        (False, 0),
+    ]
 
 
 def test_broken_stream_is_opened_again(client: Any, fake: Any, expected: np.ndarray) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import unitvec_client as uv
 from tests.e2e.faulty_server import (
     BREAK,
     DIE,
@@ -40,6 +41,12 @@ def failure(call: Callable[[], object]) -> Code:
         call()
     code: Code = caught.value.code()
     return code
+
+
+def rows_of(reply: pb.EmbedResponse) -> np.ndarray:
+    """Its vectors (rows, dim)."""
+    matrix = reply.embeddings
+    return np.frombuffer(matrix.data, "<f4").reshape(matrix.rows, matrix.dim)
 
 
 class Patient:
@@ -88,6 +95,50 @@ class TestPoison:
                 np.testing.assert_allclose(vectors, np.frombuffer(expected, "<f4"), atol=1e-5)
         assert sick.embed(request(20)).embeddings.rows == 1
         assert sick.server.process.stop() == 0
+
+    def test_a_partial_call_names_it(self, patient: Callable[..., Patient]) -> None:
+        """Beside a text that is too long and one that is too large; the others have vectors."""
+        sick = patient("--workers", "1", "--max-text-bytes", "2000")
+        lengths = (20, FAIL, 10, 600)
+        options = pb.EncodeOptions(truncate=pb.TRUNCATE_ERROR)
+        texts = [*map(text, lengths), "x" * 2001]
+        call = pb.EmbedRequest(texts=texts, options=options, partial=True)
+        reply = sick.embed(call)
+        assert [(error.index, error.error.reason) for error in reply.errors] == [
+            (1, "INFERENCE_FAILED"),
+            (3, "TEXT_TOO_LONG"),
+            (4, "TEXT_TOO_LARGE"),
+        ]
+        for error in reply.errors:
+            assert error.error.field == f"texts[{error.index}]"
+            assert error.error.field in error.error.message
+            assert error.error.request_id
+        assert list(reply.usage.tokens) == [20, 0, 10, 0, 0]
+        vectors = rows_of(reply)
+        assert np.isnan(vectors[[1, 3, 4]]).all()
+        for row, count in ((0, 20), (2, 10)):
+            alone = rows_of(sick.embed(request(count)))
+            np.testing.assert_allclose(vectors[row], alone[0], atol=1e-5)
+        call.dtype = pb.DTYPE_INT8
+        scales = sick.embed(call).embeddings.scales
+        assert np.isnan(scales).tolist() == [False, True, False, True, True]
+        assert sick.server.process.stop() == 0
+
+    def test_harms_no_other_text_of_a_client(self, patient: Callable[..., Patient]) -> None:
+        """Neither in a list nor in a stream."""
+        sick = patient("--workers", "1")
+        texts = [text(FAIL if i in (3, 40) else 10 + i % 5) for i in range(80)]
+        with uv.Client(sick.server.target) as client:
+            vectors, errors = client.embed(texts, errors="return")
+            items = list(client.embed_stream(texts))
+            with pytest.raises(uv.InternalError):
+                client.embed(texts)
+        assert [failed.index for failed in errors] == [3, 40]
+        assert [item.index for item in items if item.error] == [3, 40]
+        assert {str(failed.error.reason) for failed in errors} == {"INFERENCE_FAILED"}
+        assert np.flatnonzero(np.isnan(vectors).any(axis=1)).tolist() == [3, 40]
+        streamed = [item.vector for item in items if item.vector is not None]
+        np.testing.assert_allclose(streamed, np.delete(vectors, [3, 40], axis=0), atol=1e-5)
 
     def test_a_model_that_always_fails_ends_the_process(
         self, patient: Callable[..., Patient]

@@ -65,10 +65,18 @@ def texts(first: int, count: int) -> list[np.ndarray]:
 
 
 def submit(
-    scheduler: Scheduler, rows: list[np.ndarray], *, model: str = "m0", deadline_s: float = 1e9
+    scheduler: Scheduler,
+    rows: list[np.ndarray],
+    *,
+    model: str = "m0",
+    deadline_s: float = 1e9,
+    is_partial: bool = False,
 ) -> asyncio.Task[Encoded]:
     """A request of its own flow, in work."""
-    return asyncio.create_task(scheduler.encode(model, rows, flow=object(), deadline_s=deadline_s))
+    work = scheduler.encode(
+        model, rows, flow=object(), deadline_s=deadline_s, is_partial=is_partial
+    )
+    return asyncio.create_task(work)
 
 
 async def queued(*_: object) -> None:

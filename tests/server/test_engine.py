@@ -22,6 +22,7 @@ from unitvec_server.engine.requests import (
     Caller,
     Embedded,
     EncodeOptions,
+    IdsList,
     Limits,
     Model,
     TextList,
@@ -95,7 +96,8 @@ async def test_where_texts_are_split_changes_nothing(served: tuple[Engine, Count
     together = await embed(texts)
     alone = await asyncio.gather(*(embed([text]) for text in texts))
     assert together.tokens == [part.tokens[0] for part in alone]
-    assert together.truncated == [i for i, part in enumerate(alone) if part.truncated] == [3]
+    assert {i: part.truncated[0] for i, part in enumerate(alone) if part.truncated} == {3: 58}
+    assert together.truncated == {3: 58}
     np.testing.assert_allclose(
         together.vectors, np.concatenate([part.vectors for part in alone]), atol=1e-5
     )
@@ -123,6 +125,80 @@ async def test_lists_of_one_request_keep_their_options(
     assert right.vectors[0, 2] == right.tokens[0] == left.tokens[1]
     assert sum(map(len, encoder.batches)) == 2
     assert [work.texts for work in noted] == [2, 1]
+
+
+POISONED = "the poisoned one"
+
+
+class Poisoned(Sums):
+    """Fails on `POISONED`, which no other text is as long as."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def encode(self, rows: Rows) -> np.ndarray:
+        vectors = super().encode(rows)
+        if any(len(row) == self.length for row in rows):
+            raise ValueError("poisoned")
+        return vectors
+
+
+@pytest.mark.parametrize("more", [0, 8])
+async def test_texts_of_a_partial_list_fail_one_by_one(
+    make: Callable[..., Scheduler], prompted_artifact: Path, more: int
+) -> None:
+    """Too large, too long, refused by the model: all others have the vectors of a call of theirs.
+
+    That holds where few texts are split on the loop, and where many are split off it.
+    """
+    uncut = EncodeOptions(prompt_name="", refuses_long=True, dimensions=3, normalize=False)
+    texts = ["x" * (1 << 17), "cat", "word " * 99, POISONED, "dog", "cat", *["mat"] * more]
+    bad, good = (0, 2, 3), ["cat", "dog", "cat", *["mat"] * more]
+    with ThreadPoolExecutor(1) as executor:
+        length = len(tokenizer_of(prompted_artifact).encode([POISONED])[0].input_ids)
+        engine = over(make(encoder := Poisoned(length), workers=1), prompted_artifact, executor)
+        partly = TextList(texts, uncut, is_partial=True)
+        [embedded] = await engine.embed(engine.model(""), [partly], caller=Caller(object()))
+        whole = TextList(good, uncut)
+        [alone] = await engine.embed(engine.model(""), [whole], caller=Caller(object()))
+    assert encoder.batches
+    reasons = {index: (error.reason, error.field) for index, error in embedded.failures.items()}
+    assert reasons == {
+        0: ("TEXT_TOO_LARGE", "texts[0]"),
+        2: ("TEXT_TOO_LONG", "texts[2]"),
+        3: ("INFERENCE_FAILED", "texts[3]"),
+    }
+    assert np.isnan(embedded.vectors[list(bad)]).all()
+    np.testing.assert_array_equal(np.delete(embedded.vectors, bad, axis=0), alone.vectors)
+    assert np.delete(embedded.tokens, bad).tolist() == alone.tokens
+    assert np.take(embedded.tokens, bad).tolist() == [0, 0, 0]
+    assert engine.gate.queued_tokens == 0
+
+
+async def test_ids_of_a_partial_list_fail_one_by_one(
+    make: Callable[..., Scheduler], prompted_artifact: Path
+) -> None:
+    rows = [[1, 2], [1 << 30], [0] * (1 << 17), [1, 2]]
+    with ThreadPoolExecutor(1) as executor:
+        engine = over(make(Sums()), prompted_artifact, executor)
+        partly = IdsList(rows, UNSHAPED, is_partial=True)
+        [embedded] = await engine.embed(engine.model(""), [partly], caller=Caller(object()))
+    reasons = {index: error.reason for index, error in embedded.failures.items()}
+    assert reasons == {1: "UNKNOWN_TOKEN_ID", 2: "TEXT_TOO_LARGE"}
+    assert np.isnan(embedded.vectors).any(axis=1).tolist() == [False, True, True, False]
+
+
+async def test_all_texts_of_a_partial_list_may_fail(
+    make: Callable[..., Scheduler], prompted_artifact: Path
+) -> None:
+    texts = TextList(["x" * (1 << 17)] * 2, UNSHAPED, is_partial=True)
+    with ThreadPoolExecutor(1) as executor:
+        engine = over(make(Sums()), prompted_artifact, executor)
+        [embedded] = await engine.embed(engine.model(""), [texts], caller=Caller(object()))
+    assert list(embedded.failures) == [0, 1]
+    assert np.isnan(embedded.vectors).all()
+    assert embedded.vectors.shape == (2, 4)
 
 
 class Closable(Sums):
@@ -170,11 +246,14 @@ async def test_what_comes_after_too_much_is_not_even_split(
         await ahead
 
 
+def tokenizer_of(artifact: Path) -> Tokenizer:
+    most = load_artifact(artifact).manifest.max_seq_length
+    return Tokenizer(artifact / "tokenizer.json", max_seq_length=most)
+
+
 def over(scheduler: Scheduler, artifact: Path, executor: Executor) -> Engine:
     """An engine with the tokenizer of an artifact."""
-    manifest = load_artifact(artifact).manifest
-    path, most = artifact / "tokenizer.json", manifest.max_seq_length
-    tokenizer = Tokenizer(path, max_seq_length=most)
+    manifest, tokenizer = load_artifact(artifact).manifest, tokenizer_of(artifact)
     return Engine(
         {"m0": Model("m0", manifest, tokenizer, "fp32", "cpu", 64)},
         scheduler=scheduler,

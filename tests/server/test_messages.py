@@ -25,7 +25,8 @@ VECTORS = np.array([[1.5, -2, 0], [0.25, 3, -1]], np.float32)
 
 def embedded(tokens: list[int], truncated: list[int], *, time_ns: int = 0) -> Embedded:
     """What embedding cost."""
-    return Embedded(VECTORS, tokens, truncated, time_ns + 1, time_ns + 2, time_ns + 3)
+    left_out = {index: 10 + index for index in truncated}
+    return Embedded(VECTORS, tokens, left_out, time_ns + 1, time_ns + 2, time_ns + 3)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,7 @@ def test_usage_of_two_sides_is_one_list() -> None:
     usage = write_usage([embedded([3, 4, 5], [1]), embedded([6, 7], [0, 1])])
     assert list(usage.tokens) == [3, 4, 5, 6, 7]
     assert list(usage.truncated) == [1, 3, 4]
+    assert list(usage.left_out_tokens) == [11, 10, 11]
     assert usage.total_tokens == 25
     assert write_usage([]) == pb.Usage()
 

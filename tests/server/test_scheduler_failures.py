@@ -49,6 +49,41 @@ class TestFailures:
         np.testing.assert_array_equal((await submit(scheduler, [text(6)])).vectors[0, 0], 6)
         assert "not finite" in caplog.text or "poisoned" in caplog.text
 
+    @pytest.mark.parametrize("bad", [POISON, NAN])
+    async def test_partial_request_has_the_vectors_of_its_other_texts(
+        self, make: Callable[..., Scheduler], bad: int
+    ) -> None:
+        """Whoever shares the run of the bad text is answered in their own way; nothing runs twice.
+
+        Only the run that failed as a whole is done again, text by text.
+        """
+        scheduler = make(encoder := Held())
+        first = submit(scheduler, [text(1)])
+        await encoder.has_started()
+        rows = [text(2), text(bad), text(3), text(bad)]
+        partly = submit(scheduler, rows, is_partial=True)
+        whole = submit(scheduler, [text(bad)])
+        other = submit(scheduler, [text(bad), text(4)], is_partial=True)
+        await queued()
+        encoder.released.release(100)
+        await first
+        encoded = await partly
+        assert sorted(encoded.failures) == [1, 3]
+        np.testing.assert_array_equal(encoded.vectors[[0, 2]], [[2, 2, 1, 2], [3, 3, 1, 3]])
+        assert np.isnan(encoded.vectors[[1, 3]]).all()
+        with pytest.raises(InferenceFailed):
+            await whole
+        encoded = await other
+        assert (list(encoded.failures), encoded.vectors[1, 0]) == ([0], 4)
+        alone = [batch[0] for batch in encoder.batches[1:] if len(batch) == 1]
+        assert sorted(alone) == sorted({2, 3, 4, bad})
+
+    async def test_partial_request_of_bad_texts_alone(self, make: Callable[..., Scheduler]) -> None:
+        scheduler = make(Sums())
+        encoded = await submit(scheduler, [text(POISON), text(NAN)], is_partial=True)
+        assert sorted(encoded.failures) == [0, 1]
+        assert waiting(scheduler) == 0
+
     async def test_cause_is_kept_for_the_log_and_not_told(
         self, make: Callable[..., Scheduler]
     ) -> None:

@@ -140,6 +140,17 @@ class TestUnpack:
             assert read.dtype == np.float32
             np.testing.assert_array_equal(read, vectors.astype(kind))
 
+    def test_a_row_that_is_no_vector_stays_none(self) -> None:
+        """Warnings are errors here, so that none was made of NaN by chance."""
+        vectors = np.array([[1, -2], [np.nan, np.nan], [0, 0]], np.float32)
+        data, scales = pack(vectors, Dtype.INT8)
+        codes = np.frombuffer(data, np.int8).reshape(vectors.shape)
+        np.testing.assert_allclose(codes * np.array(scales)[:, None], vectors, atol=0.01)
+        assert codes[1].tolist() == [0, 0]
+        halves = np.frombuffer(pack(vectors, Dtype.FLOAT16).data, "<f2").reshape(vectors.shape)
+        np.testing.assert_array_equal(halves, vectors)
+        assert pack(vectors, Dtype.BINARY).data[1] == 0
+
     @pytest.mark.parametrize("dtype", [Dtype.INT8, Dtype.BINARY])
     def test_unsupported_dtype(self, dtype: Dtype) -> None:
         with pytest.raises(InvalidRequest) as caught:

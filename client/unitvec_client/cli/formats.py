@@ -88,15 +88,15 @@ class TableRows(_PlainRows):
 
     def head(self) -> bytes:
         """Return the heads of the columns."""
-        return text_line(f"{'line':>8}  {'tokens':>6}  cut  vector")
+        return text_line(f"{'line':>8}  {'tokens':>6}  {'cut off':>7}  vector")
 
     def encode(self, row: Row) -> bytes:
         """Return the row as a line."""
         if row.item is None or row.item.vector is None:
             return b""
-        cut = "yes" if row.item.truncated else "-"
+        cut = f"{row.item.left_out_tokens:,}" if row.item.truncated else "-"
         shown = _shorten(row.item.vector)
-        return text_line(f"{row.line.number:>8}  {row.item.tokens:>6}  {cut:<3}  {shown}")
+        return text_line(f"{row.line.number:>8}  {row.item.tokens:>6}  {cut:>7}  {shown}")
 
 
 class JsonRows(_PlainRows):
@@ -139,6 +139,7 @@ class JsonRows(_PlainRows):
         else:
             record["tokens"] = row.item.tokens
             record["truncated"] = row.item.truncated
+            record["left_out_tokens"] = row.item.left_out_tokens
             record["vector"] = row.item.vector.tolist()
         return record
 
@@ -163,16 +164,18 @@ class CsvRows(_PlainRows):
         """Return the names of the columns."""
         given = ["id"] * self._with_id + ["text"] * self._with_text
         values = [f"v{place}" for place in range(self._width)]
-        return csv_line(["index", "line", *given, "tokens", "truncated", "error", *values])
+        counts = ["tokens", "truncated", "left_out_tokens"]
+        return csv_line(["index", "line", *given, *counts, "error", *values])
 
     def encode(self, row: Row) -> bytes:
         """Return the row as a line of the table."""
         given = [id_text(row.line.id)] * self._with_id + [row.line.text] * self._with_text
         cells = [row.index, row.line.number, *given]
         if row.item is None or row.item.vector is None:
-            return csv_line([*cells, None, None, row.problem, *[None] * self._width])
+            return csv_line([*cells, None, None, None, row.problem, *[None] * self._width])
         truncated = "true" if row.item.truncated else "false"
-        return csv_line([*cells, row.item.tokens, truncated, None, *row.item.vector.tolist()])
+        counts = [row.item.tokens, truncated, row.item.left_out_tokens]
+        return csv_line([*cells, *counts, None, *row.item.vector.tolist()])
 
 
 class NpyRows(_PlainRows):

@@ -25,7 +25,7 @@ _MAX_GROUP_BYTES = 8 * _GROUP_BYTES
 
 
 class ParquetRows:
-    """Columns index, line, tokens, truncated, vector, error; id and text on request.
+    """Columns index, line, tokens, truncated, left_out_tokens, vector, error; or id and text too.
 
     The vector is a list of fixed size, D. A row that failed has no vector but an error. Row
     groups hold about 16 MiB of vectors, and at most 16,384 rows.
@@ -77,6 +77,7 @@ class ParquetRows:
             "text": [_encodable(row.line.text) for row in held],
             "tokens": [None if row.item is None else row.item.tokens for row in held],
             "truncated": [None if row.item is None else row.item.truncated for row in held],
+            "left_out_tokens": [row.item and row.item.left_out_tokens for row in held],
             "vector": self._vectors(held),
             "error": [None if row.item is not None else _encodable(row.problem) for row in held],
         }
@@ -104,6 +105,7 @@ class ParquetRows:
         fields += [("id", self._pa.string())] if with_id else []
         fields += [("text", self._pa.large_string())] if with_text else []
         fields += [("tokens", self._pa.int32()), ("truncated", self._pa.bool_())]
+        fields += [("left_out_tokens", self._pa.int32())]
         fields += [("vector", vector), ("error", self._pa.string())]
         return self._pa.schema(fields, metadata={"unitvec": json.dumps(about, ensure_ascii=True)})
 

@@ -9,6 +9,7 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
+from unitvec_client.core.failures import Failure, failure_of_item
 from unitvec_client.errors import ProtocolError
 from unitvec_client.results import (
     ModelInfo,
@@ -105,6 +106,35 @@ def decode_truncated(usage: pb.Usage, rows: int) -> tuple[int, ...]:
     if truncated and truncated[-1] >= rows:
         raise _bad_reply("a truncated text is not in the request")
     return truncated
+
+
+def decode_left_out(usage: pb.Usage) -> tuple[int, ...]:
+    """Return how many tokens were left out of each text that was cut, in the order of these.
+
+    A server from before this was counted says nothing; each is then 0.
+
+    Raises:
+        ProtocolError: If there is not one for each text that was cut.
+    """
+    if not usage.left_out_tokens:
+        return (0,) * len(usage.truncated)
+    if len(usage.left_out_tokens) != len(usage.truncated):
+        found = len(usage.left_out_tokens), len(usage.truncated)
+        raise _bad_reply(f"{found[0]} counts of left out tokens for {found[1]} truncated texts")
+    pairs = sorted(zip(usage.truncated, usage.left_out_tokens, strict=True))
+    return tuple(count for _, count in pairs)
+
+
+def decode_errors(response: pb.EmbedResponse, rows: int) -> dict[int, Failure]:
+    """Return the failures of a partial reply by the indices of their texts, ascending.
+
+    Raises:
+        ProtocolError: If an index is out of range.
+    """
+    failures = {item.index: failure_of_item(item.error) for item in response.errors}
+    if failures and max(failures) >= rows:
+        raise _bad_reply("a text that failed is not in the request")
+    return dict(sorted(failures.items()))
 
 
 def decode_scores(matrix: pb.Matrix, rows: int, columns: int) -> NDArray[np.float32]:

@@ -55,6 +55,16 @@ def check_texts(texts: object, field: str = "texts") -> list[str]:
             are the names of its columns.
         InputError: If one of them cannot be sent as UTF-8.
     """
+    sequence = check_sequence(texts, field)
+    return [check_text(text, f"{field}[{i}]") for i, text in enumerate(sequence)]
+
+
+def check_sequence(texts: Any, field: str = "texts") -> Sequence[object]:
+    """Return what should be texts as a sequence, each still to be checked.
+
+    Raises:
+        InputTypeError: As in `check_texts`.
+    """
     refuse_table(texts, field)
     if isinstance(texts, (str, bytes, bytearray, set)) or not _is_sequence(texts):
         hint = ""
@@ -64,7 +74,8 @@ def check_texts(texts: object, field: str = "texts") -> list[str]:
             f"{field} must be a sequence of str, not {type(texts).__name__}{hint}",
             ErrorFacts(field=field),
         )
-    return [check_text(text, f"{field}[{i}]") for i, text in enumerate(in_python(texts))]  # type: ignore[arg-type, var-annotated]
+    sequence: Sequence[object] = in_python(texts)
+    return sequence
 
 
 def _is_sequence(value: object) -> bool:

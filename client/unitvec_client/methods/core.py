@@ -43,6 +43,7 @@ from unitvec_client.methods.comparison import (
     search_plan,
 )
 from unitvec_client.methods.embedding import Embedding, embed_at_once, empty_result
+from unitvec_client.methods.partial import GivenTexts, give, spread
 from unitvec_client.methods.searching import Documents
 from unitvec_client.methods.server_facts import Knowledge
 from unitvec_client.methods.streaming import stream_script
@@ -50,12 +51,14 @@ from unitvec_client.methods.tokenizing import Tokenizing
 from unitvec_client.methods.window import MAX_WINDOW_CHUNKS, StreamWindow
 from unitvec_client.options import (
     DTYPES,
+    ERRORS,
     CallOptions,
     EmbedOptions,
     SearchOptions,
     SimilarityOptions,
     StreamOptions,
     TokenizeOptions,
+    VectorOptions,
     check_type,
 )
 from unitvec_client.results import (
@@ -108,20 +111,27 @@ class Core:
 
     def embed(self, texts: object, options: EmbedOptions) -> Script[EmbedResult]:
         """`embed` and `embed_result`: the vectors and what they cost; a single str is one text."""
-        checked = [check_text(texts, "texts")] if isinstance(texts, str) else check_texts(texts)
-        context = self._context(options.timeout_s or self.timeout_s, checked)
-        return self.knowledge.keep_right(context, partial(self._embed, context, checked, options))
+        given = give(texts, partial=ERRORS[options.errors])
+        context = self._context(options.timeout_s or self.timeout_s, given.texts)
+        return self.knowledge.keep_right(context, partial(self._embed, context, given, options))
 
     def _embed(
-        self, context: CallContext, texts: list[str], options: EmbedOptions
+        self, context: CallContext, given: GivenTexts, options: EmbedOptions
     ) -> Script[EmbedResult]:
         info, model = yield from self.knowledge.find(context, options.model)
-        if not texts:
-            return empty_result(model.dim, model.name, options)
-        if len(texts) == 1:
+        is_partial, texts = ERRORS[options.errors], given.texts
+        if len(texts) == 1 and not is_partial:
             return (yield from embed_at_once(context, texts, options))
         budget = self._embed_budget(info, model, options)
-        return (yield from Embedding(context, texts, options, budget).run())
+        if is_partial:
+            given = given.within(budget)
+            texts = given.texts
+        result = empty_result(model.dim, model.name, options)
+        if texts:
+            result = yield from Embedding(context, texts, options, budget).run()
+        for failed in result.errors:
+            self.knowledge.note(failed.error)
+        return spread(result, given)
 
     def embed_stream(self, options: StreamOptions) -> Script[None]:
         """`embed_stream`: pulls texts, emits items."""
@@ -221,7 +231,7 @@ class Core:
         about = Circumstances(self.target, self.connection.tls, token_chars, timeout_s, texts)
         return CallContext(request_id, metadata, self.policy, deadline_s, self.clock, about)
 
-    def _embed_budget(self, info: ServerInfo, model: ModelInfo, options: EmbedOptions) -> Budget:
+    def _embed_budget(self, info: ServerInfo, model: ModelInfo, options: VectorOptions) -> Budget:
         dim = min(model.dim, options.dimensions or model.dim)
         reply_bytes = row_bytes(dim, DTYPES[options.dtype])
         return make_budget(info.limits, model, reply_bytes, self.connection.max_message_bytes)

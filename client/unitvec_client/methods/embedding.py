@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from unitvec_client.core.calls import CallContext, Pipeline, exchange
 from unitvec_client.core.decoding import (
     add_timings,
+    decode_errors,
+    decode_left_out,
     decode_matrix,
     decode_scales,
     decode_timings,
@@ -25,8 +27,8 @@ from unitvec_client.core.rpcs import EMBED
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ProtocolError, UnitvecError, at_field
-from unitvec_client.options import DTYPES, EmbedOptions
-from unitvec_client.results import EmbedResult, Timings
+from unitvec_client.options import DTYPES, ERRORS, EmbedOptions, VectorOptions
+from unitvec_client.results import EmbedResult, FailedText, Timings
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 _ARRAY_DTYPES: dict[int, type[np.generic]] = {
@@ -37,18 +39,21 @@ _ARRAY_DTYPES: dict[int, type[np.generic]] = {
 }
 
 
-def embed_request(texts: list[str], options: EmbedOptions) -> pb.EmbedRequest:
-    """Return the message for these texts."""
+def embed_request(
+    texts: list[str], options: VectorOptions, *, partial: bool = False
+) -> pb.EmbedRequest:
+    """Return the message for these texts, which fail one by one if it is `partial`."""
     return pb.EmbedRequest(
         model=options.model,
         texts=texts,
         options=options.to_proto(options.prompt_name),
         dtype=DTYPES[options.dtype],
+        partial=partial,
     )
 
 
 def decode_reply(response: pb.EmbedResponse, rows: int, dtype: pb.Dtype) -> EmbedResult:
-    """Return the reply to a request of `rows` texts.
+    """Return the reply to a request of `rows` texts, without the errors of those that failed.
 
     Raises:
         ProtocolError: If it does not fit the request.
@@ -60,7 +65,29 @@ def decode_reply(response: pb.EmbedResponse, rows: int, dtype: pb.Dtype) -> Embe
         truncated=decode_truncated(response.usage, rows),
         model=response.model,
         timings=decode_timings(response.timings),
+        left_out_tokens=decode_left_out(response.usage),
     )
+
+
+def failed_texts(
+    context: CallContext, response: pb.EmbedResponse, start: int, stop: int
+) -> list[FailedText]:
+    """Return the texts of a partial request that failed.
+
+    Args:
+        context: Circumstances of the call.
+        response: The reply.
+        start: Place of the request's first text among those of the call.
+        stop: Place after its last one.
+
+    Raises:
+        ProtocolError: If one was not in the request.
+    """
+    failures = decode_errors(response, stop - start)
+    return [
+        FailedText(start + row, at_field(context.error(failure), f"texts[{start + row}]"))
+        for row, failure in failures.items()
+    ]
 
 
 def empty_result(dim: int, model: str, options: EmbedOptions) -> EmbedResult:
@@ -93,8 +120,12 @@ def embed_at_once(
     Raises:
         UnitvecError: If the call fails.
     """
-    response = yield from exchange(context, EMBED, embed_request(texts, options))
-    return decode_reply(response, len(texts), DTYPES[options.dtype])
+    request = embed_request(texts, options, partial=ERRORS[options.errors])
+    response = yield from exchange(context, EMBED, request)
+    result = decode_reply(response, len(texts), DTYPES[options.dtype])
+    if not response.errors:
+        return result
+    return replace(result, errors=tuple(failed_texts(context, response, 0, len(texts))))
 
 
 @dataclass(slots=True)
@@ -114,7 +145,8 @@ class Embedding:
     budget: Budget
     _ranges: list[tuple[int, int]] = field(default_factory=list)
     _result: EmbedResult | None = None
-    _truncated: list[int] = field(default_factory=list)
+    _truncated: dict[int, int] = field(default_factory=dict)
+    _errors: list[FailedText] = field(default_factory=list)
     _timings: Timings = field(default_factory=Timings)
 
     def run(self) -> Script[EmbedResult]:
@@ -135,7 +167,8 @@ class Embedding:
 
     def _requests(self) -> Iterator[pb.EmbedRequest]:
         for start, stop in self._ranges:
-            yield embed_request(self.texts[start:stop], self.options)
+            partial = ERRORS[self.options.errors]
+            yield embed_request(self.texts[start:stop], self.options, partial=partial)
 
     def _on_reply(self, index: int, response: pb.EmbedResponse) -> None:
         start, stop = self._ranges[index]
@@ -143,7 +176,9 @@ class Embedding:
         if self._result is None:
             self._result = self._allocate(part)
         self._place(start, stop, part)
-        self._truncated.extend(start + row for row in part.truncated)
+        rows = zip(part.truncated, part.left_out_tokens, strict=True)
+        self._truncated.update((start + row, left_out) for row, left_out in rows)
+        self._errors += failed_texts(self.context, response, start, stop)
         self._timings = add_timings(self._timings, part.timings)
 
     def _allocate(self, part: EmbedResult) -> EmbedResult:
@@ -169,9 +204,13 @@ class Embedding:
         result = self._result
         if result is None:
             raise ProtocolError("bad reply: no vectors at all")
-        truncated = tuple(sorted(self._truncated))
-        return EmbedResult(
-            result.vectors, result.scales, result.tokens, truncated, result.model, self._timings
+        truncated = dict(sorted(self._truncated.items()))
+        return replace(
+            result,
+            truncated=tuple(truncated),
+            timings=self._timings,
+            left_out_tokens=tuple(truncated.values()),
+            errors=tuple(sorted(self._errors, key=lambda failed: failed.index)),
         )
 
 

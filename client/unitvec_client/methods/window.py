@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from unitvec_client.core.backoff import Backoff
 from unitvec_client.core.calls import CallContext
+from unitvec_client.core.decoding import decode_errors
 from unitvec_client.core.failures import Failure, failure_of_item
 from unitvec_client.core.inputs import check_text, utf8_bytes
 from unitvec_client.core.splitting import Budget, Measure
@@ -145,7 +146,7 @@ class StreamWindow:
         self._next_id += 1
         self._sent[request_id] = chunk
         return pb.StreamEmbedRequest(
-            id=request_id, request=embed_request(chunk.texts, self.options)
+            id=request_id, request=embed_request(chunk.texts, self.options, partial=True)
         )
 
     def wait_s(self) -> float:
@@ -204,10 +205,15 @@ class StreamWindow:
     def _on_vectors(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
         result = decode_reply(response, len(chunk.texts), DTYPES[self.options.dtype])
         vectors = result.values()
-        truncated = set(result.truncated)
+        failures = decode_errors(response, len(chunk.texts))
+        left_out = dict(zip(result.truncated, result.left_out_tokens, strict=True))
         for row, index in enumerate(chunk.indices):
+            if row in failures:
+                self._refuse(index, failures[row])
+                continue
+            tokens, is_cut = int(result.tokens[row]), row in left_out
             self._items[index] = StreamItem(
-                index, vectors[row], None, int(result.tokens[row]), row in truncated
+                index, vectors[row], None, tokens, is_cut, left_out.get(row, 0)
             )
 
     def _on_error(self, chunk: _Chunk, failure: Failure) -> None:

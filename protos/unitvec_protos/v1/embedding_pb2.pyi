@@ -86,14 +86,16 @@ class Matrix(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., dim: _Optional[int] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., data: _Optional[bytes] = ..., scales: _Optional[_Iterable[float]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("tokens", "truncated", "total_tokens")
+    __slots__ = ("tokens", "truncated", "total_tokens", "left_out_tokens")
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     tokens: _containers.RepeatedScalarFieldContainer[int]
     truncated: _containers.RepeatedScalarFieldContainer[int]
     total_tokens: int
-    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., truncated: _Optional[_Iterable[int]] = ..., total_tokens: _Optional[int] = ...) -> None: ...
+    left_out_tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., truncated: _Optional[_Iterable[int]] = ..., total_tokens: _Optional[int] = ..., left_out_tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("tokenize_ns", "queue_ns", "infer_ns", "total_ns")
@@ -133,34 +135,46 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., retry_delay_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "texts", "options", "dtype", "as_list")
+    __slots__ = ("model", "texts", "options", "dtype", "as_list", "partial")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     AS_LIST_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     model: str
     texts: _containers.RepeatedScalarFieldContainer[str]
     options: EncodeOptions
     dtype: Dtype
     as_list: bool
-    def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[EncodeOptions, _Mapping]] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., as_list: _Optional[bool] = ...) -> None: ...
+    partial: bool
+    def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[EncodeOptions, _Mapping]] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., as_list: _Optional[bool] = ..., partial: _Optional[bool] = ...) -> None: ...
+
+class TextError(_message.Message):
+    __slots__ = ("index", "error")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    error: Error
+    def __init__(self, index: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("embeddings", "model", "usage", "timings", "space", "bits")
+    __slots__ = ("embeddings", "model", "usage", "timings", "space", "bits", "errors")
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
     embeddings: Matrix
     model: str
     usage: Usage
     timings: Timings
     space: str
     bits: str
-    def __init__(self, embeddings: _Optional[_Union[Matrix, _Mapping]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ...) -> None: ...
+    errors: _containers.RepeatedCompositeFieldContainer[TextError]
+    def __init__(self, embeddings: _Optional[_Union[Matrix, _Mapping]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., errors: _Optional[_Iterable[_Union[TextError, _Mapping]]] = ...) -> None: ...
 
 class StreamEmbedRequest(_message.Message):
     __slots__ = ("id", "request")

@@ -82,7 +82,8 @@ class EmbeddingServiceServicer:
     """
 
     def Embed(self, request, context):
-        """Embeds a list of texts: one matrix, rows in request order, all or nothing.
+        """Embeds a list of texts: one matrix, rows in request order; all or nothing, unless the request
+        is `partial`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

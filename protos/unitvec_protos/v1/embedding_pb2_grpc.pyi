@@ -40,7 +40,9 @@ class EmbeddingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmbeddingServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
-    """Embeds a list of texts: one matrix, rows in request order, all or nothing."""
+    """Embeds a list of texts: one matrix, rows in request order; all or nothing, unless the request
+    is `partial`.
+    """
     StreamEmbed: _grpc.StreamStreamMultiCallable[_embedding_pb2.StreamEmbedRequest, _embedding_pb2.StreamEmbedResponse]
     """Embeds many requests over one stream. Every request is answered exactly once, by its
     `id`, with a response or an error; replies come as they finish, in any order. One bad
@@ -69,7 +71,9 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Embeds a list of texts: one matrix, rows in request order, all or nothing."""
+    """Embeds a list of texts: one matrix, rows in request order; all or nothing, unless the request
+    is `partial`.
+    """
     StreamEmbed: _aio.StreamStreamMultiCallable[_embedding_pb2.StreamEmbedRequest, _embedding_pb2.StreamEmbedResponse]  # type: ignore[assignment]
     """Embeds many requests over one stream. Every request is answered exactly once, by its
     `id`, with a response or an error; replies come as they finish, in any order. One bad
@@ -101,7 +105,9 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedResponse, _abc.Awaitable[_embedding_pb2.EmbedResponse]]:
-        """Embeds a list of texts: one matrix, rows in request order, all or nothing."""
+        """Embeds a list of texts: one matrix, rows in request order; all or nothing, unless the request
+        is `partial`.
+        """
 
     @_abc_1.abstractmethod
     def StreamEmbed(

@@ -16,6 +16,7 @@ import numpy as np
 from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.checks import check_ids, check_texts
 from unitvec_server.engine.counters import EmbedTally, Work
+from unitvec_server.engine.parts import Part, answer, vectors_of
 from unitvec_server.engine.pending import Encoded
 from unitvec_server.engine.requests import (
     Caller,
@@ -28,7 +29,6 @@ from unitvec_server.engine.requests import (
 )
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.tokenization import (
-    Part,
     are_tiny,
     in_chunks,
     likely_tokens,
@@ -36,7 +36,12 @@ from unitvec_server.engine.tokenization import (
     split,
 )
 from unitvec_server.engine.watchdog import run_off_loop
-from unitvec_server.errors import DeadlineExpired, InvalidRequest, ModelNotFound
+from unitvec_server.errors import (
+    DeadlineExpired,
+    InvalidRequest,
+    ModelNotFound,
+    RequestError,
+)
 from unitvec_server.model.tokenizer import TokenizedText, Truncation
 from unitvec_server.vectors.packing import Floats, shape_embeddings
 
@@ -98,7 +103,9 @@ class Engine:
     async def embed(
         self, model: Model, lists: Sequence[TextList | IdsList], *, caller: Caller
     ) -> list[Embedded]:
-        """Embeds lists of texts as one request: all or none, admitted and scheduled together.
+        """Embeds lists of texts as one request, admitted and scheduled together.
+
+        All are embedded or none, apart from the texts of partial lists that fail by themselves.
 
         Args:
             model: Model that embeds them.
@@ -113,11 +120,11 @@ class Engine:
         results: list[Embedded] = []
         start = 0
         for part in parts:
-            end = start + len(part.encodings)
-            vectors, options = encoded.vectors[start:end], part.wanted.options
+            options, end = part.wanted.options, start + len(part.encodings)
+            vectors = vectors_of(part, encoded, start)
             if options.dimensions or (options.normalize and not model.manifest.normalized):
                 vectors = await self._shape(vectors, options)
-            results.append(_embedded(part, encoded, vectors))
+            results.append(answer(part, encoded, vectors))
             self._note(model, results[-1], part.started_ns, caller)
             start = end
         return results
@@ -126,20 +133,29 @@ class Engine:
         """Holds a list of texts against the limits before any work is done on it."""
         options, field = wanted.options, wanted.field
         prompt = self._prompt(model, options.prompt_name)
+        failures: dict[int, RequestError] | None = {} if wanted.is_partial else None
         if isinstance(wanted, IdsList):
             size = model.tokenizer.vocabulary_size
             sizes_bytes = check_ids(
-                wanted.ids, field=field, limits=self._limits, vocabulary_size=size
+                wanted.ids,
+                field=field,
+                limits=self._limits,
+                vocabulary_size=size,
+                failures=failures,
             )
         else:
-            sizes_bytes = check_texts(wanted.texts, field=field, limits=self._limits)
-        if prompt:
-            prompt_bytes = len(prompt.encode())
-            sizes_bytes = [size + prompt_bytes for size in sizes_bytes]
+            sizes_bytes = check_texts(
+                wanted.texts, field=field, limits=self._limits, failures=failures
+            )
         if options.dimensions:  # an empty matrix shows whether a full one could be shaped
             empty = np.empty((0, model.manifest.dim), np.float32)
             shape_embeddings(empty, normalize=False, dimensions=options.dimensions)
-        return Part(wanted, prompt, sizes_bytes)
+        indices: Sequence[int] = range(len(sizes_bytes))
+        if failures:
+            indices = [index for index in indices if index not in failures]
+        prompt_bytes = len(prompt.encode())
+        sizes_bytes = [prompt_bytes + sizes_bytes[index] for index in indices]
+        return Part(wanted, prompt, sizes_bytes, indices, failures or {})
 
     async def _encode(self, model: Model, parts: Sequence[Part], caller: Caller) -> Encoded:
         """Splits the texts and runs them, with permission to queue their tokens.
@@ -169,6 +185,7 @@ class Engine:
                 [encoding.input_ids for part in parts for encoding in part.encodings],
                 flow=caller.flow,
                 deadline_s=caller.deadline_s,
+                is_partial=all(part.wanted.is_partial for part in parts),
             )
 
     def _check_deadline(self, model: Model, parts: Sequence[Part], caller: Caller) -> None:
@@ -202,7 +219,7 @@ class Engine:
         """Counts a list of texts, for the metrics and for the caller."""
         work = Work(
             model.name,
-            len(embedded.tokens),
+            len(embedded.tokens) - len(embedded.failures),
             sum(embedded.tokens),
             started_ns,
             *(embedded.tokenize_ns, embedded.queue_ns, embedded.infer_ns),
@@ -268,14 +285,3 @@ class Engine:
                 field="options.prompt_name",
             )
         return prompt
-
-
-def _embedded(part: Part, encoded: Encoded, vectors: Floats) -> Embedded:
-    return Embedded(
-        vectors=vectors,
-        tokens=list(part.tokens),
-        truncated=[index for index, encoding in enumerate(part.encodings) if encoding.truncated],
-        tokenize_ns=part.tokenize_ns,
-        queue_ns=encoded.queue_ns,
-        infer_ns=encoded.infer_ns,
-    )

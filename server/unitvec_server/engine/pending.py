@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,13 @@ class Encoded:
         vectors: Matrix (n, D) float32.
         queue_ns: Time from submission to the start of the first of its runs.
         infer_ns: Time from then to the end of the last one.
+        failures: Errors of texts of a partial request, by index; their rows are NaN.
     """
 
     vectors: npt.NDArray[np.float32]
     queue_ns: int
     infer_ns: int
+    failures: Mapping[int, RequestError] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,6 +48,8 @@ class PendingRequest:
         remaining: Number of these that are still to come.
         started_ns: Time at which the first of them started to run; 0 before.
         is_done: Whether the request is answered, failed or given up by its caller.
+        is_partial: Whether texts may fail one by one.
+        failures: Errors of those that did, by index.
     """
 
     future: asyncio.Future[Encoded]
@@ -55,6 +60,8 @@ class PendingRequest:
     remaining: int = 0
     started_ns: int = 0
     is_done: bool = False
+    is_partial: bool = False
+    failures: dict[int, RequestError] = dataclasses.field(default_factory=dict)
 
     def finish(self, outcome: Encoded | Exception) -> None:
         """Answers or fails the request, once. Callable from any thread."""
@@ -96,13 +103,19 @@ class Slot:
         for index in self.indices:
             self.request.vectors[index] = vector
 
+    def refuse(self, error: RequestError) -> None:
+        """Notes in a partial request that its text has failed."""
+        self.request.vectors[self.indices] = np.nan
+        self.request.failures.update(dict.fromkeys(self.indices, error))
+
     def complete(self, now_ns: int) -> None:
         """Notes that the rows are filled; the last slot of a request answers it."""
         request = self.request
         request.remaining -= 1
         if request.remaining == 0 and not request.is_done:
             queue_ns = request.started_ns - request.submitted_ns
-            request.finish(Encoded(request.vectors, queue_ns, now_ns - request.started_ns))
+            infer_ns = now_ns - request.started_ns
+            request.finish(Encoded(request.vectors, queue_ns, infer_ns, request.failures))
 
 
 def served_by(item: Item) -> tuple[Item, ...]:
@@ -113,6 +126,23 @@ def served_by(item: Item) -> tuple[Item, ...]:
 def is_wanted(item: Item) -> bool:
     """Whether a request still waits for the item's run."""
     return any(not served.payload.request.is_done for served in served_by(item))
+
+
+def fail_alone(item: Item, error: RequestError) -> None:
+    """Fails a text on which the model failed by itself. Needs the lock.
+
+    A partial request goes on without it; any other fails as a whole.
+    """
+    now_ns = time.monotonic_ns()
+    slots: list[Slot] = [served.payload for served in served_by(item)]
+    for slot in slots:
+        request = slot.request
+        if request.is_partial:
+            slot.refuse(error)
+            slot.complete(now_ns)
+        elif not request.is_done:
+            request.finish(error)
+            request.drop()
 
 
 def fail(items: Iterable[Item], error: RequestError) -> None:

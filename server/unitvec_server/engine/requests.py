@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from unitvec_server.engine.counters import Work
+from unitvec_server.errors import RequestError
 from unitvec_server.model.artifact import Manifest
 from unitvec_server.model.tokenizer import Tokenizer, Truncation
 from unitvec_server.vectors.packing import Floats
@@ -86,11 +87,14 @@ class TextList:
         texts: Texts, at least one.
         options: Options for all of them.
         field: Name of the texts in the caller's message, for errors.
+        is_partial: Whether texts that cannot be embedded are told apart from the others, which
+            then have their vectors.
     """
 
     texts: Sequence[str]
     options: EncodeOptions
     field: str = "texts"
+    is_partial: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +106,13 @@ class IdsList:
             there or missing, and are added where they are missing.
         options: Options for all of them.
         field: Name of the ids in the caller's message, for errors.
+        is_partial: As in `TextList`.
     """
 
     ids: Sequence[Sequence[int]]
     options: EncodeOptions
     field: str = "ids"
+    is_partial: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,17 +120,20 @@ class Embedded:
     """The outcome of a list of n texts.
 
     Attributes:
-        vectors: Matrix (n, D) float32.
-        tokens: Number of tokens that were encoded of each text.
-        truncated: Indices of the texts that were cut.
+        vectors: Matrix (n, D) float32; rows of texts that failed are NaN.
+        tokens: Number of tokens that were encoded of each text; 0 for one that failed.
+        truncated: Number of tokens left out of each text that was cut, by its index, ascending.
         tokenize_ns: Time from text to tokens.
         queue_ns: Time from submission to the start of the first run.
         infer_ns: Time from then to the end of the last run.
+        failures: Errors of the texts that failed, by index, ascending; empty unless the list is
+            partial.
     """
 
     vectors: Floats
     tokens: list[int]
-    truncated: list[int]
+    truncated: Mapping[int, int]
     tokenize_ns: int
     queue_ns: int
     infer_ns: int
+    failures: Mapping[int, RequestError] = dataclasses.field(default_factory=dict)

@@ -26,6 +26,7 @@ from unitvec_server.engine.pending import (
     PendingRequest,
     Slot,
     fail,
+    fail_alone,
     forget,
     is_wanted,
 )
@@ -130,7 +131,13 @@ class Scheduler:
             self.reuse.log()
 
     async def encode(
-        self, model: str, rows: Rows, *, flow: Hashable, deadline_s: float = math.inf
+        self,
+        model: str,
+        rows: Rows,
+        *,
+        flow: Hashable,
+        deadline_s: float = math.inf,
+        is_partial: bool = False,
     ) -> Encoded:
         """Runs one request of n encoded texts.
 
@@ -139,17 +146,21 @@ class Scheduler:
             rows: Token ids of each text, at least one text.
             flow: Unary call or stream that the request belongs to.
             deadline_s: Time at which it stops being worth running, on the scheduler's clock.
+            is_partial: Whether texts on which the model fails are told apart from the others,
+                which then have their vectors.
 
         Raises:
             DeadlineExpired: The deadline passed, or is too near, before all of it ran.
             Overloaded: So much waits that it cannot all run by the deadline.
-            InferenceFailed: The model failed on it.
+            InferenceFailed: The model failed on it, or a worker that ran it did.
             Unavailable: The scheduler was stopped.
         """
         queue = self.queues[model]
         future = asyncio.get_running_loop().create_future()
         vectors = np.empty((len(rows), queue.dim), np.float32)
-        request = PendingRequest(future, queue.batcher, vectors, time.monotonic_ns())
+        request = PendingRequest(
+            future, queue.batcher, vectors, time.monotonic_ns(), is_partial=is_partial
+        )
         items = [
             # An empty encoding is padded to one token.
             Item(max(1, len(row)), flow, deadline_s, Slot(request, indices, row), key)
@@ -284,7 +295,7 @@ class Scheduler:
             error.__cause__ = exc
             with self._changed:
                 queue.end(batch[0])
-                fail(batch, error)
+                fail_alone(batch[0], error)
                 forget(batch)
             queue.probe()
             return

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from unitvec_server.engine.admission import count_tokens
-from unitvec_server.engine.requests import IdsList, Model, TextList
+from unitvec_server.engine.parts import Part
+from unitvec_server.engine.requests import IdsList, Model
 from unitvec_server.engine.watchdog import run_off_loop
-from unitvec_server.errors import InvalidRequest
+from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.model.tokenizer import Encoding
 
 _T = TypeVar("_T")
@@ -36,45 +36,13 @@ _BYTES_PER_TOKEN = 4.0
 """Bytes of a token of English prose (4.4 in WordNet); other languages and code have fewer."""
 
 
-@dataclasses.dataclass(eq=False)
-class Part:
-    """A list of texts of a request, on its way to token ids.
-
-    Attributes:
-        wanted: Texts, or their token ids, and options.
-        prompt: Text that is put before each of them.
-        sizes_bytes: Size of each text with its prompt.
-        started_ns: Time at which tokenization began, on the monotonic clock.
-        tokenize_ns: Time that tokenization took.
-        encodings: Encoding of each text.
-        tokens: Number of tokens of each encoding.
-    """
-
-    wanted: TextList | IdsList
-    prompt: str
-    sizes_bytes: list[int]
-    started_ns: int = 0
-    tokenize_ns: int = 0
-    encodings: Sequence[Encoding] = ()
-    tokens: Sequence[int] = ()
-
-    def keys(self) -> Iterator[Hashable]:
-        """Something for each text that is the same only for equal ones."""
-        if isinstance(self.wanted, IdsList):
-            yield from map(tuple, self.wanted.ids)
-        else:
-            yield from self.wanted.texts
-
-    async def encode(self, model: Model, executor: Executor | None) -> Sequence[Encoding]:
-        """Encodes the texts on the threads of a pool; None for here and now."""
-        prompt, side = self.prompt, self.wanted.options.side
-        if isinstance(self.wanted, IdsList):
-            encode_ids = functools.partial(model.tokenizer.encode_ids, prompt=prompt, side=side)
-            ids = self.wanted.ids
-            return await in_chunks(executor, encode_ids, ids) if executor else encode_ids(ids)
-        encode = functools.partial(model.tokenizer.encode, prompt=prompt, side=side)
-        texts = self.wanted.texts
-        return await in_chunks(executor, encode, texts) if executor else encode(texts)
+async def encode(model: Model, part: Part, *, executor: Executor | None) -> Sequence[Encoding]:
+    """Encodes the texts of a part on the threads of a pool; None for here and now."""
+    how: dict[str, Any] = {"prompt": part.prompt, "side": part.wanted.options.side}
+    is_ids = isinstance(part.wanted, IdsList)
+    tokenizer = model.tokenizer
+    work = functools.partial(tokenizer.encode_ids if is_ids else tokenizer.encode, **how)
+    return await in_chunks(executor, work, part.texts) if executor else work(part.texts)
 
 
 def are_tiny(sizes_bytes: Sequence[int]) -> bool:
@@ -93,7 +61,7 @@ def likely_tokens(size_bytes: int, *, max_seq_length: int) -> int:
 
 
 async def split(model: Model, parts: Sequence[Part], *, executor: Executor | None) -> int:
-    """Splits texts into tokens.
+    """Splits texts into tokens. Those of partial lists that are too long fail here.
 
     Args:
         model: Model whose tokenizer splits them.
@@ -104,11 +72,12 @@ async def split(model: Model, parts: Sequence[Part], *, executor: Executor | Non
         Number of tokens that all the texts count against the bound of the queue.
 
     Raises:
-        InvalidRequest: A text is too long and its options forbid to cut it.
+        InvalidRequest: A text is too long, its options forbid to cut it, and its list is not
+            partial.
     """
     for part in parts:
         wanted, part.started_ns = part.wanted, time.monotonic_ns()
-        part.encodings = await part.encode(model, executor)
+        part.encodings = await encode(model, part, executor=executor)
         part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
         part.tokenize_ns = time.monotonic_ns() - part.started_ns
         if wanted.options.refuses_long:
@@ -117,16 +86,21 @@ async def split(model: Model, parts: Sequence[Part], *, executor: Executor | Non
 
 
 def _check_uncut(model: Model, part: Part) -> None:
-    """Refuses the first text that is longer than the model takes."""
-    for index, encoding in enumerate(part.encodings):
+    """Refuses texts that are longer than the model takes: the first, or each of a partial list."""
+    errors: dict[int, RequestError] = {}
+    for place, encoding in enumerate(part.encodings):
         if encoding.truncated:
-            field = f"{part.wanted.field}[{index}]"
-            raise InvalidRequest(
+            field = part.field(part.indices[place])
+            errors[place] = InvalidRequest(
                 f"{field} has {encoding.full_length} tokens; model {model.name} takes "
                 f"{model.manifest.max_seq_length} and truncate is ERROR",
                 reason="TEXT_TOO_LONG",
                 field=field,
             )
+            if not part.wanted.is_partial:
+                raise errors[place]
+    if errors:
+        part.drop(errors)
 
 
 async def in_chunks(

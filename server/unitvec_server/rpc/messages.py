@@ -138,8 +138,9 @@ def write_usage(parts: Iterable[Embedded]) -> pb.Usage:
     for part in parts:
         offset = len(usage.tokens)
         usage.tokens.extend(part.tokens)
-        for index in part.truncated:
+        for index, left_out in part.truncated.items():
             usage.truncated.append(offset + index)
+            usage.left_out_tokens.append(left_out)
         usage.total_tokens += sum(part.tokens)
     return usage
 

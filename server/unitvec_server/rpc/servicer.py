@@ -208,13 +208,17 @@ async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb
     started_ns = time.monotonic_ns()
     model, dtype = engine.model(request.model), read_dtype(request)
     options = read_options(request.options)
-    texts = TextList(request.texts, options)
+    texts = TextList(request.texts, options, is_partial=request.partial)
     [embedded] = await engine.embed(model, [texts], caller=caller)
     return pb.EmbedResponse(
         embeddings=write_matrix(embedded.vectors, dtype=dtype, as_list=request.as_list),
         model=model.name,
         usage=write_usage([embedded]),
         timings=write_timings([embedded], total_ns=time.monotonic_ns() - started_ns),
+        errors=[
+            pb.TextError(index=index, error=describe(error))
+            for index, error in embedded.failures.items()
+        ],
     )
 
 

@@ -74,6 +74,7 @@ def pack(vectors: Floats, dtype: Dtype) -> Packed:
     if dtype is Dtype.INT8:
         scales = np.abs(vectors).max(axis=1, initial=0.0, keepdims=True) / 127
         quantized = np.rint(vectors / np.where(scales == 0, 1, scales))
+        quantized[np.isnan(scales[:, 0])] = 0  # NaN has no code; times the scale it is NaN again
         # A scale among subnormal numbers is coarse, and a quotient may pass 127.
         codes = np.clip(quantized, -127, 127).astype(np.int8)
         return Packed(codes.tobytes(), scales[:, 0].tolist())
