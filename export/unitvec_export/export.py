@@ -12,11 +12,12 @@ from pathlib import Path
 import onnx
 
 from unitvec_export.errors import ParityError
-from unitvec_export.graph.tracing import DEFAULT_OPSET, export_body
+from unitvec_export.graph.tracing import DEFAULT_OPSET
 from unitvec_export.noise import muted
+from unitvec_export.origins import open_origin
 from unitvec_export.progress import Progress
-from unitvec_export.prove.reference import Reference, load_reference
-from unitvec_export.prove.verification import Verification, load_sample
+from unitvec_export.prove.model import Model
+from unitvec_export.prove.verification import Verification
 from unitvec_export.quantize.graphs import Graphs
 from unitvec_export.source import Request, Source, resolve_source
 from unitvec_export.writer import TOKENIZER_FILE, graph_file, staged
@@ -44,6 +45,8 @@ class ExportOptions:
             runs the model, int16.
         opset: Version of ONNX's operator set.
         verbose: Show what the libraries log.
+        without_torch: Build the packaged model from its files, and prove it against the stored
+            vectors.
     """
 
     request: Request
@@ -51,6 +54,7 @@ class ExportOptions:
     precisions: Sequence[str] | None = None
     opset: int = DEFAULT_OPSET
     verbose: bool = False
+    without_torch: bool = False
 
 
 def export(options: ExportOptions, progress: Progress) -> Manifest:
@@ -72,22 +76,27 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(staged(options.out))
         with progress.step("loading the model"):
-            stack.enter_context(muted(verbose=options.verbose))
+            if not options.without_torch:
+                stack.enter_context(muted(verbose=options.verbose))
             source = resolve_source(options.request)
-            reference = load_reference(source, verbose=options.verbose)
-        # First of all the model itself must work: what it cannot do is no fault of a graph.
-        verification = Verification(reference, load_sample())
-        with progress.step("encoding the sample with sentence-transformers"):
-            verification.check_padding()
+            origin = open_origin(
+                source,
+                without_torch=options.without_torch,
+                opset=options.opset,
+                verbose=options.verbose,
+            )
+        verification = Verification(origin.model, origin.groups)
+        with progress.step(origin.proof_step):
+            origin.check()
             texts = len(verification.expected)
-        with progress.step(f"tracing the graph with optimum, opset {options.opset}"):
-            body = export_body(reference, opset=options.opset, verbose=options.verbose)
-        graphs = Graphs(body, reference, verbose=options.verbose)
+        with progress.step(origin.build_step):
+            body = origin.build()
+        graphs = Graphs(body, origin.model, verbose=options.verbose)
         names = graphs.plan(options.precisions)
         with progress.step(f"writing {', '.join(names)}"):
             for name in names:
                 onnx.save(graphs.make(name), str(stage / graph_file(name)))
-            manifest = _write_manifest(stage, source, reference, names)
+            manifest = _write_manifest(stage, source, origin.model, names)
         with progress.step(f"comparing {texts} vectors with the server's code"):
             # What nobody asked for may be left out.
             optional = frozenset({"int16"} if options.precisions is None else ())
@@ -120,11 +129,11 @@ def _measure(
 
 
 def _write_manifest(
-    stage: Path, source: Source, reference: Reference, precisions: Sequence[str]
+    stage: Path, source: Source, model: Model, precisions: Sequence[str]
 ) -> Manifest:
     """Writes the tokenizer and a manifest whose parities are still to be measured."""
-    facts = reference.facts
-    _write_text(stage / TOKENIZER_FILE, reference.tokenizer_json())
+    facts = model.facts
+    _write_text(stage / TOKENIZER_FILE, model.tokenizer_json())
     manifest = Manifest(
         model_id=source.model_id,
         revision=source.revision,

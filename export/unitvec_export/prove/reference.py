@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,17 @@ class Reference:
     def transformer(self) -> Any:
         """The `transformers` model inside."""
         return self._model[0].auto_model
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its `config.json`, as transformers completes it."""
+        config: Mapping[str, Any] = self.transformer.config.to_dict()
+        return config
+
+    @property
+    def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Weights of the transformer, by its own names."""
+        return _Arrays(self.transformer.state_dict())
 
     @property
     def special_tokens(self) -> list[str]:
@@ -92,6 +103,22 @@ class Reference:
                 raise InputError("the tokenizer gives token_type_ids other than 0: not supported")
             rows.append(features["input_ids"][0].tolist())
         return rows
+
+
+class _Arrays(Mapping[str, Any]):
+    """A state dict of torch whose tensors become arrays when they are asked for."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self._state = state
+
+    def __getitem__(self, name: str) -> Any:
+        return self._state[name].detach().numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state)
+
+    def __len__(self) -> int:
+        return len(self._state)
 
 
 def load_reference(source: Source, *, verbose: bool = False) -> Reference:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from unitvec_export.errors import InputError, ParityError
 from unitvec_export.prove.facts import Facts
+from unitvec_export.prove.model import Model
 from unitvec_export.prove.reference import Reference
 from unitvec_server.model.artifact import FUSED, Artifact, Parity, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
@@ -69,12 +70,12 @@ class Verification:
 
     Args:
         reference: The model.
-        texts: The sample, such as `load_sample()`.
+        groups: The sample, such as `make_groups` makes of `load_sample()`.
     """
 
-    def __init__(self, reference: Reference, texts: Sequence[str]) -> None:
+    def __init__(self, reference: Model, groups: Sequence[Group]) -> None:
         self._reference = reference
-        self._groups = list(_make_groups(reference.facts, texts))
+        self._groups = groups
 
     @cached_property
     def expected(self) -> npt.NDArray[np.float32]:
@@ -85,22 +86,6 @@ class Verification:
                 for group in self._groups
             ]
         )
-
-    def check_padding(self) -> None:
-        """Makes sure that the model gives a text the same vector in any company.
-
-        Raises:
-            InputError: It does not, so no server that batches can reproduce it.
-        """
-        texts = sorted(self._groups[0].texts, key=len)
-        texts = [*texts[1 : len(texts) : len(texts) // _PADDED_TEXTS], texts[-1]]
-        alone = self._reference.encode(texts, batch_size=1)
-        parity = compare(self._reference.encode(texts, batch_size=len(texts)), alone)
-        if parity.cosine_min < _MIN_PADDING_COSINE:
-            raise InputError(
-                "the model's vectors depend on padding: in a batch, a text has only cosine "
-                f"{parity.cosine_min:.4f} to the same text alone; not supported"
-            )
 
     def check_token_ids(self, artifact: Artifact) -> None:
         """Compares every text's token ids, truncation included.
@@ -153,6 +138,23 @@ class Verification:
         # Runs are single-threaded; the server, too, has several of them side by side.
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.concatenate(list(pool.map(encoder.encode, _batches(rows))))
+
+
+def check_padding(reference: Reference, texts: Sequence[str]) -> None:
+    """Makes sure that the model gives a text the same vector in any company.
+
+    Raises:
+        InputError: It does not, so no server that batches can reproduce it.
+    """
+    by_length = sorted(texts, key=len)
+    some = [*by_length[1 : len(texts) : len(texts) // _PADDED_TEXTS], by_length[-1]]
+    alone = reference.encode(some, batch_size=1)
+    parity = compare(reference.encode(some, batch_size=len(some)), alone)
+    if parity.cosine_min < _MIN_PADDING_COSINE:
+        raise InputError(
+            "the model's vectors depend on padding: in a batch, a text has only cosine "
+            f"{parity.cosine_min:.4f} to the same text alone; not supported"
+        )
 
 
 def compare(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> Parity:
@@ -223,6 +225,11 @@ def _open_tokenizer(artifact: Artifact) -> Tokenizer:
         max_seq_length=manifest.max_seq_length,
         own_side=Truncation(manifest.truncation_side),
     )
+
+
+def make_groups(facts: Facts, texts: Sequence[str]) -> list[Group]:
+    """The sample of a model: texts, one as long as it reads, and some with each of its prompts."""
+    return list(_make_groups(facts, texts))
 
 
 def _make_groups(facts: Facts, texts: Sequence[str]) -> Iterator[Group]:

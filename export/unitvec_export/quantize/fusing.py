@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import onnx
 
-from unitvec_export.graph.architecture import Encoder, Tensors, UnsupportedEncoder, read_encoder
+from unitvec_export.graph.architecture import Encoder, UnsupportedEncoder, read_encoder
 from unitvec_export.graph.wiring import Wiring
-from unitvec_export.prove.reference import Reference
+from unitvec_export.prove.model import Model
 from unitvec_export.quantize.fused import FusedPrecision, check_supported, to_fused
 from unitvec_export.quantize.products import Floats, find_products, measure_activations
 from unitvec_server.model.kernels import find_kernels
@@ -20,16 +20,16 @@ class Fusing:
     """Makes fused graphs of one model.
 
     Args:
-        reference: The model.
+        model: The model.
         body: Its traced fp32 body.
         token_ids: Texts to measure activations on.
     """
 
     def __init__(
-        self, reference: Reference, body: onnx.ModelProto, token_ids: Sequence[Sequence[int]]
+        self, model: Model, body: onnx.ModelProto, token_ids: Sequence[Sequence[int]]
     ) -> None:
-        self._facts = reference.facts
-        self._transformer = reference.transformer
+        self._facts = model.facts
+        self._model = model
         self._body = body
         self._token_ids = token_ids
 
@@ -54,8 +54,7 @@ class Fusing:
 
     @functools.cached_property
     def _encoder(self) -> Encoder:
-        tensors: Tensors = _Arrays(self._transformer.state_dict())
-        return read_encoder(self._transformer.config.to_dict(), tensors)
+        return read_encoder(self._model.config, self._model.tensors)
 
     @functools.cached_property
     def _inputs(self) -> dict[str, int]:
@@ -73,10 +72,3 @@ class Fusing:
     def _peaks(self) -> list[Floats]:
         measured = measure_activations(self._body, list(self._inputs), self._token_ids)
         return [measured[name].peaks for name in self._inputs]
-
-
-class _Arrays(dict[str, Any]):
-    """A state dict of torch whose tensors become arrays when they are asked for."""
-
-    def __getitem__(self, name: str) -> Any:
-        return super().__getitem__(name).detach().numpy()

@@ -9,7 +9,7 @@ import onnx
 
 from unitvec_export.errors import InputError
 from unitvec_export.graph.tracing import finish
-from unitvec_export.prove.reference import Reference
+from unitvec_export.prove.model import Model
 from unitvec_export.prove.verification import load_sample
 from unitvec_export.quantize.fp16 import to_fp16
 from unitvec_export.quantize.fusing import Fusing
@@ -28,13 +28,13 @@ class Graphs:
 
     Args:
         body: Its traced fp32 body.
-        reference: The model.
+        model: The model.
         verbose: Show what the libraries log.
     """
 
-    def __init__(self, body: onnx.ModelProto, reference: Reference, *, verbose: bool) -> None:
+    def __init__(self, body: onnx.ModelProto, model: Model, *, verbose: bool) -> None:
         self._body = body
-        self._reference = reference
+        self._model = model
         self._verbose = verbose
 
     @property
@@ -71,14 +71,14 @@ class Graphs:
             converted = to_fp16(self._body, verbose=self._verbose)
         else:
             converted = self._body
-        return finish(converted, self._reference.facts)
+        return finish(converted, self._model.facts)
 
     @functools.cached_property
     def _fusing(self) -> Fusing:
-        return Fusing(self._reference, self._body, self._calibration)
+        return Fusing(self._model, self._body, self._calibration)
 
     @functools.cached_property
     def _calibration(self) -> list[list[int]]:
         """Token ids of the texts that activations are measured on."""
         texts = load_sample()[::_CALIBRATION_STRIDE]
-        return self._reference.token_ids(texts, prompt=self._reference.facts.default_prompt)
+        return self._model.token_ids(texts, prompt=self._model.facts.default_prompt)
