@@ -326,7 +326,7 @@ def test_an_error_that_nobody_foresaw(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("float division\nby zero")
 
-    monkeypatch.setattr("unitvec_export.export.export_body", fail)
+    monkeypatch.setattr("unitvec_export.origins.export_body", fail)
     assert main([str(broken), "--out", str(terminal.out)]) == 1
     assert "unexpected ZeroDivisionError: float division" in terminal.only_line()
 

@@ -18,7 +18,13 @@ from unitvec_export.cli import main
 from unitvec_export.errors import ParityError
 from unitvec_export.graph.tracing import export_body, finish
 from unitvec_export.prove.reference import Reference, load_reference
-from unitvec_export.prove.verification import Verification, check_fp32, compare, load_sample
+from unitvec_export.prove.verification import (
+    Verification,
+    check_fp32,
+    compare,
+    load_sample,
+    make_groups,
+)
 from unitvec_export.source import Source
 from unitvec_server.model.artifact import MANIFEST_FILE, Parity, describe_file, load_artifact
 
@@ -33,7 +39,7 @@ def reference(tiny_model: Callable[[TinyModel], Path]) -> Reference:
 @pytest.fixture(scope="module")
 def verification(reference: Reference) -> Verification:
     """Its verification on the bundled sample."""
-    return Verification(reference, load_sample())
+    return Verification(reference, make_groups(reference.facts, load_sample()))
 
 
 @pytest.fixture(scope="module")
