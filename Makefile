@@ -19,7 +19,7 @@ ARTIFACT := artifacts/$(NAME)
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 # Byte code is compiled when it is first imported: most of it never is.
 PIP := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
-STUBS := protos/unitvec_protos/v1
+STUBS := protos/unitvec_protos
 PACKAGES := protos server client export loadtest bench kernels
 
 .PHONY: help install export serve test test-deep lint format bench loadtest chaos fuzz-kernels protos protos-check docs lock audit sbom clean
@@ -123,20 +123,26 @@ fuzz-kernels: $(VENV)/.dev $(VENV)/.kernels  ## Run the fused operator on random
 		$(BIN)/python -m tests.kernels.fuzzing $(ARGS)
 
 # The virtual path makes the generated imports absolute. The descriptors hold the comments, for reflection.
-define GENERATE
-$(BIN)/python -m grpc_tools.protoc -Iunitvec_protos/v1=protos/unitvec/v1 \
+# Arguments: where to write; folder of the .proto below protos/; its name; package of the stubs.
+define COMPILE
+$(BIN)/python -m grpc_tools.protoc -Iunitvec_protos/$(4)=protos/$(2) \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) \
-	--include_source_info --descriptor_set_out=$(1)/unitvec_protos/v1/embedding.binpb \
-	protos/unitvec/v1/embedding.proto
+	--include_source_info --descriptor_set_out=$(1)/unitvec_protos/$(4)/$(3).binpb \
+	protos/$(2)/$(3).proto
+endef
+define GENERATE
+$(call COMPILE,$(1),unitvec/v1,embedding,v1) && \
+$(call COMPILE,$(1),tei/v1,tei,tei)
 endef
 
-protos: $(VENV)/.dev  ## Generate the stubs from protos/unitvec/v1
+protos: $(VENV)/.dev  ## Generate the stubs from protos/
 	$(call GENERATE,protos)
 
 protos-check: $(VENV)/.dev
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call GENERATE,$$fresh) && \
-	diff -r --exclude=__pycache__ --exclude=__init__.py "$$fresh/unitvec_protos/v1" $(STUBS) \
+	diff -r --exclude=__pycache__ --exclude=__init__.py --exclude=installation.py --exclude=py.typed \
+		"$$fresh/unitvec_protos" $(STUBS) \
 	|| { echo "generated stubs are stale: run make protos"; exit 1; }
 
 docs: $(VENV)/.dev  ## Write docs/api from the contract and the client

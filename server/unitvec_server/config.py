@@ -163,6 +163,11 @@ class ServerConfig:
         False, "listen on any address without TLS or tokens: true or false", _boolean
     )
     reflection: bool = _option(True, "answer gRPC reflection: true or false", _boolean)
+    grpc_tei: bool = _option(
+        True,
+        "answer tei.v1, as clients of text-embeddings-inference call it: true or false",
+        _boolean,
+    )
     metrics_port: int | None = _option(
         None,
         "port of Prometheus metrics over HTTP; 0 takes a free one; without it there are none",

@@ -12,6 +12,7 @@
         ├── DeadlineExpired   too late, and never run
         ├── Unavailable       starting or draining
         ├── Unauthenticated   no valid token
+        ├── NotServed         a method of an API that is answered only in part
         └── InferenceFailed   our fault
 
 The text of a `RequestError` reaches the client: it is written for clients and tells nothing
@@ -108,6 +109,12 @@ class Unauthenticated(RequestError):
     """The call carries no valid token."""
 
     default_reason = "INVALID_TOKEN"
+
+
+class NotServed(RequestError):
+    """The API has this method elsewhere, but not here."""
+
+    default_reason = "NOT_SERVED"
 
 
 class InferenceFailed(RequestError):

@@ -18,6 +18,7 @@ import grpc
 from unitvec_protos import __version__
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig
 from unitvec_server.descriptors import make_room
+from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.heartbeat import Heartbeat
@@ -30,10 +31,17 @@ from unitvec_server.model.memory import MemoryPlan
 from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
 from unitvec_server.observability.memory import HELD_MESSAGES, most_client_bytes
 from unitvec_server.observability.telemetry import Telemetry
+from unitvec_server.peers import open_peers
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
-from unitvec_server.rpc.listener import SETTINGS_S, UNSETTLED_METADATA_BYTES, build_server
+from unitvec_server.rpc.listener import (
+    SETTINGS_S,
+    UNSETTLED_METADATA_BYTES,
+    Services,
+    build_server,
+)
 from unitvec_server.rpc.servicer import EmbeddingServicer
+from unitvec_server.rpc.streams import Streams
 from unitvec_server.security.secrets import Secrets, is_loopback
 from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
 
@@ -104,9 +112,9 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
             raise
         # What is loaded stays, and each full collection of it would stop all threads for 40 ms.
         gc.freeze()
-        door.servicer.open(engine)
+        door.backend.open(engine)
         telemetry.open(engine, scheduler)
-        await door.health.set_serving(serving=True)
+        await door.services.health.set_serving(serving=True)
         _announce(config, engine, plan, door.port)
         freshness = asyncio.create_task(door.secrets.keep_fresh(signals.reload))
         pools = [executor, comparing]
@@ -128,8 +136,9 @@ class _Door:
     port: int
     rules: HouseRules
     edge: Edge
-    servicer: EmbeddingServicer
-    health: Health
+    backend: Backend
+    streams: Streams
+    services: Services
     secrets: Secrets
 
 
@@ -137,7 +146,10 @@ async def _open_door(
     config: ServerConfig, limits: FixedLimits, telemetry: Telemetry, heartbeat: Heartbeat
 ) -> _Door:
     """Starts to take calls. Until the models are loaded they get UNAVAILABLE."""
-    servicer, health, secrets = EmbeddingServicer(config, limits), Health(), Secrets(config)
+    backend, streams, secrets = Backend(), Streams(config, limits), Secrets(config)
+    servicer = EmbeddingServicer(backend, streams, config, limits)
+    peers = open_peers(config, backend, streams)
+    health = Health(name for peer in peers for name in peer.services)
     await health.set_serving(serving=False)
     rules = HouseRules(
         secrets.check_token,
@@ -150,20 +162,22 @@ async def _open_door(
         rules,
         edge,
         servicer,
+        streams,
         is_serving=lambda: health.is_serving() and heartbeat.is_beating(),
         secrets=secrets,
     )
-    server, port = build_server(config, edge, servicer, health, secrets)
+    services = Services(servicer, health, peers)
+    server, port = build_server(config, edge, services, secrets)
     await server.start()
-    return _Door(server, port, rules, edge, servicer, health, secrets)
+    return _Door(server, port, rules, edge, backend, streams, services, secrets)
 
 
 async def _drain(door: _Door, config: ServerConfig, *, fault: str) -> None:
     """Finishes what is in flight. After a fault it ends the process."""
     grace_s = min(config.grace_s, _FAULT_GRACE_S) if fault else config.grace_s
     logger.info("stopping: finishing what is in flight, at most %g s", grace_s)
-    await door.health.drain()
-    door.servicer.drain()
+    await door.services.health.drain()
+    door.streams.drain()
     door.edge.drain()
     cut_status = FAULT_STATUS if fault else CUT_STATUS
     await _stop(door.server, door.rules, grace_s=grace_s, cut_status=cut_status)

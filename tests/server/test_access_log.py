@@ -44,7 +44,7 @@ def test_failures_are_always_logged(code: str, written: Callable[[], list]) -> N
     log_call(ended(code))
     [record] = written()
     assert record.fields["code"] == code
-    if code in {"CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND"}:
+    if code in {"CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED"}:
         assert record.levelno == logging.INFO
     else:
         assert record.levelno == LOUDER_THAN_INFO.get(code, logging.ERROR)

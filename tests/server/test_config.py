@@ -36,6 +36,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "tokens": ("first,second", ("first", "second"), [" , "]),
     "insecure": ("yes", True, ["maybe"]),
     "reflection": ("False", False, ["maybe", "2"]),
+    "grpc_tei": ("false", False, ["maybe"]),
     "metrics_port": ("0", 0, ["-1", "65536", "http", "1.5"]),
     "metrics_host": ("0.0.0.0", "0.0.0.0", []),
     "tracing": ("yes", True, ["maybe"]),

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from tests.e2e.certificates import not_after_s, write_certificate
 from tests.server.encoders import Held, queued, submit, text, texts
 from unitvec_server.config import FixedLimits, ServerConfig
+from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import CODES
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.admission import TokenGate
@@ -30,6 +31,7 @@ from unitvec_server.observability.metrics import Frontend, Metrics, code_label, 
 from unitvec_server.observability.metrics_server import start_metrics_server
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
+from unitvec_server.rpc.streams import Streams
 from unitvec_server.security.secrets import Secrets
 
 GO_CODES = [
@@ -62,10 +64,13 @@ def test_codes_are_labelled_as_in_go() -> None:
 def frontend() -> Frontend:
     """An edge and a servicer that nobody called."""
     rules = HouseRules(lambda _: None, max_calls=7, max_unary_bytes=100)
+    config = ServerConfig()
+    streams = Streams(config, FixedLimits())
     return Frontend(
         rules,
         Edge(rules),
-        EmbeddingServicer(ServerConfig(), FixedLimits()),
+        EmbeddingServicer(Backend(), streams, config, FixedLimits()),
+        streams,
         lambda: False,
         Secrets(ServerConfig()),
         LogWriter(None),

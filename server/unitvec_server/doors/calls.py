@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from unitvec_server.engine.counters import SECONDS, Histogram, Work
+from unitvec_server.engine.requests import Caller
 from unitvec_server.errors import BOUNDS, Overloaded, RequestError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,11 @@ class Method(NamedTuple):
     service: str
     name: str
     kind: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is of a door of ours, not of gRPC's own health or reflection."""
+        return not self.service.startswith("grpc.")
 
 
 def name_method(path: str, *, streams_in: bool, streams_out: bool) -> Method:
@@ -170,6 +176,16 @@ Observer = Callable[[Call], None]
 
 current: ContextVar[Call] = ContextVar("call")
 """The call that the running task works for. The edge sets it when the call begins."""
+
+
+def current_caller(*, waits: bool = False) -> Caller:
+    """Returns the caller of this task's call. Each call is a flow of its own, so calls take turns.
+
+    Args:
+        waits: Whether it waits for room, as streams do.
+    """
+    call = current.get()
+    return Caller(object(), call.deadline_s, waits=waits, note=call.add)
 
 
 def end(call: Call, tally: MethodTally, observers: Sequence[Observer]) -> None:

@@ -11,6 +11,7 @@ from unitvec_server.errors import (
     InferenceFailed,
     InvalidRequest,
     ModelNotFound,
+    NotServed,
     Overloaded,
     RequestError,
     Unauthenticated,
@@ -37,5 +38,6 @@ STATUSES: Mapping[type[RequestError], Status] = {
     DeadlineExpired: Status("DEADLINE_EXCEEDED", HTTPStatus.GATEWAY_TIMEOUT),
     Unavailable: Status("UNAVAILABLE", HTTPStatus.SERVICE_UNAVAILABLE),
     Unauthenticated: Status("UNAUTHENTICATED", HTTPStatus.UNAUTHORIZED),
+    NotServed: Status("UNIMPLEMENTED", HTTPStatus.NOT_IMPLEMENTED),
     InferenceFailed: Status("INTERNAL", HTTPStatus.INTERNAL_SERVER_ERROR),
 }

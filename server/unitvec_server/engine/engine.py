@@ -132,7 +132,7 @@ class Engine:
     def _read(self, model: Model, wanted: TextList | IdsList) -> Part:
         """Holds a list of texts against the limits before any work is done on it."""
         options, field = wanted.options, wanted.field
-        prompt = self._prompt(model, options.prompt_name)
+        prompt = self.prompt(model, options.prompt_name)
         failures: dict[int, RequestError] | None = {} if wanted.is_partial else None
         if isinstance(wanted, IdsList):
             size = model.tokenizer.vocabulary_size
@@ -241,7 +241,7 @@ class Engine:
         Raises:
             RequestError: See `errors`; nothing else.
         """
-        prompt = self._prompt(model, prompt_name)
+        prompt = self.prompt(model, prompt_name)
         self._check_tokenize_size(check_texts(texts, field="texts", limits=self._limits))
         tokenize = functools.partial(model.tokenizer.tokenize, prompt=prompt, side=side)
         return await in_chunks(self.executor, tokenize, texts)
@@ -271,16 +271,22 @@ class Engine:
                 field="texts",
             )
 
-    def _prompt(self, model: Model, name: str | None) -> str:
+    def prompt(self, model: Model, name: str | None) -> str:
+        """Returns the prompt of this name; None for that which the model uses by default.
+
+        Raises:
+            InvalidRequest: The model has no such prompt.
+        """
         if name is None:
             name = model.manifest.default_prompt_name or ""
         if not name:
             return ""
         prompt = model.manifest.prompts.get(name)
         if prompt is None:
-            have = ", ".join(model.manifest.prompts) or "none"
+            # Clients of text-embeddings-inference read the names out of these words.
+            have = ", ".join(model.manifest.prompts)
             raise InvalidRequest(
-                f"no prompt {name[:100]!r} in model {model.name}; it has: {have}",
+                f"no prompt {name[:100]!r} in model {model.name}. Available prompts: [{have}]",
                 reason="UNKNOWN_PROMPT",
                 field="options.prompt_name",
             )

@@ -93,7 +93,7 @@ def _check_uncut(model: Model, part: Part) -> None:
             field = part.field(part.indices[place])
             errors[place] = InvalidRequest(
                 f"{field} has {encoding.full_length} tokens; model {model.name} takes "
-                f"{model.manifest.max_seq_length} and truncate is ERROR",
+                f"{model.manifest.max_seq_length}; shorten it, or ask for truncation",
                 reason="TEXT_TOO_LONG",
                 field=field,
             )

@@ -15,6 +15,7 @@ LEVELS: Mapping[str, int] = {
     CANCELLED: logging.INFO,
     "INVALID_ARGUMENT": logging.INFO,
     "NOT_FOUND": logging.INFO,
+    "UNIMPLEMENTED": logging.INFO,
     "UNAUTHENTICATED": logging.WARNING,
     "RESOURCE_EXHAUSTED": logging.WARNING,
     "DEADLINE_EXCEEDED": logging.WARNING,

@@ -30,6 +30,7 @@ from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.observability.logs import LogWriter
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
+from unitvec_server.rpc.streams import Streams
 from unitvec_server.security.secrets import Secrets
 
 _CODE_NAMES = {"OK": "OK", "CANCELLED": "Canceled"}
@@ -45,7 +46,8 @@ class Frontend:
     Attributes:
         rules: What holds at every door, which counts what is in work.
         edge: The edge, which counts calls.
-        servicer: The servicer, which holds messages and documents of streams.
+        servicer: The servicer, which holds documents of streams.
+        streams: The streams, which hold messages.
         is_serving: Tells whether health says SERVING and the event loop is alive.
         secrets: The secrets, which know when the certificate expires.
         logs: The writer of logs, which counts the lines that were lost.
@@ -54,6 +56,7 @@ class Frontend:
     rules: HouseRules
     edge: Edge
     servicer: EmbeddingServicer
+    streams: Streams
     is_serving: Callable[[], bool]
     secrets: Secrets
     logs: LogWriter
@@ -177,7 +180,7 @@ def _collect_frontend(frontend: Frontend) -> Iterator[Metric]:
         ("unitvec_refusals", "Requests refused: what was full.", "bound", rules.errors.by_bound),
     ):
         yield _counter(name, text, (label,), [((key,), n) for key, n in list(counts.items())])
-    held = [(("unary",), rules.messages.count), (("stream",), servicer.stream_bytes)]
+    held = [(("unary",), rules.messages.count), (("stream",), frontend.streams.held_bytes)]
     yield _gauge("unitvec_messages_bytes", "Bytes of messages in work.", ("kind",), held)
     yield _number("unitvec_corpora_bytes", "Bytes of documents held.", servicer.corpora_bytes)
     yield _number("unitvec_serving", "1 while it serves.", frontend.is_serving())

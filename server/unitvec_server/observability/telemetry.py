@@ -17,6 +17,7 @@ from unitvec_server.observability.access_log import log_call
 from unitvec_server.observability.logs import LogWriter
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
+from unitvec_server.rpc.streams import Streams
 from unitvec_server.security.secrets import Secrets
 
 if TYPE_CHECKING:  # Loading these takes time and memory, and most servers need neither.
@@ -55,6 +56,7 @@ class Telemetry:
         rules: HouseRules,
         edge: Edge,
         servicer: EmbeddingServicer,
+        streams: Streams,
         *,
         is_serving: Callable[[], bool],
         secrets: Secrets,
@@ -64,7 +66,8 @@ class Telemetry:
         Args:
             rules: What holds at every door, which counts what is in work.
             edge: The edge, which counts calls.
-            servicer: The servicer, which holds messages and documents of streams.
+            servicer: The servicer, which holds documents of streams.
+            streams: The streams, which hold messages.
             is_serving: Tells whether health says SERVING and the event loop is alive.
             secrets: The secrets, which know when the certificate expires.
 
@@ -77,7 +80,7 @@ class Telemetry:
         from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
         from unitvec_server.observability.metrics_server import start_metrics_server
 
-        frontend = Frontend(rules, edge, servicer, is_serving, secrets, self._logs)
+        frontend = Frontend(rules, edge, servicer, streams, is_serving, secrets, self._logs)
         self._metrics = Metrics(frontend)
         try:
             self._server = start_metrics_server(host, port, registry=make_registry(self._metrics))

@@ -26,7 +26,6 @@ from unitvec_server.engine.counters import Work
 from unitvec_server.errors import ConfigError
 
 _EXPORTERS = "opentelemetry_traces_exporter"
-_SERVICE = "unitvec.v1.EmbeddingService"
 
 _FLUSH_S = 3.0
 
@@ -46,13 +45,13 @@ class Tracing:
         self._tracer: Tracer = provider.get_tracer("unitvec_server", __version__)
 
     def __call__(self, call: Call) -> None:
-        """Traces a call of our service."""
-        if call.method.service != _SERVICE:
+        """Traces a call, unless it is of health or reflection."""
+        if not call.method.is_ours:
             return
         wall_ns = time.time_ns() - time.monotonic_ns()
         carrier = {key: val for key, val in call.metadata.items() if isinstance(val, str)}
         span = self._tracer.start_span(
-            f"{_SERVICE}/{call.method.name}",
+            f"{call.method.service}/{call.method.name}",
             propagate.extract(carrier),
             SpanKind.SERVER,
             start_time=call.started_ns + wall_ns,
@@ -95,7 +94,7 @@ class Tracing:
 def _attributes(call: Call) -> dict[str, str | int]:
     return {
         "rpc.system": "grpc",
-        "rpc.service": _SERVICE,
+        "rpc.service": call.method.service,
         "rpc.method": call.method.name,
         "rpc.grpc.status_code": CODES.index(call.code),
         "client.address": call.peer,

@@ -1,15 +1,14 @@
-"""The standard health service of gRPC, for the server as a whole and for our service."""
+"""The standard health service of gRPC, for the server as a whole and for each service."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2
 
 from unitvec_server.rpc.interceptor import SERVICE
-
-_SERVICES = ("", SERVICE)
 
 _LAST_WORD_S = 0.1
 """Time for a watch to pass NOT_SERVING on before it ends."""
@@ -19,10 +18,14 @@ class Health(health.aio.HealthServicer):
     """Answers health checks, and ends all watches when the server drains.
 
     A watch that stayed open would use up all of the time that calls have to finish.
+
+    Args:
+        services: The services beside our own, by full name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, services: Iterable[str] = ()) -> None:
         super().__init__()
+        self._services = ("", SERVICE, *services)
         self._draining = asyncio.Event()
         self._is_serving = True  # as the base class starts
 
@@ -31,9 +34,9 @@ class Health(health.aio.HealthServicer):
         return self._is_serving
 
     async def set_serving(self, *, serving: bool) -> None:
-        """Sets SERVING or NOT_SERVING for the server and for our service."""
+        """Sets SERVING or NOT_SERVING for the server and for each service."""
         states = health_pb2.HealthCheckResponse
-        for service in _SERVICES:
+        for service in self._services:
             await self.set(service, states.SERVING if serving else states.NOT_SERVING)
         self._is_serving = serving
 

@@ -21,7 +21,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
@@ -45,6 +45,7 @@ from unitvec_server.rpc.intake import (
     reading,
     writing,
 )
+from unitvec_server.rpc.peer_api import path_of
 from unitvec_server.rpc.status import status_code, to_message, to_trailers
 from unitvec_server.security.secrets import TokenCheck
 
@@ -119,7 +120,15 @@ class Edge(grpc.aio.ServerInterceptor):
         )
         self._messages = UnaryMessages(rules.messages)
         self._handlers: dict[str, Any] = {}
-        self.tallies = dict(map(_known_tally, (*_SERVICE.methods, *_HEALTH.methods)))
+        self.tallies: dict[str, MethodTally] = {}
+        self.expect((*_SERVICE.methods, *_HEALTH.methods))
+
+    def expect(self, methods: Iterable[Any]) -> None:
+        """Counts the calls of methods, given as their descriptors, from the start on.
+
+        Prometheus would not see the first event of a series that begins with it.
+        """
+        self.tallies |= map(_known_tally, methods)
 
     def drain(self) -> None:
         """Ends the streams of handlers that are not ours; ours end their own."""
@@ -192,7 +201,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 terms.check_token(call.metadata.get("authorization"))
                 with terms.gate:
                     answers = handle(decode_each(requests), context)
-                    if terms.tally.method.service != SERVICE:
+                    if not terms.tally.method.is_ours:
                         answers = self._foreign.attend(answers)
                     async with contextlib.aclosing(answers) as replies:
                         async for reply in replies:
@@ -254,11 +263,8 @@ def _let_pass(_: str | bytes | None) -> None:
 
 
 def _known_tally(method: Any) -> tuple[str, MethodTally]:
-    """The path and the counts of a method, which are there before its first call.
-
-    Prometheus would not see the first event of a series that begins with it.
-    """
-    path = f"/{method.containing_service.full_name}/{method.name}"
+    """The path and the counts of a method."""
+    path = path_of(method)
     streams = {"streams_in": method.client_streaming, "streams_out": method.server_streaming}
     return path, MethodTally(name_method(path, **streams))
 

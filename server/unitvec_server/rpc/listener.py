@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
+from collections.abc import Sequence
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError
+from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.intake import MAX_METADATA_BYTES
 from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.peer_api import PeerApi
 from unitvec_server.rpc.reflection import add_reflection
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.security.secrets import Secrets, check_exposure
@@ -23,12 +27,17 @@ UNSETTLED_METADATA_BYTES = 16 * 2**20
 """The longest metadata until a client has done so. It is gRPC's own, and no option changes it."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Services:
+    """What answers the calls: our service, health, and the APIs of other systems."""
+
+    servicer: EmbeddingServicer
+    health: Health
+    peers: Sequence[PeerApi]
+
+
 def build_server(
-    config: ServerConfig,
-    edge: Edge,
-    servicer: EmbeddingServicer,
-    health_servicer: health.aio.HealthServicer,
-    secrets: Secrets,
+    config: ServerConfig, edge: Edge, services: Services, secrets: Secrets
 ) -> tuple[grpc.aio.Server, int]:
     """Makes the gRPC server and binds its port, which takes calls once the server is started.
 
@@ -39,10 +48,13 @@ def build_server(
         ConfigError: The server cannot listen on the address.
     """
     server = grpc.aio.server(interceptors=[edge], options=_channel_options(config))
-    pb_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    pb_grpc.add_EmbeddingServiceServicer_to_server(services.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(services.health, server)
+    server.add_generic_rpc_handlers(tuple(services.peers))
+    for peer in services.peers:
+        edge.expect(peer.methods)
     if config.reflection:
-        add_reflection(server)
+        add_reflection(server, services.peers)
     return server, _bind(server, config, secrets.credentials())
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Iterable
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import grpc
@@ -12,14 +14,21 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from unitvec_server.rpc.interceptor import SERVICE
+from unitvec_server.rpc.peer_api import PeerApi
 
 _V1 = "grpc.reflection.v1.ServerReflection"
 
 
-def add_reflection(server: grpc.aio.Server) -> None:
-    """Serves v1alpha, and v1, whose messages are the same on the wire."""
+def add_reflection(server: grpc.aio.Server, peers: Iterable[PeerApi] = ()) -> None:
+    """Serves v1alpha, and v1, whose messages are the same on the wire.
+
+    Args:
+        server: The server.
+        peers: the APIs of other systems.
+    """
     # v1 is answered but not listed: Python has no descriptors of it to show.
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    others = [service for peer in peers for service in peer.services]
+    names = (SERVICE, *others, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer: Any = reflection.aio.ReflectionServicer(names, pool=_Pool())
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -69,5 +78,11 @@ class _CommentedFile:
 
 def _read_commented() -> dict[str, descriptor_pb2.FileDescriptorProto]:
     """Our files by name, with their comments, as `make protos` has compiled them."""
-    data = importlib.resources.files("unitvec_protos.v1").joinpath("embedding.binpb").read_bytes()
-    return {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(data).file}
+    sets = _find_sets(importlib.resources.files("unitvec_protos"))
+    found = [descriptor_pb2.FileDescriptorSet.FromString(each.read_bytes()) for each in sets]
+    return {file.name: file for files in found for file in files.file}
+
+
+def _find_sets(package: Traversable) -> Iterable[Traversable]:
+    rooms = [room for room in package.iterdir() if room.is_dir()]
+    return [file for room in rooms for file in room.iterdir() if file.name.endswith(".binpb")]

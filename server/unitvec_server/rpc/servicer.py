@@ -1,27 +1,24 @@
-"""The methods of the service: they pass what a message asks for to the engine, and answer.
-
-Streams also get their flow control here.
-"""
+"""The methods of the service: they pass what a message asks for to the engine, and answer."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from typing import NamedTuple
 
 from unitvec_protos import __version__
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import FixedLimits, ServerConfig
-from unitvec_server.doors import calls
+from unitvec_server.doors.backend import Backend
+from unitvec_server.doors.calls import current_caller
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Caller, TextList
-from unitvec_server.errors import RequestError, Unavailable
+from unitvec_server.errors import RequestError
 from unitvec_server.rpc.comparison import Side, compare
 from unitvec_server.rpc.documents import Corpora, Corpus
-from unitvec_server.rpc.flow_control import Memory, Pipeline, Room
 from unitvec_server.rpc.intake import Context
 from unitvec_server.rpc.interceptor import describe
 from unitvec_server.rpc.messages import (
@@ -34,15 +31,10 @@ from unitvec_server.rpc.messages import (
     write_tokenized,
     write_usage,
 )
-
-_T = TypeVar("_T")
+from unitvec_server.rpc.streams import Streams
 
 _SIMILARITY_AHEAD = 4
 """Messages of one StreamSimilarity in work: enough to keep the workers busy."""
-
-_STREAM_MESSAGES = 16
-"""Messages of the longest kind, with their replies, that all streams hold together before they are
-no longer read ahead. Beyond that each stream may still hold one. By default these are 256 MiB."""
 
 _FLOAT_BYTES = 4
 
@@ -51,52 +43,34 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Serves `unitvec.v1.EmbeddingService`.
 
     Args:
+        backend: The engine that embeds, once the models are loaded.
+        streams: The flow control of all streams.
         config: The configuration, which has the limits with a flag.
         limits: The limits without a flag.
     """
 
-    def __init__(self, config: ServerConfig, limits: FixedLimits) -> None:
-        self._config = config
-        self._limits = limits
-        self._engine: Engine | None = None
-        self._memory = Memory(
-            max_bytes=_STREAM_MESSAGES * config.max_message_bytes,
-            max_stream_bytes=config.max_message_bytes,
-        )
+    def __init__(
+        self, backend: Backend, streams: Streams, config: ServerConfig, limits: FixedLimits
+    ) -> None:
+        self._backend, self._streams = backend, streams
+        self._config, self._limits = config, limits
         self._corpora = Corpora(config.max_corpora_bytes)
-        self._draining = False
-        self._pipelines: set[Pipeline[Any, Any]] = set()
-
-    def open(self, engine: Engine) -> None:
-        """Starts to answer. Until then every call gets UNAVAILABLE."""
-        self._engine = engine
-
-    @property
-    def stream_bytes(self) -> int:
-        """Bytes that all streams hold in messages."""
-        return self._memory.held_bytes
 
     @property
     def corpora_bytes(self) -> int:
         """Bytes that all streams hold in vectors of documents."""
         return self._corpora.held_bytes
 
-    def drain(self) -> None:
-        """Ends streams once the requests that were read are answered. gRPC refuses new calls."""
-        self._draining = True
-        for pipeline in self._pipelines:
-            pipeline.stop_reading()
-
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         """Answers a list of texts with one matrix."""
-        return await _embed(self._ready(), request, _caller())
+        return await _embed(self._backend.engine, request, current_caller())
 
     async def StreamEmbed(
         self, request_iterator: AsyncIterator[pb.StreamEmbedRequest], context: Context
     ) -> AsyncIterator[pb.StreamEmbedResponse]:
         """Answers the requests of a stream by their ids, as they finish."""
-        engine = self._ready()
-        caller = _caller(waits=True)
+        engine = self._backend.engine
+        caller = current_caller(waits=True)
 
         async def answer(request: pb.StreamEmbedRequest) -> pb.StreamEmbedResponse:
             try:
@@ -110,15 +84,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         def weigh(request: pb.StreamEmbedRequest) -> int:
             return request.ByteSize() + row_bytes * len(request.request.texts)
 
-        room = Room(self._limits.max_stream_requests, self._memory, weigh)
-        pipeline = Pipeline(
-            request_iterator,
-            answer,
-            room=room,
-            in_order=False,
-            max_idle_s=self._limits.max_stream_idle_s,
-        )
-        async with contextlib.aclosing(self._replies(pipeline)) as replies:
+        answered = self._streams.answer(request_iterator, answer, weigh=weigh, in_order=False)
+        async with contextlib.aclosing(answered) as replies:
             async for reply in replies:
                 yield reply
 
@@ -126,34 +93,29 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request: pb.SimilarityRequest, context: Context
     ) -> pb.SimilarityResponse:
         """Compares pairs, or each query with each document."""
-        caller = _caller()
-        return await compare(self._ready(), request, caller=caller, limits=self._limits)
+        caller = current_caller()
+        return await compare(self._backend.engine, request, caller=caller, limits=self._limits)
 
     async def StreamSimilarity(
         self, request_iterator: AsyncIterator[pb.StreamSimilarityRequest], context: Context
     ) -> AsyncIterator[pb.StreamSimilarityResponse]:
         """Takes documents and then queries over them, and answers in order."""
-        engine = self._ready()
-        caller = _caller(waits=True)
+        engine = self._backend.engine
+        caller = current_caller(waits=True)
         corpus = Corpus(engine, caller, limits=self._limits, corpora=self._corpora)
         begin = functools.partial(_begin, corpus)
         weigh = functools.partial(_weigh_similarity, row_bytes=_row_bytes(engine))
-        room = Room(_SIMILARITY_AHEAD, self._memory, weigh)
-        pipeline = Pipeline(
-            request_iterator,
-            begin,
-            room=room,
-            in_order=True,
-            max_idle_s=self._limits.max_stream_idle_s,
+        begun = self._streams.answer(
+            request_iterator, begin, weigh=weigh, in_order=True, most=_SIMILARITY_AHEAD
         )
         with contextlib.closing(corpus):
-            async with contextlib.aclosing(self._replies(pipeline)) as steps:
+            async with contextlib.aclosing(begun) as steps:
                 async for step in steps:
                     yield await _finish(corpus, step)
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         """Answers with token ids, tokens, offsets, and the part that Embed would cut."""
-        engine = self._ready()
+        engine = self._backend.engine
         model = engine.model(request.model)
         texts = await engine.tokenize(
             model,
@@ -171,7 +133,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         """Answers with the models and the limits of this server."""
-        models = self._ready().models.values()
+        models = self._backend.engine.models.values()
         limits = vars(self._config) | vars(self._limits)
         return pb.ListModelsResponse(
             models=[write_model(model, is_default=not index) for index, model in enumerate(models)],
@@ -180,28 +142,6 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             ),
             server_version=__version__,
         )
-
-    def _ready(self) -> Engine:
-        if self._engine is None:
-            raise Unavailable("the server is starting; try again soon", reason="STARTING")
-        return self._engine
-
-    async def _replies(self, pipeline: Pipeline[Any, _T]) -> AsyncGenerator[_T]:
-        """Yields the replies of a stream.
-
-        When the server drains, the requests that were read are answered; then comes UNAVAILABLE.
-        """
-        if self._draining:
-            raise Unavailable("the server is shutting down; try another")
-        self._pipelines.add(pipeline)
-        try:
-            async with contextlib.aclosing(pipeline.replies()) as replies:
-                async for reply in replies:
-                    yield reply
-        finally:
-            self._pipelines.discard(pipeline)
-        if self._draining:
-            raise Unavailable("the server is shutting down; send what is unanswered to another")
 
 
 async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb.EmbedResponse:
@@ -272,9 +212,3 @@ async def _finish(corpus: Corpus, step: _Step) -> pb.StreamSimilarityResponse:
     total_ns = time.monotonic_ns() - step.started_ns
     response.timings.CopyFrom(write_timings(embedded, total_ns=total_ns))
     return response
-
-
-def _caller(*, waits: bool = False) -> Caller:
-    """The caller of this task's call. Each call is a flow of its own, so that calls take turns."""
-    call = calls.current.get()
-    return Caller(object(), call.deadline_s, waits=waits, note=call.add)
