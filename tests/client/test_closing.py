@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +61,53 @@ def test_close_ends_a_call_that_waits_to_be_sent_again(
         client.close()
         with pytest.raises(uv.CallCancelledError, match="the client was closed"):
             call.result(timeout=60)
+
+
+@pytest.fixture
+def held(fake: Any) -> Iterator[threading.Event]:
+    """Calls that arrive are not answered during the test; the event tells of the first."""
+    arrived, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        arrived.set()
+        release.wait()
+
+    fake.servicer.before_reply = hold
+    yield arrived
+    release.set()
+
+
+@pytest.mark.parametrize("kind", ["one request", "several requests"])
+def test_close_ends_a_call_in_flight(fake: Any, held: threading.Event, kind: str) -> None:
+    client = uv.Client(fake.target, timeout_s=NEVER_S)
+    with ThreadPoolExecutor(1) as threads:
+        call: Future[Any] = threads.submit(CALLS[kind], client)
+        assert held.wait(60)
+        client.close()
+        with pytest.raises(uv.CallCancelledError, match="the client was closed"):
+            call.result(timeout=60)
+
+
+INTERRUPTED = """
+import sys, unitvec_client as uv
+client = uv.Client(sys.argv[1], timeout_s=3600)
+try:
+    client.embed("a")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+client.close()
+print("closed", flush=True)
+"""
+
+
+def test_ctrl_c_ends_a_call_in_flight(fake: Any, held: threading.Event) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, fake.target]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert held.wait(60)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert output.split() == ["interrupted", "closed"]
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("kind", CALLS)
