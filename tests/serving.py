@@ -100,6 +100,12 @@ class Server:
         )
         self.stub = pb_grpc.EmbeddingServiceStub(self.channel)
 
+    @property
+    def url(self) -> str:
+        """Where its HTTP APIs are, if it was started with a port for them."""
+        lines = (str(entry["message"]) for entry in self.process.logs)
+        return next(line for line in lines if line.startswith("HTTP on ")).split()[2]
+
 
 @contextlib.contextmanager
 def serving(*args: str, **how: Any) -> Iterator[Server]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from unitvec_server.config import ServerConfig
-from unitvec_server.flags import flag
+from unitvec_server.flags import flag, shown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,7 +17,7 @@ ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 
 def test_every_flag_is_listed_with_its_default_and_help() -> None:
     for field in dataclasses.fields(ServerConfig):
-        default = "" if field.default in (None, ()) else f"`{str(field.default).lower()}`"
+        default = "" if field.default in (None, ()) else f"`{shown(field.default)}`"
         assert f"| `{flag(field.name)}` | {default} | {field.metadata['help']} |" in CONFIGURATION
 
 

@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LOCKS = {
     extra: ROOT / "deploy" / f"requirements-{stage}.txt"
-    for extra, stage in [("server", "server"), ("server-otel", "server"), ("export", "export")]
+    for extra, stage in [
+        ("server", "server"),
+        ("server-http", "server"),
+        ("server-otel", "server"),
+        ("export", "export"),
+    ]
 }
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ \\]+)", re.MULTILINE)
 

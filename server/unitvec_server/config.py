@@ -17,6 +17,7 @@ from unitvec_server.errors import ConfigError
 PROVIDERS = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "int16", "int8", "fp16")
 LOG_FORMATS = ("auto", "text", "json")
+HTTP_APIS = ("openai", "docs")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -73,6 +74,14 @@ def _tokens(text: str) -> tuple[str, ...]:
     if not tokens:
         raise ConfigError("holds no token")
     return tokens
+
+
+def _apis(text: str) -> tuple[str, ...]:
+    names = tuple(text.replace(",", " ").split())
+    for name in names:
+        if name not in HTTP_APIS:
+            raise ConfigError(f"{name!r} is not one of {', '.join(HTTP_APIS)}")
+    return names
 
 
 def _model(text: str) -> ModelSpec:
@@ -167,6 +176,16 @@ class ServerConfig:
         True,
         "answer tei.v1, as clients of text-embeddings-inference call it: true or false",
         _boolean,
+    )
+    http_port: int | None = _option(
+        None,
+        "port of the HTTP APIs, on the same address; 0 takes a free one; without it there are none",
+        _integer,
+        low=0,
+        high=65535,
+    )
+    http_apis: tuple[str, ...] = _option(
+        HTTP_APIS, f"which of them, between commas: {', '.join(HTTP_APIS)}", _apis
     )
     metrics_port: int | None = _option(
         None,

@@ -80,10 +80,11 @@ def _is_model_folder(text: str) -> bool:
 
 
 def _parse(field: dataclasses.Field[Any], text: str, origin: str) -> Any:
-    if origin == "UNITVEC_PORT" and "://" in text:
+    if origin in ("UNITVEC_PORT", "UNITVEC_HTTP_PORT") and "://" in text:
+        service = origin.removesuffix("_PORT").lower().replace("_", "-")
         raise ConfigError(
-            "UNITVEC_PORT was set by Kubernetes for a Service named unitvec: "
-            "set enableServiceLinks: false, or give --port"
+            f"{origin} was set by Kubernetes for a Service named {service}: "
+            f"set enableServiceLinks: false, or give {flag(field.name)}"
         )
     try:
         value = field.metadata["parse"](text)
@@ -131,7 +132,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="unitvec-serve",
-        description="Serves exported sentence-transformers models over gRPC.",
+        description="Serves exported sentence-transformers models over gRPC and HTTP.",
         epilog=_epilog(),
         allow_abbrev=False,
     )
@@ -139,15 +140,20 @@ def _parser() -> argparse.ArgumentParser:
     for name, field in _FIELDS.items():
         if field.metadata.get("secret"):
             continue
-        shown = "" if field.default in (None, ()) else f" (default {str(field.default).lower()})"
+        default = "" if field.default in (None, ()) else f" (default {shown(field.default)})"
         parser.add_argument(
             flag(name),
             action="append",
             **_switch(field),
             metavar=name.rpartition("_")[2].upper(),
-            help=field.metadata["help"] + shown,
+            help=field.metadata["help"] + default,
         )
     return parser
+
+
+def shown(default: Any) -> str:
+    """Returns the default of a field as help and docs show it."""
+    return "all" if isinstance(default, tuple) else str(default).lower()
 
 
 def _switch(field: dataclasses.Field[Any]) -> dict[str, Any]:

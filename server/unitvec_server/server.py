@@ -10,12 +10,13 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from unitvec_protos import __version__
+from unitvec_protos.installation import install_command
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig
 from unitvec_server.descriptors import make_room
 from unitvec_server.doors.backend import Backend
@@ -25,7 +26,7 @@ from unitvec_server.engine.heartbeat import Heartbeat
 from unitvec_server.engine.loading import load_engine, worker_count
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.watchdog import Watchdog, WatchedPool
-from unitvec_server.errors import StartupError
+from unitvec_server.errors import ConfigError, StartupError
 from unitvec_server.flags import read_config
 from unitvec_server.model.memory import MemoryPlan
 from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
@@ -44,6 +45,9 @@ from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.rpc.streams import Streams
 from unitvec_server.security.secrets import Secrets, is_loopback
 from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
+
+if TYPE_CHECKING:
+    from unitvec_server.http.door import HttpDoor
 
 _T = TypeVar("_T")
 
@@ -108,14 +112,14 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
             loading = _load(config, executor, comparing)
             engine, scheduler, plan = await _unless_stopped(loading, signals.stop)
         except BaseException:
-            await door.server.stop(None)
+            await _end(door, 0.0)
             raise
         # What is loaded stays, and each full collection of it would stop all threads for 40 ms.
         gc.freeze()
         door.backend.open(engine)
         telemetry.open(engine, scheduler)
         await door.services.health.set_serving(serving=True)
-        _announce(config, engine, plan, door.port)
+        _announce(config, engine, plan, door)
         freshness = asyncio.create_task(door.secrets.keep_fresh(signals.reload))
         pools = [executor, comparing]
         watchdog = Watchdog(scheduler, pools=pools, stuck_after_s=limits.stuck_after_s)
@@ -130,7 +134,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
 
 @dataclasses.dataclass(frozen=True)
 class _Door:
-    """The gRPC server and the parts that answer its calls."""
+    """The gRPC server and the parts that answer its calls, and the HTTP door if there is one."""
 
     server: grpc.aio.Server
     port: int
@@ -140,6 +144,7 @@ class _Door:
     streams: Streams
     services: Services
     secrets: Secrets
+    http: HttpDoor | None
 
 
 async def _open_door(
@@ -158,18 +163,41 @@ async def _open_door(
         observers=telemetry.observers,
     )
     edge = Edge(rules, patience=Patience(idle_s=limits.max_stream_idle_s))
+
+    def is_serving() -> bool:
+        return health.is_serving() and heartbeat.is_beating()
+
+    http = _make_http(config, rules, backend, is_serving)
     telemetry.show(
         rules,
         edge,
         servicer,
         streams,
-        is_serving=lambda: health.is_serving() and heartbeat.is_beating(),
+        is_serving=is_serving,
         secrets=secrets,
+        http=http.tallies if http else (),
     )
     services = Services(servicer, health, peers)
     server, port = build_server(config, edge, services, secrets)
     await server.start()
-    return _Door(server, port, rules, edge, backend, streams, services, secrets)
+    if http is not None:
+        await http.start(secrets.context())
+    return _Door(server, port, rules, edge, backend, streams, services, secrets, http)
+
+
+def _make_http(
+    config: ServerConfig, rules: HouseRules, backend: Backend, is_serving: Callable[[], bool]
+) -> HttpDoor | None:
+    """The HTTP door, if it is asked for: most servers need not load its packages."""
+    if config.http_port is None:
+        return None
+    try:
+        from unitvec_server.http.door import HttpDoor
+    except ImportError as exc:
+        raise ConfigError(
+            f"--http-port: {exc.name} is not installed: {install_command('server-http')}"
+        ) from exc
+    return HttpDoor(config, rules, backend, is_serving=is_serving)
 
 
 async def _drain(door: _Door, config: ServerConfig, *, fault: str) -> None:
@@ -180,7 +208,7 @@ async def _drain(door: _Door, config: ServerConfig, *, fault: str) -> None:
     door.streams.drain()
     door.edge.drain()
     cut_status = FAULT_STATUS if fault else CUT_STATUS
-    await _stop(door.server, door.rules, grace_s=grace_s, cut_status=cut_status)
+    await _stop(door, grace_s=grace_s, cut_status=cut_status)
     if fault:
         leave(FAULT_STATUS)
 
@@ -230,21 +258,25 @@ def _end_stuck(fault: str) -> None:
     leave(FAULT_STATUS)
 
 
-async def _stop(
-    server: grpc.aio.Server, rules: HouseRules, *, grace_s: float, cut_status: int
-) -> None:
+async def _stop(door: _Door, *, grace_s: float, cut_status: int) -> None:
     """Finishes the calls in work. If they take longer than the grace, cuts them and exits."""
-    stopping = asyncio.ensure_future(server.stop(grace_s + _COUNT_S))
+    stopping = asyncio.ensure_future(_end(door, grace_s + _COUNT_S))
     ended, _ = await asyncio.wait({stopping}, timeout=grace_s)
     # A call that has just ended is counted until its handler has seen it.
-    if not ended and (cut := rules.calls.count):
+    if not ended and (cut := door.rules.calls.count):
         await asyncio.wait({stopping}, timeout=2 * _COUNT_S)
         logger.warning("the grace of %g s is over: %d calls were cut", grace_s, cut)
         leave(cut_status)
     await stopping
 
 
-def _announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, port: int) -> None:
+async def _end(door: _Door, grace_s: float) -> None:
+    """Ends both servers, and cuts what takes longer."""
+    http = [door.http.drain(grace_s)] if door.http else []
+    await asyncio.gather(door.server.stop(grace_s), *http)
+
+
+def _announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, door: _Door) -> None:
     for index, model in enumerate(engine.models.values()):
         manifest = model.manifest
         logger.info(
@@ -261,7 +293,12 @@ def _announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, port: int)
     _announce_memory(config, engine, plan)
     security = f"{'TLS' if config.tls_cert else 'no TLS'}, "
     security += "bearer token" if config.token_file or config.tokens else "no token"
-    logger.info("unitvec %s serving on %s:%d (%s)", __version__, config.host, port, security)
+    if door.http is not None:
+        scheme, host = "https" if config.tls_cert else "http", config.host
+        host = f"[{host}]" if ":" in host else host
+        apis = ", ".join(config.http_apis) or "probes only"
+        logger.info("HTTP on %s://%s:%d (%s)", scheme, host, door.http.port, apis)
+    logger.info("unitvec %s serving on %s:%d (%s)", __version__, config.host, door.port, security)
 
 
 def _announce_memory(config: ServerConfig, engine: Engine, plan: MemoryPlan) -> None:

@@ -65,7 +65,7 @@ class Observed:
 @pytest.fixture(scope="module")
 def observed(artifact: Path) -> Iterator[Observed]:
     """With a cache, and small bounds."""
-    flags = ["--cache-bytes", "100000", "--max-texts-per-request", "8"]
+    flags = ["--cache-bytes", "100000", "--max-texts-per-request", "8", "--http-port", "0"]
     observed = Observed("--model", f"tiny={artifact}", *flags)
     yield observed
     observed.server.channel.close()

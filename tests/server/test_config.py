@@ -37,6 +37,8 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "insecure": ("yes", True, ["maybe"]),
     "reflection": ("False", False, ["maybe", "2"]),
     "grpc_tei": ("false", False, ["maybe"]),
+    "http_port": ("0", 0, ["-1", "65536", "http", "1.5"]),
+    "http_apis": ("openai", ("openai",), ["grpc", "openai,x"]),
     "metrics_port": ("0", 0, ["-1", "65536", "http", "1.5"]),
     "metrics_host": ("0.0.0.0", "0.0.0.0", []),
     "tracing": ("yes", True, ["maybe"]),

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -40,8 +40,9 @@ class Method(NamedTuple):
 
     Attributes:
         service: Full name of the service.
-        name: Name of the method.
-        kind: One of ``unary``, ``server_stream``, ``client_stream`` or ``bidi_stream``.
+        name: Name of the method; over HTTP its path.
+        kind: One of ``unary``, ``server_stream``, ``client_stream`` or ``bidi_stream``; over HTTP
+            ``GET`` or ``POST``.
     """
 
     service: str
@@ -86,6 +87,7 @@ class MethodTally:
 
     Args:
         method: The method.
+        outcomes: Names of the statuses that calls may end with.
 
     Attributes:
         method: The method.
@@ -96,10 +98,10 @@ class MethodTally:
         seconds: Times of the calls that have ended.
     """
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, outcomes: Iterable[str] = CODES) -> None:
         self.method = method
         self.started = self.received = self.sent = 0
-        self.handled = Counter(dict.fromkeys(CODES, 0))
+        self.handled = Counter(dict.fromkeys(outcomes, 0))
         self.seconds = Histogram(SECONDS)
 
 
@@ -115,6 +117,7 @@ class Call:
         deadline_s: The time on the monotonic clock by which the client wants the reply.
         errors: The counts of failed requests, shared by all calls.
         code: The name of the call's status; it is OK until the call fails.
+        http_status: The status of HTTP, of a call that came that way.
         reason: The reason of the failure, of a stream that of the last request that failed.
         failed: The number of failed requests of a stream; 1 for a unary call that failed.
         metadata_bytes: Size of all metadata, repeated keys included.
@@ -138,6 +141,7 @@ class Call:
     deadline_s: float
     errors: ErrorTally
     code: str = OK
+    http_status: str = ""
     reason: str = ""
     failed: int = 0
     metadata_bytes: int = 0
@@ -196,7 +200,7 @@ def end(call: Call, tally: MethodTally, observers: Sequence[Observer]) -> None:
     if call.ended_ns:
         return
     call.ended_ns = time.monotonic_ns()
-    tally.handled[call.code] += 1
+    tally.handled[call.http_status or call.code] += 1
     tally.seconds.observe((call.ended_ns - call.started_ns) * 1e-9)
     for observe in observers:
         try:

@@ -41,10 +41,12 @@ def describe(call: Call) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "request_id": call.request_id,
         "peer": call.peer,
-        "method": f"{call.method.service}/{call.method.name}",
+        "method": _method(call),
         "code": call.code,
         "total_ms": _ms(call.ended_ns - call.started_ns),
     }
+    if call.http_status:
+        fields["status"] = int(call.http_status)
     if call.failed:
         fields |= {"reason": call.reason, "failed": call.failed}
     if call.lists:
@@ -57,6 +59,11 @@ def describe(call: Call) -> dict[str, Any]:
             "infer_ms": _ms(call.infer_ns),
         }
     return fields
+
+
+def _method(call: Call) -> str:
+    service, name, kind = call.method
+    return f"{kind} {name}" if call.http_status else f"{service}/{name}"
 
 
 def _ms(time_ns: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -51,6 +51,7 @@ class Frontend:
         is_serving: Tells whether health says SERVING and the event loop is alive.
         secrets: The secrets, which know when the certificate expires.
         logs: The writer of logs, which counts the lines that were lost.
+        http: Counts of the requests of each route over HTTP.
     """
 
     rules: HouseRules
@@ -60,6 +61,7 @@ class Frontend:
     is_serving: Callable[[], bool]
     secrets: Secrets
     logs: LogWriter
+    http: Collection[MethodTally] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields all metrics of ours."""
         yield from _collect_calls(self._frontend.edge.tallies)
+        yield from _collect_http(self._frontend.http)
         yield from _collect_frontend(self._frontend)
         if (backend := self._backend) is not None:
             yield from _collect_texts(backend.engine.tallies)
@@ -161,6 +164,25 @@ def _collect_calls(tallies: Mapping[str, MethodTally]) -> Iterator[Metric]:
     yield _counter("grpc_server_handled", "Calls ended.", (*labels, "grpc_code"), handled)
     seconds = [(row, tally.seconds) for row, tally in rows]
     yield _histogram("grpc_server_handling_seconds", "Time of calls.", labels, seconds)
+
+
+def _collect_http(tallies: Collection[MethodTally]) -> Iterator[Metric]:
+    """Yields nothing without an HTTP port."""
+    if not tallies:
+        return
+    rows = [
+        ((tally.method.service, tally.method.kind, tally.method.name), tally) for tally in tallies
+    ]
+    handled = [
+        ((*row, status), count)
+        for row, tally in rows
+        for status, count in list(tally.handled.items())
+    ]
+    labels = ("api", "method", "route")
+    name, text = "unitvec_http_requests", "Requests answered over HTTP."
+    yield _counter(name, text, (*labels, "status"), handled)
+    seconds = [(row, tally.seconds) for row, tally in rows]
+    yield _histogram("unitvec_http_request_seconds", "Time of them.", labels, seconds)
 
 
 def code_label(code: str) -> str:

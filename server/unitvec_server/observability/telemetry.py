@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 from unitvec_protos.installation import install_command
 from unitvec_server.config import ServerConfig
-from unitvec_server.doors.calls import Observer
+from unitvec_server.doors.calls import MethodTally, Observer
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
@@ -60,6 +60,7 @@ class Telemetry:
         *,
         is_serving: Callable[[], bool],
         secrets: Secrets,
+        http: Collection[MethodTally],
     ) -> None:
         """Serves metrics, if they are asked for.
 
@@ -70,6 +71,7 @@ class Telemetry:
             streams: The streams, which hold messages.
             is_serving: Tells whether health says SERVING and the event loop is alive.
             secrets: The secrets, which know when the certificate expires.
+            http: Counts of the requests of each route over HTTP.
 
         Raises:
             ConfigError: The server cannot listen on their address.
@@ -80,7 +82,7 @@ class Telemetry:
         from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
         from unitvec_server.observability.metrics_server import start_metrics_server
 
-        frontend = Frontend(rules, edge, servicer, streams, is_serving, secrets, self._logs)
+        frontend = Frontend(rules, edge, servicer, streams, is_serving, secrets, self._logs, http)
         self._metrics = Metrics(frontend)
         try:
             self._server = start_metrics_server(host, port, registry=make_registry(self._metrics))

@@ -1,7 +1,8 @@
 """TLS: the certificate, its key and the authorities of clients, which may change while serving.
 
-gRPC asks before each handshake whether there is a new configuration. Each one is tried first with a
-handshake in memory, because gRPC itself would find a fault only when the next client connects.
+gRPC asks before each handshake whether there is a new configuration, and over HTTP each handshake
+takes the newest context. Each configuration is tried first with a handshake in memory, because a
+fault would else be found only when the next client connects.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Certificates:
         self._seen = _read_all(files)
         self._next: _Pem | None = None
         self._not_after_s = _prove(files)
+        self._newest = _server_context(files)
 
     @property
     def not_after_s(self) -> float:
@@ -70,6 +72,16 @@ class Certificates:
             require_client_authentication=self._files.client_authorities is not None,
         )
 
+    def context(self) -> ssl.SSLContext:
+        """Returns a context for HTTP/1.1 servers. Its handshakes follow every later `reload`."""
+        context = _server_context(self._files)
+
+        def take_newest(handshake: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
+            handshake.context = self._newest
+
+        context.sni_callback = take_newest  # which is called whether or not there is a name
+        return context
+
     def reload(self) -> bool:
         """Reads the files again, for connections that are made from now on.
 
@@ -83,17 +95,34 @@ class Certificates:
         if pem == self._seen:
             return False
         not_after_s = _prove(self._files)
+        newest = _server_context(self._files)
         if _read_all(self._files) != pem:
             raise ConfigError("--tls-cert, --tls-key: replaced while they were read")
         with self._lock:
             self._seen = self._next = pem
             self._not_after_s = not_after_s
+        self._newest = newest
         return True
 
     def _take_next(self) -> grpc.ServerCertificateConfiguration | None:
         with self._lock:
             pem, self._next = self._next, None
         return None if pem is None else _configuration(pem)
+
+
+def _server_context(files: TlsFiles) -> ssl.SSLContext:
+    """A context of files that were proved."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.certificate, files.key, password="")
+    context.set_alpn_protocols(["http/1.1"])
+    if files.client_authorities is not None:
+        context.load_verify_locations(cafile=files.client_authorities)
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would let a client in whose authority is no longer there.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+    return context
 
 
 def _configuration(pem: _Pem) -> grpc.ServerCertificateConfiguration:

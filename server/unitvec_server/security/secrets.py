@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import re
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -58,9 +59,7 @@ class Tokens:
         """
         accepted = self._digests
         if accepted and not _matches(authorization, accepted):
-            raise Unauthenticated(
-                'no valid token; send it as metadata "authorization: Bearer TOKEN"',
-            )
+            raise Unauthenticated('no valid token; send it as "authorization: Bearer TOKEN"')
 
     def reload(self) -> bool:
         """Reads the file again, for calls that begin from now on.
@@ -143,6 +142,10 @@ class Secrets:
     def credentials(self) -> grpc.ServerCredentials | None:
         """Returns the TLS credentials; None without TLS."""
         return self._certificates.credentials() if self._certificates else None
+
+    def context(self) -> ssl.SSLContext | None:
+        """Returns the TLS context for HTTP; None without TLS."""
+        return self._certificates.context() if self._certificates else None
 
     def reload(self, *, asked: bool) -> None:
         """Reads files that were replaced. If one cannot be used, the old one stays in use.

@@ -1,0 +1,1 @@
+"""The APIs of other systems over HTTP, each translated to the engine and back."""

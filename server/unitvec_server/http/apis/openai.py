@@ -1,0 +1,159 @@
+"""OpenAI's embeddings and models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from unitvec_server.doors.backend import Backend
+from unitvec_server.doors.calls import current_caller
+from unitvec_server.engine.requests import Embedded, EncodeOptions, Model
+from unitvec_server.errors import InvalidRequest, RequestError
+from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
+from unitvec_server.http.inputs import Input, read_input, to_base64, write_rows
+
+API = "openai"
+
+
+class EmbeddingsRequest(msgspec.Struct):
+    """The body of ``/v1/embeddings``.
+
+    `prompt_name` is ours: the name of a prompt of the model, as sentence-transformers has it.
+    """
+
+    input: Input
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    user: str | None = None
+    prompt_name: str | None = None
+
+
+class Embedding(msgspec.Struct):
+    """One vector: numbers, or its float32 bytes in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(msgspec.Struct):
+    """Tokens that were encoded."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsReply(msgspec.Struct):
+    """The reply of ``/v1/embeddings``."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ModelReply(msgspec.Struct):
+    """A model that is served. All but the first four fields are ours."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    dimensions: int
+    max_input_tokens: int
+
+
+class ModelsReply(msgspec.Struct):
+    """The reply of ``/v1/models``."""
+
+    object: Literal["list"]
+    data: list[ModelReply]
+
+
+_REQUEST = msgspec.json.Decoder(EmbeddingsRequest)
+
+_TYPES = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
+
+
+def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
+    """An error as OpenAI writes it: `type` by the status, `code` by the cause."""
+    kind = _TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
+    field = error.field.removeprefix("options.") or None
+    found = {"message": str(error), "type": kind, "param": field}
+    return {"error": {**found, "code": error.reason.lower()}}
+
+
+class OpenAi:
+    """Answers OpenAI's clients.
+
+    Args:
+        backend: The engine, once it is there.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        types = (EmbeddingsRequest, EmbeddingsReply)
+        embed, models = "Vectors of texts or token ids", "The models that are served"
+        return [
+            Route("POST", "/v1/embeddings", self.embeddings, API, write_error, embed, *types),
+            Route("GET", "/v1/models", self.models, API, write_error, models, None, ModelsReply),
+            Route(
+                *("GET", "/v1/models/", self.model, API, write_error, "One of them, by its id"),
+                reply_type=ModelReply,
+            ),
+        ]
+
+    async def embeddings(self, request: Request) -> Reply:
+        """Embeds."""
+        engine = self._backend.engine
+        asked: EmbeddingsRequest = from_json(_REQUEST, request.body)
+        model = engine.model(asked.model or "")
+        wanted = read_input(asked.input, _options(asked), field="input")
+        [embedded] = await engine.embed(model, [wanted], caller=current_caller())
+        as_text = asked.encoding_format == "base64"
+        vectors = np.ascontiguousarray(embedded.vectors)
+        data = [
+            {"object": "embedding", "index": index, "embedding": row}
+            for index, row in enumerate(to_base64(vectors) if as_text else vectors)
+        ]
+        written = await write_rows(engine, data, width=1 if as_text else vectors.shape[1])
+        return Reply(b'{"object":"list","data":[%b],%b' % (written, _tail(model, embedded)))
+
+    async def models(self, _: Request) -> Reply:
+        """Lists the models."""
+        data = [_describe(model) for model in self._backend.engine.models.values()]
+        return Reply(to_json({"object": "list", "data": data}))
+
+    async def model(self, request: Request) -> Reply:
+        """Describes one model."""
+        return Reply(to_json(_describe(self._backend.engine.model(request.argument))))
+
+
+def _options(asked: EmbeddingsRequest) -> EncodeOptions:
+    if asked.dimensions is not None and asked.dimensions < 1:
+        raise InvalidRequest("dimensions must be at least 1", field="dimensions")
+    return EncodeOptions(dimensions=asked.dimensions or 0, prompt_name=asked.prompt_name)
+
+
+def _tail(model: Model, embedded: Embedded) -> bytes:
+    """What follows the vectors, without the brace before it."""
+    tokens = sum(embedded.tokens)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return to_json({"model": model.name, "usage": usage})[1:]
+
+
+def _describe(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": model.manifest.model_id.partition("/")[0],
+        "dimensions": model.manifest.dim,
+        "max_input_tokens": model.manifest.max_seq_length,
+    }

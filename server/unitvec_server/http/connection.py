@@ -1,0 +1,229 @@
+"""One connection of a client, and what it may cost: uvicorn's protocol with limits.
+
+uvicorn parses with httptools and calls the application once a head is complete. It does not bound
+the head, nor the time for it, nor what comes after an early answer. Strangers reach this before
+they are asked for a token, so all of that is bounded here:
+
+- the head, and what follows the body, in bytes; and the time until a head is complete;
+- the bytes of a request as they are on the wire, whose chunks may be longer than its body;
+- requests that are sent before the one before them is answered;
+- the time to take the end of an answer, and to send the rest of a body that nobody reads;
+- connections, and the age of each: renewal spreads clients over new replicas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+EXTENSION = "unitvec.connection"
+"""Key of the connection among the extensions of an ASGI scope."""
+
+MAX_HEAD_BYTES = 16 * 1024
+"""Size of the path and the headers of a request, as long as the metadata of gRPC may be."""
+
+_HEAD_S = 10.0
+"""Time for a head to be complete, from the connection or from its own first byte."""
+
+_REST_S = 10.0
+"""Time for the rest of a body after an early answer."""
+
+IDLE_S = 75.0
+"""Silence after which a connection is closed: later than proxies close theirs, after 60 s."""
+
+_HEADER_BYTES = 4
+"""Bytes of a header beside its name and value."""
+
+_MAX_PIPELINED = 8
+
+
+class _Refused(Exception):
+    """The head is not read on, with this status."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectionLimits:
+    """What connections may cost.
+
+    Attributes:
+        max_connections: Connections at a time; one more is closed at once.
+        max_body_bytes: The longest body that is read.
+        max_age_s: Age at which a connection is closed after its next answer.
+    """
+
+    max_connections: int
+    max_body_bytes: int
+    max_age_s: float = math.inf
+
+
+class Connection(HttpToolsProtocol):
+    """One connection.
+
+    Args:
+        config: The configuration of uvicorn, which names the application.
+        state: What uvicorn's connections share.
+        limits: What connections may cost.
+    """
+
+    def __init__(self, config: Config, state: ServerState, limits: ConnectionLimits) -> None:
+        super().__init__(config, state, {})
+        self._limits = limits
+        self._renew_at = self.loop.time() + limits.max_age_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusal = HTTPStatus.BAD_REQUEST
+        self._messages = 0
+        self._head_bytes = 0
+        self._wire_bytes = 0
+        self._in_head = self._in_body = False
+        self._on_lost: Callable[[], object] | None = None
+
+    def watch(self, on_lost: Callable[[], object]) -> None:
+        """Calls a function when the client is gone, until it is watched by another."""
+        self._on_lost = on_lost
+
+    def unwatch(self) -> None:
+        """Calls nobody any more."""
+        self._on_lost = None
+
+    def abort(self) -> None:
+        """Hangs up at once, whatever is unsent."""
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins, if there is room."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.max_connections:
+            transport.abort()
+        else:
+            self._arm(_HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends, and with it what the client waited for."""
+        self._disarm()
+        super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on, as far as the limits allow."""
+        messages = self._messages
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if messages == self._messages:
+            self._wire_bytes += len(data)
+            self._check_wire()
+        if self._in_head and self._timer is None:
+            self._arm(_HEAD_S)
+
+    def _check_wire(self) -> None:
+        """Bounds what the parser holds of a header, or has skipped, without having shown it."""
+        if self._in_head and self._wire_bytes > MAX_HEAD_BYTES:
+            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self.send_400_response("")
+        elif self._in_body and self._wire_bytes > MAX_HEAD_BYTES + 2 * self._limits.max_body_bytes:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """Begins a head."""
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+        self._messages += 1
+        self._head_bytes = self._wire_bytes = 0
+        self._in_head = self._in_body = True
+
+    def on_url(self, url: bytes) -> None:
+        """Reads a part of the path."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Reads a header, or what follows a body in chunks."""
+        self._count(len(name) + len(value) + _HEADER_BYTES)
+        if self._in_head:
+            super().on_header(name, value)
+
+    def _count(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Stops the parser."""
+        self._refusal = status
+        raise _Refused(status)
+
+    def on_headers_complete(self) -> None:
+        """Begins to answer."""
+        self._in_head = False
+        self._disarm()
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS)
+        super().on_headers_complete()
+        if self.loop.time() >= self._renew_at:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """Notes that all of a request is here."""
+        self._in_body = False
+        self._disarm()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Waits for the next request, or for the rest of this one."""
+        super().on_response_complete()
+        if self._in_body:
+            self._arm(_REST_S)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes an idle connection, whether or not the client has taken the last answer."""
+        self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
+        """Answers what is not a request, and closes."""
+        status = self._refusal
+        body = f'{{"error": {{"message": "{status.phrase}: not read on"}}}}'.encode()
+        lines = (
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "connection: close",
+        )
+        self.transport.write("\r\n".join((*lines, "", "")).encode() + body)
+        self.transport.close()
+
+    def _arm(self, delay_s: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(delay_s, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        """Hangs up on a client that is too slow, with a word if it had begun to ask."""
+        self._timer = None
+        if self._in_head and not self.transport.is_closing():
+            self._refusal = HTTPStatus.REQUEST_TIMEOUT
+            self.send_400_response("")
+        else:
+            self.transport.abort()
+
+
+def connection_of(scope: Any) -> Connection:
+    """The connection that a request came through."""
+    connection: Connection = scope["extensions"][EXTENSION]
+    return connection

@@ -1,0 +1,79 @@
+"""The HTTP door as a whole: which APIs there are, and its life from the start to the end."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Collection
+
+from unitvec_server.config import ServerConfig
+from unitvec_server.doors.backend import Backend
+from unitvec_server.doors.calls import MethodTally
+from unitvec_server.doors.rules import HouseRules
+from unitvec_server.http.apis import openai
+from unitvec_server.http.connection import ConnectionLimits
+from unitvec_server.http.edge import HttpEdge
+from unitvec_server.http.exchange import Route
+from unitvec_server.http.listener import HttpListener
+from unitvec_server.http.probes import Probes
+from unitvec_server.http.routes import Routes
+
+
+class HttpDoor:
+    """Serves the APIs that are asked for.
+
+    Args:
+        config: The configuration.
+        rules: What holds at every door.
+        backend: The engine, once it is there.
+        is_serving: Tells whether requests are taken.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        rules: HouseRules,
+        backend: Backend,
+        *,
+        is_serving: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._rules = rules
+        routes = Routes(_table(config, backend, is_serving), openai.write_error)
+        self._edge = HttpEdge(routes, rules, max_body_bytes=config.max_message_bytes)
+        limits = ConnectionLimits(
+            config.max_connections, config.max_message_bytes, config.max_connection_age_s or 1e9
+        )
+        self._listener = HttpListener(self._edge, limits)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._listener.port
+
+    @property
+    def tallies(self) -> Collection[MethodTally]:
+        """Counts of the requests of each route."""
+        return self._edge.tallies.values()
+
+    async def start(self, tls: ssl.SSLContext | None) -> None:
+        """Begins to answer; until the models are loaded, that they are not.
+
+        Raises:
+            ConfigError: It cannot listen on the address.
+        """
+        await self._listener.start(self._config, tls)
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes no more connections, and returns when what was asked for is answered.
+
+        Args:
+            grace_s: Time after which what is left is cut.
+        """
+        await self._listener.drain(grace_s)
+
+
+def _table(config: ServerConfig, backend: Backend, is_serving: Callable[[], bool]) -> list[Route]:
+    table = Probes(is_serving).routes()
+    if "openai" in config.http_apis:
+        table += openai.OpenAi(backend).routes()
+    return table

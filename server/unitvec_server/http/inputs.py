@@ -1,0 +1,81 @@
+"""What several APIs have in common: texts or token ids in, vectors out."""
+
+from __future__ import annotations
+
+import binascii
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.requests import EncodeOptions, IdsList, TextList
+from unitvec_server.engine.watchdog import run_off_loop
+from unitvec_server.errors import InvalidRequest
+from unitvec_server.http.exchange import to_json
+from unitvec_server.vectors.packing import Floats
+
+Input = str | list[str | int | list[int]]
+"""A text, a list of texts, the token ids of a text, or a list of those."""
+
+_LOOP_VALUES = 32_768
+"""Values that are written on the event loop, which takes a millisecond."""
+
+_PART_VALUES = 8192
+"""Values that are written at a time elsewhere: writing holds the lock of the interpreter."""
+
+
+def read_input(given: Input, options: EncodeOptions, *, field: str) -> TextList | IdsList:
+    """Reads texts or token ids.
+
+    Raises:
+        InvalidRequest: There are none, or different kinds in one list.
+    """
+    if isinstance(given, str):
+        return TextList([given], options, field)
+    kinds = set(map(type, given))
+    if kinds <= {str}:
+        return TextList(given, options, field)  # type: ignore[arg-type]  # all are texts
+    if kinds == {int}:
+        return IdsList([given], options, field)  # type: ignore[list-item]  # all are ids
+    if kinds == {list}:
+        return IdsList(given, options, field)  # type: ignore[arg-type]  # all are lists of ids
+    raise InvalidRequest(
+        f"{field} has texts and token ids in one list; send them apart", field=field
+    )
+
+
+def to_base64(vectors: Floats) -> list[str]:
+    """Each row as its little-endian float32 bytes in base64."""
+    rows = np.ascontiguousarray(vectors, "<f4")
+    return [binascii.b2a_base64(row, newline=False).decode() for row in rows]
+
+
+async def write_vectors(engine: Engine, vectors: Floats) -> bytes:
+    """A matrix (n, D) as JSON: lists of numbers, each as short as float32 allows."""
+    rows = np.ascontiguousarray(vectors)
+    if rows.size <= _LOOP_VALUES:
+        return to_json(rows)
+    return b"[" + await write_rows(engine, list(rows)) + b"]"
+
+
+async def write_rows(engine: Engine, rows: Sequence[Any], *, width: int = 0) -> bytes:
+    """Values in a row as JSON with commas between: many of them off the loop, part by part.
+
+    Args:
+        engine: The engine, whose pool does it.
+        rows: Arrays, or what holds some.
+        width: Numbers in each; 0 asks the first.
+    """
+    width = width or max(1, len(rows[0]))
+    if len(rows) * width <= _LOOP_VALUES:
+        return to_json(rows)[1:-1]
+    step = max(1, _PART_VALUES // width)
+    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    write = functools.partial(_write_parts, parts)
+    return await run_off_loop(engine.executor, write)
+
+
+def _write_parts(parts: Sequence[Sequence[Any]]) -> bytes:
+    return b",".join([to_json(part)[1:-1] for part in parts])

@@ -1,0 +1,46 @@
+"""Probes: whether the process lives, and whether it is ready for requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from unitvec_server.errors import Unavailable
+from unitvec_server.http.apis import openai
+from unitvec_server.http.exchange import TEXT, Handler, Reply, Request, Route
+
+API = "probes"
+
+
+class Probes:
+    """Answers probes, which need no token.
+
+    Args:
+        is_serving: Tells whether requests are taken.
+    """
+
+    def __init__(self, is_serving: Callable[[], bool]) -> None:
+        self._is_serving = is_serving
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        live = "Whether the process lives: it does if it answers"
+        ready = "Whether requests are taken: models are loaded and the server does not drain"
+        return [
+            _route("/livez", self.live, live),
+            _route("/readyz", self.ready, ready),
+            _route("/health", self.ready, ready),
+        ]
+
+    async def live(self, _: Request) -> Reply:
+        """Answers."""
+        return Reply(b"ok\n", TEXT)
+
+    async def ready(self, _: Request) -> Reply:
+        """Answers if requests are taken."""
+        if not self._is_serving():
+            raise Unavailable("the server is starting or shutting down", reason="NOT_SERVING")
+        return Reply(b"ok\n", TEXT)
+
+
+def _route(path: str, handler: Handler, summary: str) -> Route:
+    return Route("GET", path, handler, API, openai.write_error, summary, is_probe=True)

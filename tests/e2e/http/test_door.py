@@ -1,0 +1,142 @@
+"""What holds whatever is asked for: ids, methods, metrics, deadlines, cancellation, drain."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.e2e.faulty_server import HOLD, text
+from tests.serving import Server
+
+EMBED = "/v1/embeddings"
+
+
+def test_request_ids_are_echoed(http: httpx.Client) -> None:
+    """If they can be logged; else there is a new one."""
+    for path in ("/v1/models", "/nowhere", "/readyz"):
+        reply = http.get(path, headers={"x-request-id": "mine-7"})
+        assert reply.headers["x-request-id"] == "mine-7"
+    for unfit in ("x" * 129, "a\tb"):
+        given = http.get("/v1/models", headers={"x-request-id": unfit}).headers["x-request-id"]
+        assert len(given) == 32
+
+
+def test_methods_and_paths(http: httpx.Client) -> None:
+    assert http.get("/nowhere").status_code == 404
+    for method in ("PUT", "GET", "DELETE"):
+        reply = http.request(method, EMBED)
+        assert (reply.status_code, reply.headers["allow"]) == (405, "POST, OPTIONS")
+    options = http.options("/v1/models")
+    assert (options.status_code, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    assert "access-control-allow-origin" not in options.headers
+    head = http.head("/v1/models/")
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) == len(http.get("/v1/models").content)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "words"),
+    [
+        (b"", "application/json", 400, "truncated"),
+        (b"{", "application/json", 400, "truncated"),
+        (b'{"input": "a"} x', "application/json", 400, "trailing"),
+        (b'{"input": "\xff"}', "application/json", 400, "UTF-8"),
+        (b'{"input": "\\ud800"}', "application/json", 400, "truncated"),
+        (b'{"input": NaN}', "application/json", 400, "invalid"),
+        (b"[" * 150_000, "application/json", 400, "got array"),
+        (b'{"x":' + b"[" * 150_000, "application/json", 400, "nested too deeply"),
+        (b'{"input": [' + b"9" * 150_000 + b"]}", "application/json", 400, ""),
+        (b'{"input": "a"}', "text/plain", 415, "content-type: application/json"),
+        (b'{"input": "a"}', "application/json; charset=utf-8", 200, ""),
+        (b'{"input": "a"}', "Application/JSON", 200, ""),
+    ],
+)
+def test_bodies_that_cannot_be_read(
+    http: httpx.Client, content: bytes, kind: str, status: int, words: str
+) -> None:
+    reply = http.post(EMBED, content=content, headers={"content-type": kind})
+    assert reply.status_code == status, reply.text
+    assert words in reply.text
+
+
+def test_compressed_bodies_are_refused(http: httpx.Client) -> None:
+    reply = http.post(EMBED, json={"input": "a"}, headers={"content-encoding": "gzip"})
+    assert reply.status_code == 415
+
+
+def test_requests_are_counted(http: httpx.Client, http_server: Server) -> None:
+    """By route and status, beside those of gRPC, before the client has its answer."""
+
+    def count(status: int) -> float:
+        metrics = httpx.get(metrics_url(http_server)).text
+        labels = f'api="openai",method="POST",route="{EMBED}",status="{status}"'
+        start = f"unitvec_http_requests_total{{{labels}}} "
+        return float(next(line for line in metrics.splitlines() if start in line).split()[1])
+
+    before = count(200), count(400)
+    http.post(EMBED, json={"input": "a"})
+    http.post(EMBED, json={"input": 3})
+    assert (count(200), count(400)) == (before[0] + 1, before[1] + 1)
+
+
+def metrics_url(server: Server) -> str:
+    """Where its metrics are."""
+    lines = (str(entry["message"]) for entry in server.process.logs)
+    return next(line for line in lines if line.startswith("metrics on ")).split()[2]
+
+
+def test_an_expired_deadline_is_told(start_faulty: Callable[..., Server], release: Path) -> None:
+    """By each header that names one."""
+    server = start_faulty("--http-port", "0")
+    for name, value in (("x-request-timeout-ms", "200"), ("x-stainless-read-timeout", "0.2")):
+        reply = httpx.post(
+            server.url + EMBED, json={"input": text(HOLD)}, headers={name: value}, timeout=60
+        )
+        assert reply.status_code == 504, reply.text
+        assert reply.json()["error"]["type"] == "server_error"
+    release.touch()
+
+
+def test_a_client_that_hangs_up_is_forgotten(
+    start_faulty: Callable[..., Server], release: Path
+) -> None:
+    """Its call leaves the queue, and the log has it as cancelled."""
+    server = start_faulty("--http-port", "0", "--log-level", "info", "--workers", "1")
+    address = urlsplit(server.url)
+    with socket.create_connection((str(address.hostname), address.port or 0)) as client:
+        client.sendall(request_bytes(json.dumps({"input": text(HOLD)}).encode()))
+        server.process.wait_for_line("on hold")
+    server.process.wait_for_line('"status": 499')
+    release.touch()
+
+
+def request_bytes(body: bytes, *, path: str = EMBED, extra: bytes = b"") -> bytes:
+    """A request as it is on the wire."""
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    return head.encode() + extra + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def test_a_stop_answers_what_was_asked(start_faulty: Callable[..., Server], release: Path) -> None:
+    """Idle connections end, no new ones come in, and the answer is whole."""
+    server = start_faulty("--http-port", "0")
+    with httpx.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(1) as pool:
+        assert client.get("/readyz").status_code == 200
+        asked = pool.submit(httpx.post, server.url + EMBED, json={"input": text(HOLD)}, timeout=60)
+        server.process.wait_for_line("on hold")
+        server.process.send(signal.SIGTERM)
+        server.process.wait_for_line("finishing what is in flight")
+        release.touch()
+        reply = asked.result()
+        assert reply.status_code == 200
+        assert reply.headers["connection"] == "close"
+        with pytest.raises(httpx.TransportError):
+            client.get("/readyz")
+    assert server.process.wait() == 0

@@ -1,0 +1,118 @@
+"""OpenAI's API: the same vectors as over gRPC, in each form, and OpenAI's errors."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.serving import Server
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+TEXTS = ["a cat on a mat", "", "é 猫 🙂", "word " * 200]
+
+
+def over_grpc(server: Server, texts: list[str], **options: Any) -> bytes:
+    """The vectors, to the last bit."""
+    request = pb.EmbedRequest(texts=texts, options=pb.EncodeOptions(**options))
+    return server.stub.Embed(request, timeout=60).embeddings.data
+
+
+def embed(http: httpx.Client, **body: Any) -> Any:
+    """The reply."""
+    reply = http.post("/v1/embeddings", json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def as_bytes(reply: Any) -> bytes:
+    """The vectors of a reply as their bytes, whatever form they have."""
+    rows = [entry["embedding"] for entry in reply["data"]]
+    if isinstance(rows[0], str):
+        return b"".join(map(base64.b64decode, rows))
+    return np.array(rows, "<f4").tobytes()
+
+
+@pytest.mark.parametrize("form", [None, "float", "base64"])
+@pytest.mark.parametrize("dimensions", [None, 5])
+def test_vectors_are_those_of_grpc(
+    http: httpx.Client, http_server: Server, form: str | None, dimensions: int | None
+) -> None:
+    reply = embed(http, input=TEXTS, encoding_format=form, dimensions=dimensions)
+    assert as_bytes(reply) == over_grpc(http_server, TEXTS, dimensions=dimensions or 0)
+    assert [entry["index"] for entry in reply["data"]] == [0, 1, 2, 3]
+
+
+def test_many_vectors_are_those_of_grpc(http: httpx.Client, http_server: Server) -> None:
+    """So many that they are written off the event loop, in parts."""
+    texts = [f"text {n}" for n in range(1024)]
+    assert as_bytes(embed(http, input=texts)) == over_grpc(http_server, texts)
+
+
+def test_a_text_alone_and_its_usage(http: httpx.Client, http_server: Server) -> None:
+    reply = embed(http, input="a cat", user="somebody", model="")
+    assert as_bytes(reply) == over_grpc(http_server, ["a cat"])
+    usage = http_server.stub.Embed(pb.EmbedRequest(texts=["a cat"])).usage
+    assert reply["usage"] == {
+        "prompt_tokens": usage.total_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    assert (reply["object"], reply["data"][0]["object"]) == ("list", "embedding")
+
+
+def test_token_ids_are_the_texts_they_were_split_of(
+    http: httpx.Client, http_server: Server
+) -> None:
+    """One text or several, with special tokens and without."""
+    texts = TEXTS[:3]
+    split = http_server.stub.Tokenize(pb.TokenizeRequest(texts=texts, prompt_name=""))
+    rows = [list(text.ids) for text in split.texts]
+    wanted = over_grpc(http_server, texts, prompt_name="")
+    assert as_bytes(embed(http, input=rows, prompt_name="")) == wanted
+    bare = [row[1:-1] or [7] for row in rows]
+    assert as_bytes(embed(http, input=bare[0], prompt_name="")) == wanted[: len(wanted) // 3]
+
+
+def test_prompts(http: httpx.Client, http_server: Server) -> None:
+    reply = embed(http, input=TEXTS, prompt_name="passage")
+    assert as_bytes(reply) == over_grpc(http_server, TEXTS, prompt_name="passage")
+
+
+def test_models(http: httpx.Client, http_server: Server) -> None:
+    """Listed and by their id; with a name or without."""
+    [model] = http.get("/v1/models").json()["data"]
+    assert http.get(f"/v1/models/{model['id']}").json() == model
+    assert (model["object"], model["dimensions"]) == ("model", 32)
+    assert as_bytes(embed(http, input="a", model=model["id"])) == over_grpc(http_server, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "words"),
+    [
+        ({}, 400, None, "required field input"),
+        ({"input": 3}, 400, "input", "got int"),
+        ({"input": ["a", None]}, 400, "input[1]", "got null"),
+        ({"input": [["a"]]}, 400, "input[0][0]", "got str"),
+        ({"input": [1.5]}, 400, "input[0]", "got float"),
+        ({"input": ["a", 3]}, 400, "input", "send them apart"),
+        ({"input": []}, 400, "input", "at least one"),
+        ({"input": [[1, 600]]}, 400, "input[0][1]", "from 0 to 599"),
+        ({"input": "a", "encoding_format": "hex"}, 400, "encoding_format", "hex"),
+        ({"input": "a", "dimensions": 33}, 400, "dimensions", "the model has 32"),
+        ({"input": "a", "dimensions": 0}, 400, "dimensions", "at least 1"),
+        ({"input": "a", "dimensions": -(2**70)}, 400, "dimensions", "at least 1"),
+        ({"input": "a", "model": "gpt"}, 404, "model", "served: "),
+        ({"input": "a", "prompt_name": "x"}, 400, "prompt_name", "it has: query, "),
+    ],
+)
+def test_errors_name_the_field(
+    http: httpx.Client, body: Any, status: int, param: str | None, words: str
+) -> None:
+    reply = http.post("/v1/embeddings", json=body)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (status, param)
+    assert words in error["message"]
+    assert error["type"] == "invalid_request_error"
