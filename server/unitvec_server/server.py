@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from unitvec_protos import __version__
 from unitvec_protos.installation import install_command
+from unitvec_server.announcement import Ports, announce
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig
 from unitvec_server.descriptors import make_room
 from unitvec_server.doors.backend import Backend
@@ -30,20 +30,18 @@ from unitvec_server.errors import ConfigError, StartupError
 from unitvec_server.flags import read_config
 from unitvec_server.model.memory import MemoryPlan
 from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
-from unitvec_server.observability.memory import HELD_MESSAGES, most_client_bytes
+from unitvec_server.observability.memory import HELD_MESSAGES
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.peers import open_peers
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
 from unitvec_server.rpc.listener import (
-    SETTINGS_S,
-    UNSETTLED_METADATA_BYTES,
     Services,
     build_server,
 )
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.rpc.streams import Streams
-from unitvec_server.security.secrets import Secrets, is_loopback
+from unitvec_server.security.secrets import Secrets
 from unitvec_server.signals import CUT_STATUS, FAULT_STATUS, Signals, leave
 
 if TYPE_CHECKING:
@@ -119,7 +117,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         door.backend.open(engine)
         telemetry.open(engine, scheduler)
         await door.services.health.set_serving(serving=True)
-        _announce(config, engine, plan, door)
+        announce(config, engine, plan, Ports(door.port, door.http.port if door.http else None))
         freshness = asyncio.create_task(door.secrets.keep_fresh(signals.reload))
         pools = [executor, comparing]
         watchdog = Watchdog(scheduler, pools=pools, stuck_after_s=limits.stuck_after_s)
@@ -274,51 +272,6 @@ async def _end(door: _Door, grace_s: float) -> None:
     """Ends both servers, and cuts what takes longer."""
     http = [door.http.drain(grace_s)] if door.http else []
     await asyncio.gather(door.server.stop(grace_s), *http)
-
-
-def _announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, door: _Door) -> None:
-    for index, model in enumerate(engine.models.values()):
-        manifest = model.manifest
-        logger.info(
-            "model %s%s: %s, %d dims, up to %d tokens, %s pooling, %s on %s, %d tokens a run",
-            *(model.name, "" if index else " (default)", manifest.model_id, manifest.dim),
-            *(manifest.max_seq_length, manifest.pooling, model.precision, model.provider),
-            model.max_batch_tokens,
-        )
-    logger.info(
-        "%d runs side by side; limits: %d texts a request, %d bytes a text, %d tokens queued",
-        *(plan.workers, config.max_texts_per_request),
-        *(config.max_text_bytes, config.max_queued_tokens),
-    )
-    _announce_memory(config, engine, plan)
-    security = f"{'TLS' if config.tls_cert else 'no TLS'}, "
-    security += "bearer token" if config.token_file or config.tokens else "no token"
-    if door.http is not None:
-        scheme, host = "https" if config.tls_cert else "http", config.host
-        host = f"[{host}]" if ":" in host else host
-        apis = ", ".join(config.http_apis) or "probes only"
-        logger.info("HTTP on %s://%s:%d (%s)", scheme, host, door.http.port, apis)
-    logger.info("unitvec %s serving on %s:%d (%s)", __version__, config.host, door.port, security)
-
-
-def _announce_memory(config: ServerConfig, engine: Engine, plan: MemoryPlan) -> None:
-    dim = max(model.manifest.dim for model in engine.models.values())
-    clients = most_client_bytes(config, dim=dim, workers=worker_count(config))
-    logger.info(
-        "memory: %d MiB now; will hold at most %d MiB with %d runs of the longest texts, and "
-        "%d MiB more if all clients are at their worst: docs/operations/memory.md",
-        *(plan.now_bytes // _MIB, plan.most_bytes // _MIB, plan.workers, clients // _MIB),
-    )
-    if is_loopback(config.host):
-        return  # no stranger gets here
-    unsettled_mib = UNSETTLED_METADATA_BYTES // _MIB
-    logger.info(
-        "memory: clients that break HTTP/2 can add %d MiB of metadata for each connection, up to "
-        "%d MiB for %d s, and for each health watch, up to %d MiB; a proxy keeps them out: "
-        "docs/operations/security.md",
-        *(unsettled_mib, unsettled_mib * config.max_connections, SETTINGS_S),
-        unsettled_mib * config.max_calls,
-    )
 
 
 def _run(main_coroutine: Coroutine[Any, Any, None]) -> None:

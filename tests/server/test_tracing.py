@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.server.test_calls import begin, work
 from unitvec_server.config import ServerConfig
-from unitvec_server.doors.calls import CODES, Call, name_method
+from unitvec_server.doors.calls import CODES, Call, Method, name_method
 from unitvec_server.errors import ConfigError, Overloaded
 from unitvec_server.observability.logs import LogWriter
 from unitvec_server.observability.telemetry import Telemetry
@@ -149,3 +149,13 @@ def test_without_the_extra_the_flag_is_refused_by_its_name(monkeypatch: pytest.M
     ):
         Telemetry(ServerConfig(tracing=True), LogWriter(None))
     assert Telemetry(ServerConfig(), LogWriter(None)).observers
+
+
+def test_requests_over_http_are_named_by_their_route() -> None:
+    """With the attributes of HTTP, and none of gRPC."""
+    call = ended()
+    call.method, call.http_status = Method("openai", "/v1/embeddings", "POST"), "200"
+    *_, span = trace(call)
+    assert span.name == "POST /v1/embeddings"
+    assert span.attributes["http.response.status_code"] == 200
+    assert not any(key.startswith("rpc.") for key in span.attributes)

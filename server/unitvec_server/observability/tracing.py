@@ -45,13 +45,13 @@ class Tracing:
         self._tracer: Tracer = provider.get_tracer("unitvec_server", __version__)
 
     def __call__(self, call: Call) -> None:
-        """Traces a call, unless it is of health or reflection."""
+        """Traces a call, unless it is of health or reflection. Probes over HTTP do not get here."""
         if not call.method.is_ours:
             return
         wall_ns = time.time_ns() - time.monotonic_ns()
         carrier = {key: val for key, val in call.metadata.items() if isinstance(val, str)}
         span = self._tracer.start_span(
-            f"{call.method.service}/{call.method.name}",
+            _name(call),
             propagate.extract(carrier),
             SpanKind.SERVER,
             start_time=call.started_ns + wall_ns,
@@ -91,12 +91,26 @@ class Tracing:
         flush.join(_FLUSH_S)
 
 
+def _name(call: Call) -> str:
+    service, name, kind = call.method
+    return f"{kind} {name}" if call.http_status else f"{service}/{name}"
+
+
 def _attributes(call: Call) -> dict[str, str | int]:
-    return {
+    service, name, kind = call.method
+    kinds: dict[str, str | int] = {
         "rpc.system": "grpc",
-        "rpc.service": call.method.service,
-        "rpc.method": call.method.name,
+        "rpc.service": service,
+        "rpc.method": name,
         "rpc.grpc.status_code": CODES.index(call.code),
+    }
+    if call.http_status:
+        kinds = {
+            "http.request.method": kind,
+            "http.route": name,
+            "http.response.status_code": int(call.http_status),
+        }
+    return kinds | {
         "client.address": call.peer,
         "unitvec.request_id": call.request_id,
         "unitvec.texts": call.texts,

@@ -105,7 +105,7 @@ def test_models(http: httpx.Client, http_server: Server) -> None:
         ({"input": "a", "dimensions": 0}, 400, "dimensions", "at least 1"),
         ({"input": "a", "dimensions": -(2**70)}, 400, "dimensions", "at least 1"),
         ({"input": "a", "model": "gpt"}, 404, "model", "served: "),
-        ({"input": "a", "prompt_name": "x"}, 400, "prompt_name", "it has: query, "),
+        ({"input": "a", "prompt_name": "x"}, 400, "prompt_name", "query, document, passage"),
     ],
 )
 def test_errors_name_the_field(
