@@ -12,12 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.models import TinyModel, build_tiny_model
+from tests.pipelines import PIPELINES
 from unitvec_export.source import Request
 from unitvec_server.model.kernels import find_kernels
 
 REPOSITORY = Path(__file__).parents[1]
 KEPT = REPOSITORY / "artifacts" / "tests"
-CODE = ("export/unitvec_export", "server/unitvec_server/model", "tests/models.py")
+CODE = (
+    "export/unitvec_export",
+    "server/unitvec_server/model",
+    "tests/models.py",
+    "tests/pipelines.py",
+)
 LIBRARIES = (
     "numpy",
     "onnx",
@@ -44,6 +50,24 @@ def keep_artifact(spec: TinyModel) -> Path:
         export_artifact(Request(str(keep_model(spec))), folder, ("fp32", "int8"))
 
     return keep(f"{name_of(spec)}-artifact", build)
+
+
+def keep_pipeline(name: str) -> Path:
+    """Folder of the tiny model of `tests.pipelines` of this name; not to be written to."""
+    return keep(f"pipeline-{_slug(name)}", PIPELINES[name])
+
+
+def keep_pipeline_artifact(name: str, precisions: tuple[str, ...] = ("fp32",)) -> Path:
+    """Its artifact with these graphs; not to be written to."""
+
+    def build(folder: Path) -> None:
+        export_artifact(Request(str(keep_pipeline(name))), folder, precisions)
+
+    return keep(f"pipeline-{_slug(name)}-{'-'.join(precisions)}", build)
+
+
+def _slug(name: str) -> str:
+    return "".join(char if char.isalnum() else "_" for char in name)
 
 
 def keep_minilm() -> Path:

@@ -37,6 +37,7 @@ class TinyModel:
         initializer_range: Spread of the weights. Far above the usual 0.02: vectors of different
             texts must point in different directions.
         token_types: Rows of BERT's table of token types.
+        special_tokens: Whether the tokenizer puts special tokens around a text.
     """
 
     architecture: Architecture = "bert"
@@ -50,6 +51,7 @@ class TinyModel:
     heads: int = 4
     initializer_range: float = 0.5
     token_types: int = 2
+    special_tokens: bool = True
 
 
 FUSED_BERT = TinyModel(dim=128, initializer_range=0.1)
@@ -65,13 +67,24 @@ def build_tiny_model(folder: Path, spec: TinyModel) -> Path:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        parts = build_parts(folder.with_name(f"{folder.name}-parts"), spec)
+        _assemble(parts, spec).save(str(folder), create_model_card=False)
+    return folder
+
+
+def build_parts(folder: Path, spec: TinyModel) -> Path:
+    """Writes the transformer and the tokenizer alone into `folder`, as transformers does.
+
+    Returns:
+        `folder`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         import torch
 
         torch.manual_seed(0)
-        parts = folder.with_name(f"{folder.name}-parts")
-        _build_tokenizer(spec).save_pretrained(parts)
-        _build_transformer(spec).save_pretrained(parts)
-        _assemble(parts, spec).save(str(folder), create_model_card=False)
+        _build_tokenizer(spec).save_pretrained(folder)
+        _build_transformer(spec).save_pretrained(folder)
     return folder
 
 
@@ -218,6 +231,8 @@ def _train_wordpiece(spec: TinyModel) -> Any:
     )
     tokenizer.train_from_iterator(sample_texts(), trainer)
     ids = {name: tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")}
+    if not spec.special_tokens:
+        return tokenizer
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

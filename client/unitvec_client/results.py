@@ -212,7 +212,8 @@ class ModelInfo:
         revision: Revision of the source, if known.
         dim: Dimension of its vectors.
         max_seq_length: Longest text in tokens, special tokens included.
-        pooling: ``mean``, ``cls`` or ``unspecified``.
+        pooling: ``mean``, ``cls``, ``max``, ``mean_sqrt_len_tokens``, ``weightedmean``,
+            ``lasttoken``, ``concatenated`` where there are several, or ``unspecified``.
         normalized: Whether the model's own pipeline ends in L2 normalization.
         prompts: Prompts by name.
         default_prompt_name: Name of the prompt where a call names none; empty if there is none.

@@ -85,6 +85,8 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
                 opset=options.opset,
                 verbose=options.verbose,
             )
+        for line in origin.notes:
+            progress.note(line)
         verification = Verification(origin.model, origin.groups)
         with progress.step(origin.proof_step):
             origin.check()
@@ -140,8 +142,7 @@ def _write_manifest(
         dim=facts.dim,
         max_seq_length=facts.max_seq_length,
         pooling=facts.pooling,
-        # What is cut off after the normalization takes from the length.
-        normalized=facts.normalized and not facts.is_cut,
+        normalized=facts.normalized,
         pad_token_id=facts.pad_token_id,
         prompts=dict(facts.prompts),
         default_prompt_name=facts.default_prompt_name,
@@ -150,6 +151,7 @@ def _write_manifest(
         created_by=f"unitvec-export {importlib.metadata.version('unitvec')}",
         similarity_fn_name=facts.similarity_fn_name,
         truncation_side=facts.truncation_side,
+        split_special_tokens=facts.split_special_tokens,
     )
     _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest

@@ -30,6 +30,7 @@ class Origin:
         build: Makes the fp32 body, (B, S) ids and mask -> token vectors (B, S, H).
         proof_step: What is done to get the expected vectors, for the progress lines.
         build_step: What is done to get the body.
+        notes: Lines that whoever exports it should read.
     """
 
     model: Model
@@ -38,6 +39,7 @@ class Origin:
     build: Callable[[], onnx.ModelProto]
     proof_step: str
     build_step: str
+    notes: Sequence[str] = ()
 
 
 def open_origin(source: Source, *, without_torch: bool, opset: int, verbose: bool) -> Origin:
@@ -73,4 +75,5 @@ def _open_model(source: Source, *, opset: int, verbose: bool) -> Origin:
         build=lambda: export_body(reference, opset=opset, verbose=verbose),
         proof_step="encoding the sample with sentence-transformers",
         build_step=f"tracing the graph with optimum, opset {opset}",
+        notes=reference.notes,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.models import TinyModel, edit_json
+from tests.pipelines import PIPELINES
 from unitvec_export.cli import main
 from unitvec_export.errors import InputError
 from unitvec_export.graph.tracing import trim
-from unitvec_export.layout.files import check_module_types
+from unitvec_export.layout.modules import Module, check_modules
 from unitvec_export.prove.reference import load_reference
 from unitvec_export.source import (
     DEFAULT_MODEL_ID,
@@ -68,54 +69,60 @@ def broken(tiny_model: Callable[[TinyModel], Path], tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("types", "named"),
     [
-        (["Transformer", "Pooling", "Dense"], "Dense"),
-        (["Transformer", "Pooling", "Dense", "Normalize"], "Dense"),
-        (["Transformer", "Pooling", "LayerNorm"], "LayerNorm"),
+        (["Transformer", "CNN", "Pooling"], "CNN"),
+        (["Transformer", "LSTM", "Pooling"], "LSTM"),
+        (["WordEmbeddings", "Pooling"], "WordEmbeddings"),
         (["Transformer", "WeightedLayerPooling", "Pooling"], "WeightedLayerPooling"),
         (["Router"], "Router"),
-        (["StaticEmbedding", "Normalize"], "StaticEmbedding"),
+        (["StaticEmbedding", "Pooling"], "StaticEmbedding -> Pooling"),
         (["CLIPModel"], "CLIPModel"),
         (["Transformer"], "Transformer"),
         (["Transformer", "Normalize", "Pooling"], "Normalize -> Pooling"),
-        (["Transformer", "Pooling", "Normalize", "Normalize"], "Normalize -> Normalize"),
+        (["Transformer", "Pooling", "Pooling"], "Pooling -> Pooling"),
+        (["Pooling", "Transformer"], "Pooling -> Transformer"),
+        (["Transformer", "Dense"], "Transformer -> Dense"),
     ],
 )
 def test_other_modules_are_named(types: list[str], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        check_module_types(ST + name for name in types)
+        check_modules(of_types(ST + name for name in types))
+
+
+def of_types(types: Iterable[str]) -> list[Module]:
+    """Modules of these classes."""
+    return [Module(each, str(place)) for place, each in enumerate(types)]
 
 
 def test_custom_code_is_named() -> None:
     with pytest.raises(InputError, match=r"custom_st\.Transformer"):
-        check_module_types(["custom_st.Transformer", ST + "Pooling"])
+        check_modules(of_types(["custom_st.Transformer", ST + "Pooling"]))
 
 
 def test_both_module_path_styles_are_known() -> None:
     base = "sentence_transformers."
-    check_module_types([ST + "Transformer", ST + "Pooling"])
-    check_module_types(
-        [
-            base + "base.modules.transformer.Transformer",
-            base + "sentence_transformer.modules.pooling.Pooling",
-            base + "sentence_transformer.modules.normalize.Normalize",
-        ]
+    check_modules(of_types([ST + "Transformer", ST + "Pooling"]))
+    check_modules(
+        of_types(
+            [
+                base + "base.modules.transformer.Transformer",
+                base + "sentence_transformer.modules.pooling.Pooling",
+                base + "sentence_transformer.modules.normalize.Normalize",
+            ]
+        )
     )
 
 
 def test_an_unsupported_module_in_a_folder(terminal: Terminal, broken: Path) -> None:
     path = broken / "modules.json"
-    path.write_text(path.read_text().replace("Normalize", "Dense"))
-    assert "module Dense" in terminal.fails(str(broken))
+    path.write_text(path.read_text().replace("Normalize", "WordWeights"))
+    assert "module WordWeights" in terminal.fails(str(broken))
 
 
-@pytest.mark.parametrize("pooling", ["max", "lasttoken", "weightedmean", ("mean", "cls")])
-def test_other_poolings_are_named(
-    pooling: str | tuple[str, ...], terminal: Terminal, broken: Path
-) -> None:
-    modes = list(pooling) if isinstance(pooling, tuple) else pooling
-    edit_json(broken / "1_Pooling" / "config.json", {"pooling_mode": modes})
-    name = " + ".join(pooling) if isinstance(pooling, tuple) else pooling
-    assert f"pooling {name} is not supported" in terminal.fails(str(broken))
+def test_an_activation_of_someone_else_is_named(terminal: Terminal, tmp_path: Path) -> None:
+    folder = PIPELINES["Dense gelu"](tmp_path / "dense")
+    for name in ("torch.nn.modules.activation.Softmin", "mine.Gelu"):
+        edit_json(folder / "2_Dense" / "config.json", {"activation_function": name})
+        assert f'activation_function = "{name}" is not supported' in terminal.fails(str(folder))
 
 
 def test_prompts_left_out_of_the_pooling(terminal: Terminal, broken: Path) -> None:
@@ -253,12 +260,12 @@ def test_an_adapter(has_modules: bool, terminal: Terminal, broken: Path) -> None
 
 
 def test_a_module_is_named_before_files_that_it_lacks(terminal: Terminal, tmp_path: Path) -> None:
-    folder = tmp_path / "static"
+    folder = tmp_path / "clip"
     folder.mkdir()
-    types = [ST + "StaticEmbedding", ST + "Normalize"]
+    types = [ST + "CLIPModel", ST + "Normalize"]
     modules = [{"idx": i, "name": str(i), "path": "", "type": t} for i, t in enumerate(types)]
     (folder / "modules.json").write_text(json.dumps(modules))
-    assert "module StaticEmbedding" in terminal.fails(str(folder))
+    assert "module CLIPModel" in terminal.fails(str(folder))
 
 
 def test_custom_code_of_the_model(terminal: Terminal, broken: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.models import TinyModel, edit_json, sample_texts
 from unitvec_export.errors import InputError
 from unitvec_export.export import STEPS, ExportOptions, export
-from unitvec_export.layout.files import read_modules
+from unitvec_export.layout.modules import read_modules
 from unitvec_export.layout.settings import SETTINGS, check_settings
 from unitvec_export.progress import Progress
 from unitvec_export.prove.facts import Facts
@@ -23,7 +23,7 @@ from unitvec_export.prove.reference import load_reference
 from unitvec_export.source import Request, Source
 from unitvec_server.model.artifact import Artifact, load_artifact
 from unitvec_server.model.encoder import Encoder, EncoderOptions
-from unitvec_server.model.tokenizer import Tokenizer, Truncation
+from unitvec_server.model.tokenizer import open_tokenizer
 
 MODEL = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_bert_config.json"
@@ -57,11 +57,7 @@ def exported(folder: Path) -> Artifact:
 def embed(artifact: Artifact, texts: list[str], *, prompt: str = "") -> npt.NDArray[np.float32]:
     """(n, D) float32, as the server embeds where a request asks for nothing."""
     manifest = artifact.manifest
-    tokenizer = Tokenizer(
-        artifact.tokenizer_path,
-        max_seq_length=manifest.max_seq_length,
-        own_side=Truncation(manifest.truncation_side),
-    )
+    tokenizer = open_tokenizer(artifact)
     encoder = Encoder(
         artifact.graph_path("fp32"), EncoderOptions(pad_token_id=manifest.pad_token_id)
     )
@@ -111,7 +107,7 @@ def facts_of(folder: Path) -> Facts:
 
 def test_truncate_dim_beyond_the_model(copy_of: Callable[..., Path]) -> None:
     facts = facts_of(copy_of(**{MODEL: {"truncate_dim": 99}}))
-    assert (facts.dim, facts.is_cut) == (32, False)
+    assert (facts.dim, facts.normalized) == (32, True)
 
 
 @pytest.mark.parametrize("prompts", [(), PROMPTS])
@@ -164,7 +160,6 @@ def test_a_default_prompt_that_is_empty(copy_of: Callable[..., Path]) -> None:
             "modality_config",
             {"text": {"method": "forward", "method_output_name": "pooler_output"}},
         ),
-        (TOKENIZER, "split_special_tokens", True),
         (TOKENIZER, "auto_map", {"AutoTokenizer": ["tokenization_x.X", None]}),
         ("config.json", "auto_map", {"AutoModel": "modeling_x.X"}),
         ("config.json", "quantization_config", {"quant_method": "bitsandbytes"}),

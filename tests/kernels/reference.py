@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from unitvec_export.graph.architecture import Dense, Encoder, Layer, Norm
+from unitvec_export.pipeline.norms import Normalize
+from unitvec_export.pipeline.pooling import Pooling
 from unitvec_export.prove.facts import Facts
 
 VOCABULARY = 97
@@ -35,8 +37,7 @@ class Shape:
         return Facts(
             dim=self.hidden,
             max_seq_length=512,
-            pooling=self.pooling,  # type: ignore[arg-type]
-            normalized=self.normalized,
+            steps=(Pooling((self.pooling,)), *([Normalize()] if self.normalized else [])),
             pad_token_id=max(self.pad_position, 0),
             prompts={},
             default_prompt_name=None,

@@ -28,7 +28,15 @@ _WIRE_DTYPES: dict[int, str] = {
     pb.DTYPE_INT8: "i1",
     pb.DTYPE_BINARY: "u1",
 }
-_POOLINGS = {pb.POOLING_MEAN: "mean", pb.POOLING_CLS: "cls"}
+_POOLINGS = {
+    pb.POOLING_MEAN: "mean",
+    pb.POOLING_CLS: "cls",
+    pb.POOLING_MAX: "max",
+    pb.POOLING_MEAN_SQRT_LEN_TOKENS: "mean_sqrt_len_tokens",
+    pb.POOLING_WEIGHTED_MEAN: "weightedmean",
+    pb.POOLING_LAST_TOKEN: "lasttoken",
+    pb.POOLING_CONCATENATED: "concatenated",
+}
 
 
 def row_bytes(dim: int, dtype: pb.Dtype) -> int:

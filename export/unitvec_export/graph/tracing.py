@@ -5,46 +5,45 @@ trim                      keeps the token vectors only; token_type_ids become ze
 simplify                  the same function in fewer, cheaper nodes
 (quantization)            the body may change its precision here
 finish                    attention in blocks, where contexts are long
-                          + pooling (+ L2 normalization), always float32 -> embeddings (B, D)
+                          + the steps of `pipeline`, always float32 -> embeddings (B, D)
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from unitvec_export.errors import ExportError, InputError, first_line
 from unitvec_export.graph.long_context import LONG_TOKENS, block_attention
 from unitvec_export.graph.simplify import simplify
+from unitvec_export.graph.static import static_body
 from unitvec_export.graph.wiring import Wiring, read_by
 from unitvec_export.noise import muted
+from unitvec_export.pipeline.tail import append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.prove.reference import Reference
 
 DEFAULT_OPSET = 18
 # 17 is the first with LayerNormalization as one node, 20 the last that torch's tracer writes.
 OPSETS = range(17, 21)
-OUTPUT = "embeddings"
 
 # A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
 _TOKENS = "token_embeddings"
 _TASK = "feature-extraction"
 _AXES = {0: "batch_size", 1: "sequence_length"}
-# Lower bounds of the divisors, those of sentence-transformers' Pooling and torch's normalize.
-_MIN_COUNT = 1e-9
-_MIN_NORM = 1e-12
 
 
 def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
-    """Traces the transformer and simplifies the graph.
+    """The graph of a model's token vectors, simplified.
+
+    A table of static embeddings is one node; a transformer is traced.
 
     Returns:
         A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H) float32.
@@ -52,6 +51,8 @@ def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> o
     Raises:
         InputError: As `trace_body`.
     """
+    if reference.transformer is None:
+        return static_body(reference.static_embeddings, opset=opset)
     return simplify(trace_body(reference, opset=opset, verbose=verbose))
 
 
@@ -93,7 +94,7 @@ def trim(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
-    """Appends pooling and normalization to a body, and checks the whole.
+    """Appends the steps from token vectors to embeddings to a body, and checks the whole.
 
     Returns:
         A graph from input_ids and attention_mask (B, S) int64 to embeddings (B, D) float32.
@@ -107,13 +108,8 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
         wiring = Wiring(model)
         block_attention(wiring)
         wiring.write()
+    append(model, facts.steps, dim=facts.dim)
     graph = model.graph
-    nodes, constants = _tail(facts)
-    graph.node.extend(nodes)
-    graph.initializer.extend(constants)
-    del graph.output[:]
-    shape: list[int | str] = ["batch", facts.dim]
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
     graph.name = "unitvec"
     model.producer_name = "unitvec-export"
     model.producer_version = importlib.metadata.version("unitvec")
@@ -249,72 +245,3 @@ def _declare_inputs(graph: onnx.GraphProto) -> None:
     for name in ("input_ids", "attention_mask"):
         value = helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
         graph.input.append(value)
-
-
-def _tail(facts: Facts) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes and constants from token vectors (B, S, H) to embeddings (B, D)."""
-    steps: list[Callable[[str, str], list[onnx.NodeProto]]] = [
-        _mean if facts.pooling == "mean" else _cls
-    ]
-    steps += [_normalize] * facts.normalized
-    steps += [_cut] * facts.is_cut
-    nodes: list[onnx.NodeProto] = []
-    values = [_TOKENS, *("unitvec/pooled", "unitvec/normalized")[: len(steps) - 1], OUTPUT]
-    for step, source, output in zip(steps, values, values[1:], strict=False):
-        nodes += step(source, output)
-    constants = {
-        "unitvec/zero": np.array(0, np.int64),
-        "unitvec/sequence_axis": np.array([1], np.int64),
-        "unitvec/last_axis": np.array([-1], np.int64),
-        "unitvec/min_count": np.array(_MIN_COUNT, np.float32),
-        "unitvec/min_norm": np.array(_MIN_NORM, np.float32),
-        "unitvec/first_dimension": np.array([0], np.int64),
-        "unitvec/dim": np.array([facts.dim], np.int64),
-    }
-    used = {name for node in nodes for name in node.input}
-    tensors = [numpy_helper.from_array(val, key) for key, val in constants.items() if key in used]
-    return nodes, tensors
-
-
-def _mean(tokens: str, output: str) -> list[onnx.NodeProto]:
-    """sum(tokens * mask) / max(sum(mask), 1e-9), as sentence-transformers' Pooling."""
-    return [
-        _node("Cast", ["attention_mask"], "mask_2d", to=TensorProto.FLOAT),  # (B, S)
-        _node("Unsqueeze", ["unitvec/mask_2d", "unitvec/last_axis"], "mask"),  # (B, S, 1)
-        _node("Mul", [tokens, "unitvec/mask"], "masked"),  # (B, S, H)
-        _node(
-            "ReduceSum", ["unitvec/masked", "unitvec/sequence_axis"], "sum", keepdims=0
-        ),  # (B, H)
-        _node(
-            "ReduceSum", ["unitvec/mask", "unitvec/sequence_axis"], "count", keepdims=0
-        ),  # (B, 1)
-        _node("Max", ["unitvec/count", "unitvec/min_count"], "divisor"),
-        _node("Div", ["unitvec/sum", "unitvec/divisor"], output),  # (B, H)
-    ]
-
-
-def _cls(tokens: str, output: str) -> list[onnx.NodeProto]:
-    """The first token's vector: rows are padded on the right."""
-    return [_node("Gather", [tokens, "unitvec/zero"], output, axis=1)]  # (B, H)
-
-
-def _normalize(pooled: str, output: str) -> list[onnx.NodeProto]:
-    """Divides: x / max(||x||, 1e-12), as torch.nn.functional.normalize."""
-    return [
-        _node("Mul", [pooled, pooled], "squares"),
-        _node("ReduceSum", ["unitvec/squares", "unitvec/last_axis"], "square_norm", keepdims=1),
-        _node("Sqrt", ["unitvec/square_norm"], "norm"),  # (B, 1)
-        _node("Max", ["unitvec/norm", "unitvec/min_norm"], "bounded_norm"),
-        _node("Div", [pooled, "unitvec/bounded_norm"], output),  # (B, D)
-    ]
-
-
-def _cut(vectors: str, output: str) -> list[onnx.NodeProto]:
-    """Keeps the first D dimensions, as they are: sentence-transformers' truncate_dim."""
-    bounds = ["unitvec/first_dimension", "unitvec/dim", "unitvec/last_axis"]
-    return [_node("Slice", [vectors, *bounds], output)]  # (B, D)
-
-
-def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    name = output if output == OUTPUT or output.startswith("unitvec/") else f"unitvec/{output}"
-    return helper.make_node(op, inputs, [name], name=f"unitvec/{op}_{name}", **attributes)

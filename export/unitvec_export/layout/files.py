@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from unitvec_export.errors import InputError, first_line
+from unitvec_export.errors import InputError
 from unitvec_export.layout.checkpoint import WEIGHTS, find_weights
+from unitvec_export.layout.modules import MODULES_FILE, Module, read_modules
 
-_SUPPORTED = "Transformer -> Pooling (mean or cls) -> Normalize or nothing"
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_CONFIGURED = ("Transformer", "Pooling", "Dense", "LayerNorm")
+"""Modules that cannot do without a config.json."""
+_WEIGHTED = ("Transformer", "StaticEmbedding", "Dense", "LayerNorm")
+"""Modules that cannot do without weights."""
 
 
-def check_files(folder: Path) -> list[dict[str, str]]:
+def check_files(folder: Path) -> list[Module]:
     """Looks for the files that a sentence-transformers model cannot do without.
 
     Returns:
@@ -22,22 +25,41 @@ def check_files(folder: Path) -> list[dict[str, str]]:
     Raises:
         InputError: A module is not supported, or a file is missing, damaged or a mere pointer.
     """
-    if not (folder / "modules.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise InputError(_adapter(folder))
-        raise InputError(f"{folder} is not a sentence-transformers model: it has no modules.json")
+    if not (folder / MODULES_FILE).is_file():
+        _check_plain(folder)
     modules = read_modules(folder)
-    check_module_types(module["type"] for module in modules)
-    root = folder / modules[0]["path"]
-    _check_pointers([folder, *(folder / module["path"] for module in modules)])
+    _check_pointers([folder, *(folder / module.path for module in modules)])
+    for module in modules:
+        _check_module(folder, module)
+    return modules
+
+
+def _check_plain(folder: Path) -> None:
+    """Makes sure that a folder without modules.json is a whole model of transformers."""
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(_adapter(folder))
+    others = sorted(folder.glob("[0-9]_*"))
+    if others:
+        raise InputError(
+            f"{folder} is incomplete: it has no {MODULES_FILE}, which would say what to do with "
+            f"its {others[0].name}"
+        )
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{folder} is not a model of sentence-transformers, nor of transformers: it has no "
+            f"{MODULES_FILE} and no config.json"
+        )
+
+
+def _check_module(folder: Path, module: Module) -> None:
+    root = folder / module.path
     if (root / "adapter_config.json").is_file():
         raise InputError(_adapter(root))
-    for path in (root / "config.json", folder / modules[1]["path"] / "config.json"):
-        if not path.is_file():
-            raise InputError(f"{folder} is incomplete: it has no {path.relative_to(folder)}")
-    if find_weights(root) is None:
-        raise InputError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}")
-    return modules
+    config = root / "config.json"
+    if module.name in _CONFIGURED and not config.is_file():
+        raise InputError(f"{folder} is incomplete: it has no {config.relative_to(folder)}")
+    if module.name in _WEIGHTED and find_weights(root) is None:
+        raise InputError(f"{root} has no weights: none of {', '.join(WEIGHTS)}")
 
 
 def _adapter(folder: Path) -> str:
@@ -59,43 +81,3 @@ def _check_pointers(folders: Iterable[Path]) -> None:
 def _is_pointer(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(_POINTER)) == _POINTER
-
-
-def read_modules(folder: Path) -> list[dict[str, str]]:
-    """Type and path of each module in `modules.json`.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    path = folder / "modules.json"
-    try:
-        modules = [
-            {"type": str(module["type"]), "path": str(module["path"])}
-            for module in json.loads(path.read_text(encoding="utf-8"))
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InputError(f"{path} is damaged: {first_line(exc)}") from exc
-    if not modules:
-        raise InputError(f"{path} lists no modules")
-    return modules
-
-
-def check_module_types(types: Iterable[str]) -> None:
-    """Refuses pipelines other than Transformer, Pooling and an optional Normalize.
-
-    Args:
-        types: Class paths in the order of `modules.json`.
-
-    Raises:
-        InputError: A module is not supported, or the order is another.
-    """
-    names = []
-    for path in types:
-        name = path.rpartition(".")[2]
-        if name not in ("Transformer", "Pooling", "Normalize"):
-            raise InputError(f"module {name} ({path}) is not supported: only {_SUPPORTED}")
-        if not path.startswith("sentence_transformers."):
-            raise InputError(f"module {path} is custom code: not supported, only {_SUPPORTED}")
-        names.append(name)
-    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise InputError(f"modules {' -> '.join(names)} are not supported: only {_SUPPORTED}")

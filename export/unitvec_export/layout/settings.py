@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unitvec_export.errors import InputError, first_line
+from unitvec_export.layout.modules import MODULES_FILE, Module
+from unitvec_export.pipeline.dense import ACTIVATIONS
 
-MODULES = "modules.json"
+MODULES = MODULES_FILE
 MODEL = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_bert_config.json"
 POOLING = "1_Pooling/config.json"
+DENSE = "2_Dense/config.json"
+LAYER_NORM = "2_LayerNorm/config.json"
 NORMALIZE = "2_Normalize/config.json"
 TOKENIZER = "tokenizer_config.json"
 CONFIG = "config.json"
@@ -26,6 +30,11 @@ CONFIG = "config.json"
 _FORWARD = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 _CUSTOM_CODE = "refused: custom code is not run; take it out if transformers' own code is meant"
 _NONE: tuple[Any, ...] = (None, {}, [], "")
+_ACTIVATIONS = tuple(
+    f"torch.nn.{module}{name}"
+    for name in ACTIVATIONS
+    for module in ("", "modules.activation.", "modules.linear.")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +59,12 @@ def _row(file: str, keys: str, outcome: str, only: tuple[Any, ...] | None = None
 
 
 SETTINGS = (
-    _row(MODULES, "type", "followed: Transformer, Pooling, Normalize; others are refused"),
+    _row(
+        MODULES,
+        "type",
+        "followed: Transformer, StaticEmbedding, Pooling, Dense, LayerNorm, Normalize; Dropout has "
+        "no effect; others are refused",
+    ),
     _row(MODULES, "path", "followed"),
     _row(MODULES, "idx name kwargs", "no effect: modules run in the order of the list"),
     _row(MODEL, "prompts default_prompt_name", "followed"),
@@ -99,7 +113,7 @@ SETTINGS = (
         POOLING,
         "pooling_mode pooling_mode_mean_tokens pooling_mode_cls_token pooling_mode_max_tokens "
         "pooling_mode_mean_sqrt_len_tokens pooling_mode_weightedmean_tokens pooling_mode_lasttoken",
-        "followed: mean or cls; others are refused",
+        "followed: each, and several, whose vectors are concatenated",
     ),
     _row(
         POOLING,
@@ -107,6 +121,20 @@ SETTINGS = (
         "refused but for true: a prompt is always a part of the mean",
         (True,),
     ),
+    _row(DENSE, "in_features out_features bias", "followed"),
+    _row(
+        DENSE,
+        "activation_function",
+        f"followed: {', '.join(ACTIVATIONS)} of torch.nn; others are refused",
+        _ACTIVATIONS,
+    ),
+    _row(
+        DENSE,
+        "module_input_name module_output_name",
+        "followed: both sentence_embedding or both token_embeddings; others are refused",
+        (None, "sentence_embedding", "token_embeddings"),
+    ),
+    _row(LAYER_NORM, "dimension", "followed"),
     _row(
         NORMALIZE,
         "module_input_name module_output_name",
@@ -120,7 +148,7 @@ SETTINGS = (
         "padding_side",
         "no effect: a model whose vectors depend on padding is refused",
     ),
-    _row(TOKENIZER, "split_special_tokens", "refused but for false", (None, False)),
+    _row(TOKENIZER, "split_special_tokens", "followed: the manifest carries it"),
     _row(TOKENIZER, "auto_map", _CUSTOM_CODE, _NONE),
     _row(TOKENIZER, "chat_template", "no effect on plain texts"),
     _row(
@@ -144,18 +172,19 @@ SETTINGS = (
 _OPEN = (TOKENIZER, CONFIG)
 
 
-def check_settings(folder: Path, modules: list[dict[str, str]]) -> None:
+def check_settings(folder: Path, modules: Sequence[Module]) -> None:
     """Holds all files of a model against the table.
 
     Args:
         folder: The model.
-        modules: Its modules, from `modules.json`.
+        modules: Its modules.
 
     Raises:
         InputError: A file is damaged, or asks for what is not supported.
     """
-    for entry in _read(folder / MODULES):
-        _check(folder / MODULES, MODULES, entry)
+    listed = folder / MODULES
+    for entry in _read(listed) if listed.is_file() else ():
+        _check(listed, MODULES, entry)
     for name, path in _files(folder, modules):
         content = _read(path) if path.is_file() else {}
         if not isinstance(content, dict):
@@ -163,14 +192,23 @@ def check_settings(folder: Path, modules: list[dict[str, str]]) -> None:
         _check(path, name, content)
 
 
-def _files(folder: Path, modules: list[dict[str, str]]) -> Iterator[tuple[str, Path]]:
-    root = folder / modules[0]["path"]
+_CONFIGS = {"Pooling": POOLING, "Dense": DENSE, "LayerNorm": LAYER_NORM, "Normalize": NORMALIZE}
+
+
+def _files(folder: Path, modules: Sequence[Module]) -> Iterator[tuple[str, Path]]:
     yield MODEL, folder / MODEL
-    yield TRANSFORMER, next(iter(sorted(root.glob("sentence_*_config.json"))), root / TRANSFORMER)
-    yield TOKENIZER, root / TOKENIZER
-    yield CONFIG, root / CONFIG
-    for name, module in zip((POOLING, NORMALIZE), modules[1:], strict=False):
-        yield name, folder / module["path"] / "config.json"
+    for module in modules:
+        root = folder / module.path
+        if module.name == "Transformer":
+            yield TRANSFORMER, _transformer_file(root)
+            yield TOKENIZER, root / TOKENIZER
+            yield CONFIG, root / CONFIG
+        elif module.name in _CONFIGS:
+            yield _CONFIGS[module.name], root / "config.json"
+
+
+def _transformer_file(root: Path) -> Path:
+    return next(iter(sorted(root.glob("sentence_*_config.json"))), root / TRANSFORMER)
 
 
 def _read(path: Path) -> Any:

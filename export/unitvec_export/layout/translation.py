@@ -13,17 +13,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unitvec_export.errors import InputError
+from unitvec_export.layout.modules import MODULES_FILE, Module
 
 _Json = dict[str, Any]
 
 
 @contextlib.contextmanager
-def translated(folder: Path, modules: list[dict[str, str]]) -> Iterator[Path]:
+def translated(folder: Path, modules: Sequence[Module]) -> Iterator[Path]:
     """Yields a folder that the installed libraries can load: this one, or links and new files.
 
     Args:
@@ -50,15 +51,15 @@ def _is_former() -> bool:
     return int(importlib.metadata.version("transformers").partition(".")[0]) < 5
 
 
-def _translate(folder: Path, modules: list[dict[str, str]]) -> dict[Path, Any]:
+def _translate(folder: Path, modules: Sequence[Module]) -> dict[Path, Any]:
     """New content of the files that need it."""
-    root = Path(modules[0]["path"])
-    config = _read(folder / root / "config.json")
-    steps: dict[Path, Callable[[Any], Any]] = {
-        Path("modules.json"): _translate_modules,
-        root / "tokenizer_config.json": functools.partial(_translate_tokenizer, config=config),
-        root / "config.json": translate_config,
-    }
+    steps: dict[Path, Callable[[Any], Any]] = {Path(MODULES_FILE): _translate_modules}
+    for root in (Path(module.path) for module in modules if module.name == "Transformer"):
+        config = _read(folder / root / "config.json")
+        steps[root / "tokenizer_config.json"] = functools.partial(
+            _translate_tokenizer, config=config
+        )
+        steps[root / "config.json"] = translate_config
     changed = {}
     for path, step in steps.items():
         if (folder / path).is_file():

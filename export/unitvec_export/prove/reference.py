@@ -13,10 +13,12 @@ import numpy.typing as npt
 from unitvec_export.errors import InputError, first_line
 from unitvec_export.layout.checkpoint import check_complete
 from unitvec_export.layout.files import check_files
+from unitvec_export.layout.modules import MODULES_FILE
 from unitvec_export.layout.settings import check_settings
 from unitvec_export.layout.translation import translated
 from unitvec_export.noise import muted
-from unitvec_export.prove.facts import Facts, check_model, fix_max_seq_length, read_facts
+from unitvec_export.prove.facts import Facts, check_model, read_facts
+from unitvec_export.prove.inputs import Input, read_input
 from unitvec_export.source import Source
 
 _BATCH_SIZE = 16
@@ -29,17 +31,29 @@ class Reference:
 
     Args:
         model: A `SentenceTransformer` whose modules have been checked.
+        source: Its first module.
         facts: What is known of it.
+        notes: Lines that whoever exports it should read.
     """
 
-    def __init__(self, model: Any, facts: Facts) -> None:
+    def __init__(
+        self, model: Any, source: Input, facts: Facts, *, notes: Sequence[str] = ()
+    ) -> None:
         self.facts = facts
+        self.notes = notes
         self._model = model
+        self._source = source
 
     @property
     def transformer(self) -> Any:
-        """The `transformers` model inside."""
-        return self._model[0].auto_model
+        """The `transformers` model inside, or None if it is a table of static embeddings."""
+        return getattr(self._source.module, "auto_model", None)
+
+    @property
+    def static_embeddings(self) -> npt.NDArray[np.float32]:
+        """(vocabulary, H) float32: the table, where there is no `transformer`."""
+        table: npt.NDArray[np.float32] = self._source.module.embedding.weight.detach().numpy()
+        return table
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -55,17 +69,11 @@ class Reference:
     @property
     def special_tokens(self) -> list[str]:
         """The tokens that its tokenizer treats as one where a text holds them."""
-        return list(self._model.tokenizer.all_special_tokens)
+        return self._source.special_tokens
 
     def tokenizer_json(self) -> str:
         """The fast tokenizer as text, lower-casing included, without padding and truncation."""
-        import tokenizers
-
-        text = self._model.tokenizer.backend_tokenizer.to_str()
-        tokenizer = tokenizers.Tokenizer.from_str(text)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return str(tokenizer.to_str(pretty=True))
+        return self._source.tokenizer_json
 
     def encode(
         self,
@@ -101,7 +109,8 @@ class Reference:
             types = features.get("token_type_ids")
             if types is not None and bool(types.any()):
                 raise InputError("the tokenizer gives token_type_ids other than 0: not supported")
-            rows.append(features["input_ids"][0].tolist())
+            # A StaticEmbedding puts the tokens of all texts into one row.
+            rows.append(features["input_ids"].flatten().tolist())
         return rows
 
 
@@ -129,19 +138,26 @@ def load_reference(source: Source, *, verbose: bool = False) -> Reference:
     """
     modules = check_files(source.folder)
     check_settings(source.folder, modules)
-    root = source.folder / modules[0]["path"]
+    root = source.folder / modules[0].path
     _check_tokenizer_files(root)
     with muted(verbose=verbose):
         with translated(source.folder, modules) as folder:
             model = _load(folder, source)
-        check_complete(model[0].auto_model, root)
+        if modules[0].name == "Transformer":
+            check_complete(model[0].auto_model, root)
         model.float().eval()
+        first = read_input(model[0])
         check_model(model)
-        fix_max_seq_length(model)
         dim = _encode(model, ["A cat."]).shape[1]
         with model.truncate_embeddings(None):
             full_dim = _encode(model, ["A cat."]).shape[1]
-    return Reference(model, read_facts(model, dim=dim, full_dim=full_dim))
+        facts = read_facts(model, first, dim=dim, full_dim=full_dim)
+    notes = () if (source.folder / MODULES_FILE).is_file() else (_describe_default(facts),)
+    return Reference(model, first, facts, notes=notes)
+
+
+def _describe_default(facts: Facts) -> str:
+    return f"no {MODULES_FILE}: {facts.pooling} pooling, as sentence-transformers has it"
 
 
 def _load(folder: Path, source: Source) -> Any:
@@ -206,7 +222,7 @@ def _encode(
 
 
 def _where(model: Any) -> str:
-    for name, tensor in model[0].auto_model.named_parameters():
+    for name, tensor in getattr(model[0], "auto_model", model[0]).named_parameters():
         if not bool(tensor.isfinite().all()):
             return f": so are its weights, such as {name}"
     return ""

@@ -22,7 +22,7 @@ from unitvec_export.prove.reference import Reference
 from unitvec_server.model.artifact import FUSED, Artifact, Parity, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
-from unitvec_server.model.tokenizer import Tokenizer, Truncation
+from unitvec_server.model.tokenizer import open_tokenizer
 
 # The fp32 graph runs the same arithmetic in another order: measured models reach 0.9999999.
 MIN_FP32_COSINE = 0.99999
@@ -93,7 +93,7 @@ class Verification:
         Raises:
             ParityError: One differs.
         """
-        tokenizer = _open_tokenizer(artifact)
+        tokenizer = open_tokenizer(artifact)
         overlong = " ".join(self._groups[0].texts)[: 16 * artifact.manifest.max_seq_length]
         special = [f"a {token} b{token}c" for token in self._reference.special_tokens]
         for group in self._groups:
@@ -129,7 +129,7 @@ class Verification:
         operators = find_kernels().library if precision in FUSED else None
         options = EncoderOptions(pad_token_id=artifact.manifest.pad_token_id, operators=operators)
         encoder = Encoder(artifact.graph_path(precision), options)
-        tokenizer = _open_tokenizer(artifact)
+        tokenizer = open_tokenizer(artifact)
         rows = [
             encoding.input_ids
             for group in self._groups
@@ -216,15 +216,6 @@ def check_fp32(parity: Parity, scale: float) -> None:
             f"fp32 differs by {parity.max_abs_diff:.2g} from sentence-transformers, whose "
             f"largest component is {scale:.2g}: at most {MAX_FP32_RELATIVE_DIFF} of it is allowed"
         )
-
-
-def _open_tokenizer(artifact: Artifact) -> Tokenizer:
-    manifest = artifact.manifest
-    return Tokenizer(
-        artifact.tokenizer_path,
-        max_seq_length=manifest.max_seq_length,
-        own_side=Truncation(manifest.truncation_side),
-    )
 
 
 def make_groups(facts: Facts, texts: Sequence[str]) -> list[Group]:

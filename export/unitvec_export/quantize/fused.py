@@ -26,6 +26,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from unitvec_export.graph.architecture import Dense, Encoder, Floats, Norm, UnsupportedEncoder
+from unitvec_export.pipeline.norms import Normalize
+from unitvec_export.pipeline.pooling import Pooling
+from unitvec_export.pipeline.tail import append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.quantize.products import quantize_weights, smoothing
 
@@ -73,8 +76,10 @@ def check_supported(encoder: Encoder, facts: Facts) -> None:
         raise UnsupportedEncoder(f"its sizes {hidden} and {ffn} are no multiples of {_MULTIPLE}")
     if hidden // encoder.heads not in (32, 64):
         raise UnsupportedEncoder(f"its heads are of {hidden // encoder.heads}, not 32 or 64")
-    if facts.dim != hidden or facts.pooling not in ("mean", "cls"):
-        raise UnsupportedEncoder("its vectors are not the mean or the first of its token vectors")
+    if facts.steps[0] not in (Pooling(("mean",)), Pooling(("cls",))):
+        raise UnsupportedEncoder(
+            f"its token vectors do not become one by mean or cls pooling, but {facts.pooling}"
+        )
     if facts.max_seq_length > MAX_TOKENS:
         raise UnsupportedEncoder(f"its texts have more than {MAX_TOKENS} tokens")
     if facts.max_seq_length > len(encoder.positions) - encoder.pad_position - 1:
@@ -88,7 +93,7 @@ def to_fused(
 
     Args:
         encoder: A supported encoder.
-        facts: Of its model: pooling and normalization.
+        facts: Of its model. What follows its pooling and normalization is nodes of ONNX's own.
         precision: Of its products.
         peaks: Largest magnitudes (K,) of what each product met, in their order; not for fp32.
     """
@@ -109,7 +114,14 @@ def to_fused(
         "floats": np.concatenate([vector.ravel() for vector in floats]),
         "weights": np.frombuffer(b"".join(weights), np.int8),
     }
-    return fused_model(precision, _attributes(encoder, facts, group), constants)
+    model = fused_model(precision, _attributes(encoder, facts, group), constants)
+    append(model, facts.steps[2 if _normalizes(facts) else 1 :], dim=facts.dim)
+    return model
+
+
+def _normalizes(facts: Facts) -> bool:
+    """Whether the operator itself normalizes: the step after pooling, if that is one."""
+    return facts.steps[1:2] == (Normalize(),)
 
 
 def pack(product: Dense, precision: FusedPrecision, *, rows: int, peaks: Floats | None) -> Packed:
@@ -181,7 +193,7 @@ def _attributes(encoder: Encoder, facts: Facts, group: int) -> dict[str, int | f
         "relative": int(encoder.relative is not None),
         "gelu": int(encoder.gelu == "tanh"),
         "pooling": int(facts.pooling == "cls"),
-        "normalize": int(facts.normalized),
+        "normalize": int(_normalizes(facts)),
         "epsilon": encoder.epsilon,
     }
 

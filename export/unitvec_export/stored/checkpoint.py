@@ -36,7 +36,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         modules = check_files(folder)
         check_settings(folder, modules)
-        self._root = folder / modules[0]["path"]
+        self._root = folder / modules[0].path
         self.config: Mapping[str, Any] = _read_json(self._root / "config.json")
         self._tokenizer = self._load_tokenizer()
         self.facts: Facts = read_file_facts(folder, modules, self.config, self._tokenizer)

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from unitvec_export.errors import InputError
+from unitvec_export.layout.modules import Module
 from unitvec_export.layout.settings import MODEL, TOKENIZER, TRANSFORMER
+from unitvec_export.pipeline.norms import Cut, Normalize
+from unitvec_export.pipeline.pooling import Pooling
 from unitvec_export.prove.facts import Facts
 
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
@@ -21,7 +24,7 @@ _COUNTED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 def read_file_facts(
     folder: Path,
-    modules: Sequence[Mapping[str, str]],
+    modules: Sequence[Module],
     config: Mapping[str, Any],
     tokenizer: Any,
 ) -> Facts:
@@ -29,14 +32,15 @@ def read_file_facts(
 
     Args:
         folder: The model.
-        modules: From its `modules.json`.
+        modules: Its modules.
         config: The transformer's `config.json`.
         tokenizer: Its `tokenizers.Tokenizer`.
 
     Raises:
         InputError: It takes sentence-transformers to know one of them.
     """
-    root = folder / modules[0]["path"]
+    _check_modules(modules)
+    root = folder / modules[0].path
     model, settings = _read(folder / MODEL), _read(root / TOKENIZER)
     transformer = _read_transformer(root)
     if transformer.get("do_lower_case") and not settings.get("do_lower_case"):
@@ -48,16 +52,25 @@ def read_file_facts(
     dim = min(hidden, model.get("truncate_dim") or hidden)
     return Facts(
         dim=dim,
-        is_cut=dim < hidden,
         max_seq_length=_max_seq_length(transformer, settings, config),
-        pooling=_pooling(folder / modules[1]["path"]),
-        normalized=len(modules) > 2,
+        steps=(
+            Pooling((_pooling(folder / modules[1].path),)),
+            *([Normalize()] if len(modules) > 2 else []),
+            *([Cut(dim)] if dim < hidden else []),
+        ),
         pad_token_id=_pad_token_id(settings, tokenizer),
         prompts=prompts,
         default_prompt_name=default if prompts.get(default) else None,
         similarity_fn_name=model.get("similarity_fn_name") or "cosine",
         truncation_side=settings.get("truncation_side", "right"),
+        split_special_tokens=bool(settings.get("split_special_tokens")),
     )
+
+
+def _check_modules(modules: Sequence[Module]) -> None:
+    names = [module.name for module in modules]
+    if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise _only_by_libraries(f"a pipeline of {' -> '.join(names)}")
 
 
 def _read(path: Path) -> Any:
@@ -77,7 +90,9 @@ def _pooling(folder: Path) -> Any:
         modes = [_POOLINGS.get(mode, mode) for mode in modes]
     modes = [modes] if isinstance(modes, str) else modes
     if len(modes) != 1 or modes[0] not in _POOLINGS.values():
-        raise InputError(f"pooling {' + '.join(modes)} is not supported: only mean and cls")
+        raise _only_by_libraries(f"pooling {' + '.join(modes)}")
+    if not content.get("include_prompt", True):
+        raise _only_by_libraries("include_prompt")
     return modes[0]
 
 

@@ -35,6 +35,11 @@ class Pooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     POOLING_UNSPECIFIED: _ClassVar[Pooling]
     POOLING_MEAN: _ClassVar[Pooling]
     POOLING_CLS: _ClassVar[Pooling]
+    POOLING_MAX: _ClassVar[Pooling]
+    POOLING_MEAN_SQRT_LEN_TOKENS: _ClassVar[Pooling]
+    POOLING_WEIGHTED_MEAN: _ClassVar[Pooling]
+    POOLING_LAST_TOKEN: _ClassVar[Pooling]
+    POOLING_CONCATENATED: _ClassVar[Pooling]
 TRUNCATE_UNSPECIFIED: Truncate
 TRUNCATE_END: Truncate
 TRUNCATE_START: Truncate
@@ -52,6 +57,11 @@ METRIC_MANHATTAN: Metric
 POOLING_UNSPECIFIED: Pooling
 POOLING_MEAN: Pooling
 POOLING_CLS: Pooling
+POOLING_MAX: Pooling
+POOLING_MEAN_SQRT_LEN_TOKENS: Pooling
+POOLING_WEIGHTED_MEAN: Pooling
+POOLING_LAST_TOKEN: Pooling
+POOLING_CONCATENATED: Pooling
 
 class EncodeOptions(_message.Message):
     __slots__ = ("normalize", "dimensions", "prompt_name", "truncate", "expected_space", "expected_bits")

@@ -22,7 +22,7 @@ from unitvec_server.model.encoder import Encoder, EncoderOptions, installed_prov
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.memory import MemoryPlan, plan_runs, room_bytes, run_bytes
 from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
-from unitvec_server.model.tokenizer import Tokenizer, Truncation
+from unitvec_server.model.tokenizer import open_tokenizer
 from unitvec_server.model.warmup import measure_batch_tokens, warm_up
 from unitvec_server.policy.batching import BatchLimits
 
@@ -124,11 +124,7 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     graph_path = artifact.graph_path(choice.graph)
     verify_file(artifact, manifest.tokenizer)
     verify_file(artifact, manifest.graphs[choice.graph].file)
-    tokenizer = Tokenizer(
-        artifact.tokenizer_path,
-        max_seq_length=manifest.max_seq_length,
-        own_side=Truncation(manifest.truncation_side),
-    )
+    tokenizer = open_tokenizer(artifact)
     encoder = Encoder(graph_path, _encoder_options(choice, manifest))
     if encoder.dim != manifest.dim:
         raise ArtifactError(

@@ -31,7 +31,7 @@ FUSED = frozenset({"int16", "int8-fused"})
 _RETIRED = frozenset({"int8-static"})
 """Graphs of older artifacts, which nothing runs any more."""
 
-Pooling = Literal["mean", "cls"]
+POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 SimilarityFunction = Literal["cosine", "dot", "euclidean", "manhattan"]
 TruncationSide = Literal["left", "right"]
 
@@ -85,7 +85,7 @@ class Manifest:
         revision: Revision of the source, empty if unknown.
         dim: Dimension D of the embeddings.
         max_seq_length: Longest text in tokens, special tokens included.
-        pooling: How token vectors become one.
+        pooling: How token vectors become one: of `POOLINGS`, several joined by +.
         normalized: Whether the graph ends in L2 normalization.
         pad_token_id: Token id that fills up shorter rows of a batch.
         prompts: Prompt texts by name.
@@ -95,13 +95,15 @@ class Manifest:
         created_by: Name and version of the program that wrote it.
         similarity_fn_name: How the model's files say that its vectors are compared.
         truncation_side: Side of a too long text that is cut off where a request names none.
+        split_special_tokens: Whether the name of a special token inside a text is plain text,
+            which `tokenizer.json` cannot say.
     """
 
     model_id: str
     revision: str
     dim: int
     max_seq_length: int
-    pooling: Pooling
+    pooling: str
     normalized: bool
     pad_token_id: int
     prompts: Mapping[str, str]
@@ -111,6 +113,7 @@ class Manifest:
     created_by: str
     similarity_fn_name: SimilarityFunction = "cosine"
     truncation_side: TruncationSide = "right"
+    split_special_tokens: bool = False
 
     def to_json(self) -> str:
         """Renders the manifest as the text of `manifest.json`."""
@@ -234,6 +237,8 @@ _FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
         "prompts": (dict,),
         "default_prompt_name": (str, type(None)),
         "created_by": (str,),
+        "pooling": (str,),
+        "split_special_tokens": (bool,),
     },
     File: {"name": (str,), "sha256": (str,), "size_bytes": (int,)},
     Parity: {
@@ -244,7 +249,6 @@ _FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
     },
 }
 _WORDS: Mapping[str, tuple[str, ...]] = {
-    "pooling": get_args(Pooling),
     "similarity_fn_name": get_args(SimilarityFunction),
     "truncation_side": get_args(TruncationSide),
 }
@@ -267,6 +271,9 @@ def _check(manifest: Manifest) -> None:
     for name, known in _WORDS.items():
         if getattr(manifest, name) not in known:
             raise ValueError(f"{name} {getattr(manifest, name)!r} is unknown")
+    for mode in manifest.pooling.split("+"):
+        if mode not in POOLINGS:
+            raise ValueError(f"pooling {mode!r} is unknown")
     if not all(isinstance(text, str) for text in manifest.prompts.values()):
         raise TypeError("prompts has the wrong type")
     default = manifest.default_prompt_name

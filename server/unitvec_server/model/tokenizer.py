@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tokenizers
 
 from unitvec_server.errors import ArtifactError
+from unitvec_server.model.artifact import Artifact
 from unitvec_server.model.token_ids import count_ids, find_frame
 
 
@@ -72,6 +73,7 @@ class Tokenizer:
         path: A `tokenizer.json`. Its own padding and truncation settings are ignored.
         max_seq_length: Longest encoding in tokens, special tokens included.
         own_side: Side of a too long text that the model cuts off where nobody asks for one.
+        split_special_tokens: Whether the name of a special token inside a text is plain text.
 
     Attributes:
         max_seq_length: Longest encoding in tokens.
@@ -82,11 +84,17 @@ class Tokenizer:
     """
 
     def __init__(
-        self, path: Path, *, max_seq_length: int, own_side: Truncation = Truncation.END
+        self,
+        path: Path,
+        *,
+        max_seq_length: int,
+        own_side: Truncation = Truncation.END,
+        split_special_tokens: bool = False,
     ) -> None:
         self.max_seq_length = max_seq_length
         self._own_side = own_side
         self._whole = _load(path)
+        self._whole.encode_special_tokens = split_special_tokens
         special_tokens = self._whole.num_special_tokens_to_add(is_pair=False)
         if max_seq_length <= special_tokens:
             raise ArtifactError(
@@ -187,6 +195,21 @@ class Tokenizer:
     def _choose(self, side: Truncation | None, prompt: str) -> tuple[Truncation, str]:
         """The side to cut, and the prompt to keep."""
         return (self._own_side, "") if side is None else (side, prompt)
+
+
+def open_tokenizer(artifact: Artifact) -> Tokenizer:
+    """The tokenizer of a model folder, set as its manifest says.
+
+    Raises:
+        ArtifactError: Its file cannot be loaded, or has more special tokens than fit.
+    """
+    manifest = artifact.manifest
+    return Tokenizer(
+        artifact.tokenizer_path,
+        max_seq_length=manifest.max_seq_length,
+        own_side=Truncation(manifest.truncation_side),
+        split_special_tokens=manifest.split_special_tokens,
+    )
 
 
 class _Kept(NamedTuple):

@@ -46,7 +46,14 @@ _METRICS: Mapping[int, Metric] = {
     pb.METRIC_EUCLIDEAN: Metric.EUCLIDEAN,
     pb.METRIC_MANHATTAN: Metric.MANHATTAN,
 }
-_POOLINGS: Mapping[str, pb.Pooling] = {"mean": pb.POOLING_MEAN, "cls": pb.POOLING_CLS}
+_POOLINGS: Mapping[str, pb.Pooling] = {
+    "mean": pb.POOLING_MEAN,
+    "cls": pb.POOLING_CLS,
+    "max": pb.POOLING_MAX,
+    "mean_sqrt_len_tokens": pb.POOLING_MEAN_SQRT_LEN_TOKENS,
+    "weightedmean": pb.POOLING_WEIGHTED_MEAN,
+    "lasttoken": pb.POOLING_LAST_TOKEN,
+}
 
 
 def read_options(options: pb.EncodeOptions, *, field: str = "options") -> EncodeOptions:
@@ -202,7 +209,7 @@ def write_model(model: Model, *, is_default: bool) -> pb.ModelInfo:
         revision=manifest.revision,
         dim=manifest.dim,
         max_seq_length=manifest.max_seq_length,
-        pooling=_POOLINGS[manifest.pooling],
+        pooling=_POOLINGS.get(manifest.pooling, pb.POOLING_CONCATENATED),
         normalized=manifest.normalized,
         prompts=manifest.prompts,
         default_prompt_name=manifest.default_prompt_name or "",
