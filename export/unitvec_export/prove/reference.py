@@ -58,13 +58,15 @@ class Reference:
     @property
     def config(self) -> Mapping[str, Any]:
         """Its `config.json`, as transformers completes it."""
+        if self.transformer is None:
+            return {"model_type": "StaticEmbedding"}
         config: Mapping[str, Any] = self.transformer.config.to_dict()
         return config
 
     @property
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
         """Weights of the transformer, by its own names."""
-        return _Arrays(self.transformer.state_dict())
+        return _Arrays({} if self.transformer is None else self.transformer.state_dict())
 
     @property
     def special_tokens(self) -> list[str]:

@@ -49,13 +49,16 @@ class Graphs:
             asked: Those asked for; None means fp32 and, where there is no obstacle, int16.
 
         Raises:
-            InputError: A fused graph was asked for, and there is an obstacle.
+            InputError: A fused graph was asked for, and there is an obstacle; or int8, and there is
+                nothing to quantize.
         """
         if asked is None:
             return ("fp32",) if self.obstacle else ("fp32", "int16")
         for name in asked:
             if name in FUSED and self.obstacle:
                 raise InputError(f"--precision {name}: {self.obstacle}")
+        if "int8" in asked and not any(n.op_type == "MatMul" for n in self._body.graph.node):
+            raise InputError("--precision int8: the model has no products to quantize")
         twins = [_TWINS[name] for name in asked if name in _TWINS]
         if not twins or self.obstacle:
             return tuple(asked)
