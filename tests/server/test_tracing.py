@@ -151,7 +151,7 @@ def test_without_the_extra_the_flag_is_refused_by_its_name(monkeypatch: pytest.M
     assert Telemetry(ServerConfig(), LogWriter(None)).observers
 
 
-def test_requests_over_http_are_named_by_their_route() -> None:
+def test_requests_over_http_are_named_by_their_route(trace: Trace) -> None:
     """With the attributes of HTTP, and none of gRPC."""
     call = ended()
     call.method, call.http_status = Method("openai", "/v1/embeddings", "POST"), "200"
