@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import ssl
 from collections.abc import Callable, Collection
 
@@ -9,7 +10,7 @@ from unitvec_server.config import ServerConfig
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import MethodTally
 from unitvec_server.doors.rules import HouseRules
-from unitvec_server.http.apis import openai
+from unitvec_server.http.apis import cohere, openai, tei, weaviate
 from unitvec_server.http.connection import ConnectionLimits
 from unitvec_server.http.edge import HttpEdge
 from unitvec_server.http.exchange import Route
@@ -73,7 +74,11 @@ class HttpDoor:
 
 
 def _table(config: ServerConfig, backend: Backend, is_serving: Callable[[], bool]) -> list[Route]:
-    table = Probes(is_serving).routes()
-    if "openai" in config.http_apis:
-        table += openai.OpenAi(backend).routes()
-    return table
+    apis: dict[str, Callable[[], list[Route]]] = {
+        openai.API: openai.OpenAi(backend).routes,
+        tei.API: tei.Tei(backend, config).routes,
+        cohere.API: cohere.Cohere(backend).routes,
+        weaviate.API: weaviate.Weaviate(backend).routes,
+    }
+    wanted = [routes() for name, routes in apis.items() if name in config.http_apis]
+    return [*Probes(is_serving).routes(), *itertools.chain.from_iterable(wanted)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unitvec_server.engine.engine import Engine
-from unitvec_server.engine.requests import EncodeOptions, IdsList, TextList
+from unitvec_server.engine.requests import EncodeOptions, IdsList, Model, TextList
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.http.exchange import to_json
@@ -44,6 +44,14 @@ def read_input(given: Input, options: EncodeOptions, *, field: str) -> TextList 
     raise InvalidRequest(
         f"{field} has texts and token ids in one list; send them apart", field=field
     )
+
+
+def find_prompt(model: Model, *names: str) -> str:
+    """The first of these prompts that the model has; no prompt if it has none.
+
+    sentence-transformers gives each model an empty one for documents, which stands for none.
+    """
+    return next((name for name in names if model.manifest.prompts.get(name)), "")
 
 
 def to_base64(vectors: Floats) -> list[str]:

@@ -29,6 +29,8 @@ class Probes:
             _route("/livez", self.live, live),
             _route("/readyz", self.ready, ready),
             _route("/health", self.ready, ready),
+            _route("/.well-known/live", self.well_known_live, live),
+            _route("/.well-known/ready", self.well_known_ready, ready),
         ]
 
     async def live(self, _: Request) -> Reply:
@@ -40,6 +42,16 @@ class Probes:
         if not self._is_serving():
             raise Unavailable("the server is starting or shutting down", reason="NOT_SERVING")
         return Reply(b"ok\n", TEXT)
+
+    async def well_known_live(self, request: Request) -> Reply:
+        """Answers as Weaviate expects it, without a body."""
+        await self.live(request)
+        return Reply(b"", status=204)
+
+    async def well_known_ready(self, request: Request) -> Reply:
+        """Answers if requests are taken."""
+        await self.ready(request)
+        return Reply(b"", status=204)
 
 
 def _route(path: str, handler: Handler, summary: str) -> Route:

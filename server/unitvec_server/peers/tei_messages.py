@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from unitvec_protos.tei import tei_pb2 as pb
+from unitvec_server.doors.tokens import place_tokens
 from unitvec_server.engine.requests import Embedded, EncodeOptions
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.model.tokenizer import TokenizedText, Truncation
@@ -82,15 +82,12 @@ def write_tokens(text: TokenizedText, inputs: str, *, with_special: bool) -> pb.
         with_special: Whether the special tokens around it are wanted.
     """
     response = pb.EncodeResponse()
-    sizes_bytes = (len(char.encode()) for char in inputs)
-    places = [0, *itertools.accumulate(sizes_bytes)]  # of each code point, in bytes
-    for number, token, (start, stop), special in zip(
-        text.ids, text.tokens, text.offsets, text.special, strict=True
-    ):
-        if not special:
-            response.tokens.add(
-                id=number, text=inputs[start:stop], start=places[start], stop=places[stop]
-            )
-        elif with_special:
-            response.tokens.add(id=number, text=token, special=True)
+    for token in place_tokens(text, inputs, with_special=with_special):
+        response.tokens.add(
+            id=token.id,
+            text=token.text,
+            start=token.start,
+            stop=token.stop,
+            special=token.start is None,
+        )
     return response

@@ -1,0 +1,272 @@
+"""The HTTP API of text-embeddings-inference, as far as it is about vectors and tokens."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+
+from unitvec_protos import __version__
+from unitvec_server.config import ServerConfig
+from unitvec_server.doors.backend import Backend
+from unitvec_server.doors.calls import current_caller
+from unitvec_server.doors.tokens import place_tokens
+from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.requests import Embedded, EncodeOptions, Model, TextList
+from unitvec_server.errors import InvalidRequest, RequestError
+from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
+from unitvec_server.http.inputs import Input, read_input, write_vectors
+from unitvec_server.model.tokenizer import Truncation
+from unitvec_server.vectors.scores import Metric, cross_scores, prepare
+
+API = "tei"
+
+_SIDES = {"Right": Truncation.END, "Left": Truncation.START}
+Side = Literal["Right", "Left", "right", "left"]
+
+
+class EmbedRequest(msgspec.Struct):
+    """The body of ``/embed``. Too long texts are cut, unless `truncate` is false."""
+
+    inputs: Input
+    truncate: bool | None = None
+    truncation_direction: Side | None = None
+    prompt_name: str | None = None
+    normalize: bool | None = None
+    dimensions: int | None = None
+
+
+class SimilarityInputs(msgspec.Struct):
+    """A sentence and those that it is compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityParameters(msgspec.Struct):
+    """How the sentences become vectors."""
+
+    truncate: bool | None = None
+    truncation_direction: Side | None = None
+    prompt_name: str | None = None
+
+
+class SimilarityRequest(msgspec.Struct):
+    """The body of ``/similarity``."""
+
+    inputs: SimilarityInputs
+    parameters: SimilarityParameters | None = None
+
+
+class TokenizeRequest(msgspec.Struct):
+    """The body of ``/tokenize``."""
+
+    inputs: str | list[str]
+    add_special_tokens: bool | None = None
+    prompt_name: str | None = None
+
+
+class Token(msgspec.Struct):
+    """A token; `start` and `stop` are bytes of the text with its prompt."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class DecodeRequest(msgspec.Struct):
+    """The body of ``/decode``."""
+
+    ids: list[int | list[int]]
+    skip_special_tokens: bool | None = None
+
+
+class RootRequest(msgspec.Struct):
+    """What a body of ``/`` begins with: of ``/embed``, or of ``/similarity``."""
+
+    inputs: Any
+
+
+_EMBED = msgspec.json.Decoder(EmbedRequest)
+_SIMILARITY = msgspec.json.Decoder(SimilarityRequest)
+_TOKENIZE = msgspec.json.Decoder(TokenizeRequest)
+_DECODE = msgspec.json.Decoder(DecodeRequest)
+_ROOT = msgspec.json.Decoder(RootRequest)
+
+_TYPES = {400: "empty", 413: "validation", 422: "validation", 424: "backend", 429: "overloaded"}
+
+
+def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
+    """An error as TEI writes it."""
+    return {"error": str(error), "error_type": _TYPES.get(status, "unhealthy")}
+
+
+class Tei:
+    """Answers clients of text-embeddings-inference, with the default model.
+
+    Args:
+        backend: The engine, once it is there.
+        config: The configuration, whose limits it tells.
+    """
+
+    def __init__(self, backend: Backend, config: ServerConfig) -> None:
+        self._backend, self._config = backend, config
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        vectors, scores = list[list[float]], list[float]
+        embed = "Vectors of texts or token ids"
+        both = "As /embed, or as /similarity if the inputs are an object"
+        similar = "Cosine similarity of a sentence with others"
+        table: list[tuple[str, Any, str, Any, Any]] = [
+            ("/embed", self.embed, embed, EmbedRequest, vectors),
+            ("/", self.root, both, EmbedRequest | SimilarityRequest, list[Any]),
+            ("/similarity", self.similarity, similar, SimilarityRequest, scores),
+            ("/tokenize", self.tokenize, "Tokens of texts", TokenizeRequest, list[list[Token]]),
+            ("/decode", self.decode, "Texts of token ids", DecodeRequest, list[str]),
+        ]
+        routes = [
+            Route("POST", path, handler, API, write_error, *rest) for path, handler, *rest in table
+        ]
+        info = "The default model and the limits"
+        routes.append(Route("GET", "/info", self.info, API, write_error, info, None, dict))
+        return routes
+
+    async def root(self, request: Request) -> Reply:
+        """Embeds or compares, as Hugging Face's own client asks without a path."""
+        asked: RootRequest = from_json(_ROOT, request.body)
+        if isinstance(asked.inputs, dict):
+            return await self.similarity(request)
+        return await self.embed(request)
+
+    async def embed(self, request: Request) -> Reply:
+        """Embeds."""
+        started_ns = time.monotonic_ns()
+        asked: EmbedRequest = from_json(_EMBED, request.body)
+        _refuse_empty(asked.inputs)
+        if asked.dimensions is not None and asked.dimensions < 1:
+            raise InvalidRequest("dimensions must be positive", field="dimensions")
+        options = _options(asked, normalize=asked.normalize, dimensions=asked.dimensions)
+        engine, model = self._default()
+        wanted = read_input(asked.inputs, options, field="inputs")
+        [embedded] = await engine.embed(model, [wanted], caller=current_caller())
+        body = await write_vectors(engine, embedded.vectors)
+        return Reply(body, headers=_timings([embedded], _count_chars(asked.inputs), started_ns))
+
+    async def similarity(self, request: Request) -> Reply:
+        """Compares."""
+        started_ns = time.monotonic_ns()
+        asked: SimilarityRequest = from_json(_SIMILARITY, request.body)
+        source, sentences = asked.inputs.source_sentence, asked.inputs.sentences
+        _refuse_empty([source, *sentences])
+        options = _options(asked.parameters or SimilarityParameters())
+        lists = [
+            TextList([source], options, "inputs.source_sentence"),
+            TextList(sentences, options, "inputs.sentences"),
+        ]
+        engine, model = self._default()
+        embedded = await engine.embed(model, lists, caller=current_caller())
+        left, right = (prepare(one.vectors, Metric.COSINE) for one in embedded)
+        body = to_json(cross_scores(left, right, Metric.COSINE)[0])
+        chars = len(source) + sum(map(len, sentences))
+        return Reply(body, headers=_timings(embedded, chars, started_ns))
+
+    async def tokenize(self, request: Request) -> Reply:
+        """Splits texts without cutting them."""
+        asked: TokenizeRequest = from_json(_TOKENIZE, request.body)
+        _refuse_empty(asked.inputs)
+        texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
+        engine, model = self._default()
+        prompt = engine.prompt(model, asked.prompt_name)
+        found = await engine.tokenize(model, texts, prompt_name=asked.prompt_name, side=None)
+        with_special = asked.add_special_tokens is not False
+        reply = [
+            [
+                {**token._asdict(), "special": token.start is None}
+                for token in place_tokens(one, prompt + text, with_special=with_special)
+            ]
+            for one, text in zip(found, texts, strict=True)
+        ]
+        return Reply(to_json(reply))
+
+    async def decode(self, request: Request) -> Reply:
+        """Joins token ids."""
+        asked: DecodeRequest = from_json(_DECODE, request.body)
+        wanted = read_input(asked.ids, EncodeOptions(), field="ids")  # type: ignore[arg-type]
+        engine, model = self._default()
+        rows: Any = [] if isinstance(wanted, TextList) else wanted.ids
+        skips = asked.skip_special_tokens is not False
+        return Reply(to_json(await engine.decode(model, rows, skip_special_tokens=skips)))
+
+    async def info(self, _: Request) -> Reply:
+        """Describes the default model."""
+        model = self._backend.engine.model("")
+        return Reply(to_json(_describe(model, self._config)))
+
+    def _default(self) -> tuple[Engine, Model]:
+        engine = self._backend.engine
+        return engine, engine.model("")
+
+
+def _options(
+    asked: EmbedRequest | SimilarityParameters,
+    *,
+    normalize: bool | None = None,
+    dimensions: int | None = None,
+) -> EncodeOptions:
+    return EncodeOptions(
+        normalize=normalize is not False,
+        dimensions=dimensions or 0,
+        prompt_name=asked.prompt_name,
+        side=_SIDES[(asked.truncation_direction or "Right").capitalize()],
+        refuses_long=asked.truncate is False,
+    )
+
+
+def _refuse_empty(inputs: Any) -> None:
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    if not all(one != "" and one != [] for one in texts):
+        raise InvalidRequest("inputs cannot be empty", reason="NO_TEXTS", field="inputs")
+
+
+def _count_chars(inputs: Any) -> int:
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    return sum(len(one) for one in texts if isinstance(one, str))
+
+
+def _timings(parts: list[Embedded], chars: int, started_ns: int) -> dict[str, str]:
+    """What a request cost, in ms."""
+    total_ns = time.monotonic_ns() - started_ns
+    found = {
+        "x-compute-characters": chars,
+        "x-compute-tokens": sum(sum(part.tokens) for part in parts),
+        "x-compute-time": total_ns // 1_000_000,
+        "x-total-time": total_ns // 1_000_000,
+        "x-tokenization-time": max(part.tokenize_ns for part in parts) // 1_000_000,
+        "x-queue-time": max(part.queue_ns for part in parts) // 1_000_000,
+        "x-inference-time": max(part.infer_ns for part in parts) // 1_000_000,
+    }
+    return {"x-compute-type": "unitvec"} | {name: str(value) for name, value in found.items()}
+
+
+def _describe(model: Model, config: ServerConfig) -> dict[str, Any]:
+    manifest = model.manifest
+    return {
+        "model_id": manifest.model_id,
+        "model_sha": manifest.revision or None,
+        "model_dtype": model.precision,
+        "model_type": {"embedding": {"pooling": manifest.pooling}},
+        "max_concurrent_requests": config.max_calls,
+        "max_input_length": manifest.max_seq_length,
+        "max_batch_tokens": model.max_batch_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": config.max_texts_per_request,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+    }

@@ -1,0 +1,91 @@
+"""What Weaviate's module text2vec-transformers asks of its inference container."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from unitvec_server.doors.backend import Backend
+from unitvec_server.doors.calls import current_caller
+from unitvec_server.engine.requests import EncodeOptions, TextList
+from unitvec_server.errors import RequestError
+from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
+from unitvec_server.http.inputs import find_prompt
+
+API = "weaviate"
+
+_PROMPTS = {"query": ("query", "search_query"), "passage": ("passage", "document")}
+
+
+class VectorsConfig(msgspec.Struct):
+    """How the text becomes a vector. The pooling is the model's own, whatever is asked for."""
+
+    pooling_strategy: str | None = None
+    task_type: Literal["query", "passage", ""] | None = None
+    dimensions: int | None = None
+
+
+class VectorsRequest(msgspec.Struct):
+    """The body of ``/vectors``."""
+
+    text: str
+    config: VectorsConfig | None = None
+
+
+class VectorsReply(msgspec.Struct):
+    """The reply of ``/vectors``."""
+
+    text: str
+    vector: list[float]
+    dim: int
+
+
+_VECTORS = msgspec.json.Decoder(VectorsRequest)
+
+
+def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
+    """An error as the container writes it."""
+    return {"error": str(error)}
+
+
+class Weaviate:
+    """Answers Weaviate, with the default model.
+
+    Args:
+        backend: The engine, once it is there.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        types = ("The vector of a text", VectorsRequest, VectorsReply)
+        meta = ("The default model", None, dict)
+        return [
+            Route("POST", "/vectors", self.vectors, API, write_error, *types),
+            Route("GET", "/meta", self.meta, API, write_error, *meta),
+        ]
+
+    async def vectors(self, request: Request) -> Reply:
+        """Embeds a text."""
+        engine = self._backend.engine
+        asked: VectorsRequest = from_json(_VECTORS, request.body)
+        config, model = asked.config or VectorsConfig(), engine.model("")
+        names = _PROMPTS.get(config.task_type or "")
+        options = EncodeOptions(
+            dimensions=max(config.dimensions or 0, 0),
+            prompt_name=None if names is None else find_prompt(model, *names),
+        )
+        wanted = TextList([asked.text], options, "text")
+        [embedded] = await engine.embed(model, [wanted], caller=current_caller())
+        vector = embedded.vectors[0]
+        return Reply(to_json({"text": asked.text, "vector": vector, "dim": len(vector)}))
+
+    async def meta(self, _: Request) -> Reply:
+        """Describes the default model."""
+        model = self._backend.engine.model("")
+        manifest = model.manifest
+        facts = {"model_name": manifest.model_id, "dim": manifest.dim}
+        return Reply(to_json({**facts, "max_seq_length": manifest.max_seq_length}))
