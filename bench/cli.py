@@ -18,7 +18,13 @@ from typing import Any
 
 from bench.adapters.plain_export import is_exported
 from bench.console import RESULTS, file_stem, say
-from bench.contenders import WorkerSpec, all_contenders, parse_variant, select
+from bench.contenders import (
+    PLAIN_EXPORT_ENVIRONMENT,
+    WorkerSpec,
+    all_contenders,
+    parse_variant,
+    select,
+)
 from bench.gpu import GPU_DEFAULTS, check_gpu, export_fp16
 from bench.harness.adapter import Setup
 from bench.harness.environments import EnvironmentMissing, interpreter
@@ -194,7 +200,8 @@ class _Launcher:
         if is_exported(self._cache):
             return
         module, folder = "bench.adapters.plain_export", str(self._model_folder)
-        command = [sys.executable, "-m", module, folder, str(self._cache)]
+        python = interpreter(PLAIN_EXPORT_ENVIRONMENT, self._settings.pythons)
+        command = [str(python), "-m", module, folder, str(self._cache)]
         try:
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         except subprocess.CalledProcessError as exc:

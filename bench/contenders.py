@@ -18,6 +18,8 @@ REQUEST_TEXTS = 32
 usual batch."""
 
 MAIN_ENVIRONMENT = "main"
+PLAIN_EXPORT_ENVIRONMENT = "sentence-transformers-onnx"
+"""Where `plain_export` runs: what it calls does not go with transformers 5."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,9 @@ def _matches(contender: Contender, pattern: str) -> bool:
 def _peers() -> list[Contender]:
     torch = WorkerSpec("bench.adapters.sbert:TorchModel")
     cuda = WorkerSpec("bench.adapters.sbert:CudaModel")
-    onnx = WorkerSpec("bench.adapters.sbert:OnnxModel", plain_export=True)
+    onnx = WorkerSpec(
+        "bench.adapters.sbert:OnnxModel", environment=PLAIN_EXPORT_ENVIRONMENT, plain_export=True
+    )
     plain = WorkerSpec("bench.adapters.plain_onnxruntime:PlainOnnxruntime")
     return [
         Contender(REFERENCE, "sentence-transformers, torch fp32, batch 32", "reference", torch),

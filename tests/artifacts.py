@@ -29,7 +29,6 @@ LIBRARIES = (
     "onnx",
     "onnxruntime",
     "optimum",
-    "optimum-onnx",
     "sentence-transformers",
     "sympy",
     "tokenizers",

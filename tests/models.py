@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+from unitvec_export.noise import muted
 
 Architecture = Literal["bert", "distilbert", "modernbert", "mpnet", "roberta", "t5"]
 
@@ -65,8 +66,7 @@ def build_tiny_model(folder: Path, spec: TinyModel) -> Path:
     Returns:
         `folder`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with muted():
         parts = build_parts(folder.with_name(f"{folder.name}-parts"), spec)
         _assemble(parts, spec).save(str(folder), create_model_card=False)
     return folder
@@ -78,8 +78,7 @@ def build_parts(folder: Path, spec: TinyModel) -> Path:
     Returns:
         `folder`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with muted():
         import torch
 
         torch.manual_seed(0)

@@ -40,7 +40,7 @@ class TorchModel(_SentenceTransformers):
             setup.model_folder,
             device=self.device,
             local_files_only=True,
-            model_kwargs={"torch_dtype": getattr(torch, self.dtype)},
+            model_kwargs={"dtype": getattr(torch, self.dtype)},
         )
         super().__init__(model, setup)
 

@@ -13,7 +13,7 @@ _LOGGERS = (*_LIBRARIES, "torch")
 # Importing these makes all of the above install their log handlers, which are then replaced.
 _NOISY_IMPORTS = (
     "sentence_transformers",
-    "optimum.exporters.onnx.convert",
+    "optimum.utils",
     "onnxruntime.quantization",
 )
 
@@ -31,9 +31,31 @@ def muted(*, verbose: bool = False) -> Iterator[None]:
         for name in _NOISY_IMPORTS:
             importlib.import_module(name)
         with contextlib.ExitStack() as stack:
+            if not verbose:
+                stack.enter_context(_without_bars())
             for name in () if verbose else ("", *_LOGGERS):
                 stack.enter_context(_silent(logging.getLogger(name)))
             yield
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hides how far transformers is with loading weights, not how far a download is."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as bars
+
+    were_shown, downloads_are_shown = (
+        bars.is_progress_bar_enabled(),
+        not are_progress_bars_disabled(),
+    )
+    bars.disable_progress_bar()  # those of the hub, too
+    if downloads_are_shown:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_shown:
+            bars.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -74,6 +74,6 @@ def _open_model(source: Source, *, opset: int, verbose: bool) -> Origin:
         check=lambda: check_padding(reference, texts),
         build=lambda: export_body(reference, opset=opset, verbose=verbose),
         proof_step="encoding the sample with sentence-transformers",
-        build_step=f"tracing the graph with optimum, opset {opset}",
+        build_step=f"tracing the graph, opset {opset}",
         notes=reference.notes,
     )

@@ -57,7 +57,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The two calls of the model hub that a download needs, over a folder."""
+    """The three calls of the model hub that a download needs, over a folder."""
 
     folder: Path
     model_id: str
@@ -74,7 +74,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = self.path.partition("?")[0]
         if path.startswith(f"/api/models/{self.model_id}"):
-            self._send(json.dumps(self._info()).encode(), {"Content-Type": "application/json"})
+            answer = self._tree() if "/tree/" in path else self._info()
+            self._send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
             return
         match = re.fullmatch(rf"/{self.model_id}/resolve/\w+/(.+)", path)
         file = self.folder / match[1] if match else self.folder
@@ -86,11 +87,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
         tag = hashlib.sha1(content).hexdigest()
         self._send(content, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
 
+    def _names(self) -> list[str]:
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return [str(path.relative_to(self.folder)) for path in files]
+
+    def _tree(self) -> list[dict[str, object]]:
+        size = {name: (self.folder / name).stat().st_size for name in self._names()}
+        return [{"type": "file", "path": name, "size": size[name], "oid": ""} for name in size]
+
     def _info(self) -> dict[str, object]:
-        names = [
-            str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
-        ]
-        siblings = [{"rfilename": name} for name in names]
+        siblings = [{"rfilename": name} for name in self._names()]
         return {"id": self.model_id, "sha": COMMIT, "siblings": siblings}
 
     def _send(self, content: bytes, headers: dict[str, str], *, status: int = 200) -> None:

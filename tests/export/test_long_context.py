@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from tests.models import TinyModel, build_tiny_model
 from unitvec_export.graph import tracing as graphs
-from unitvec_export.graph.long_context import BLOCK, LONG_TOKENS, block_attention, keep_mask_small
+from unitvec_export.graph.long_context import BLOCK, LONG_TOKENS, block_attention
+from unitvec_export.graph.masks import keep_masks_small
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.wiring import Wiring
 from unitvec_export.prove.reference import Reference, load_reference
@@ -34,9 +36,9 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def traced(reference: Reference) -> onnx.ModelProto:
-    """A body as optimum left it."""
+    """A body as the exporter left it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "simplify", lambda model: model)
+        patch.setattr(graphs, "simplify", lambda model, **_: model)
         return graphs.export_body(reference, opset=graphs.DEFAULT_OPSET)
 
 
@@ -64,7 +66,7 @@ def results(model: onnx.ModelProto) -> list[np.ndarray]:
 
 
 def test_blocks_are_the_same_function(traced: onnx.ModelProto) -> None:
-    body = simplify(traced)
+    body = simplify(traced, max_tokens=LONG_TOKENS + 100)
     blocks = rewritten(body, block_attention)
     onnx.checker.check_model(blocks, full_check=True)
     for expected, found in zip(results(body), results(blocks), strict=True):
@@ -72,7 +74,7 @@ def test_blocks_are_the_same_function(traced: onnx.ModelProto) -> None:
 
 
 def test_a_small_mask_is_the_same_function(traced: onnx.ModelProto) -> None:
-    small = rewritten(traced, keep_mask_small)
+    small = rewritten(traced, partial(keep_masks_small, max_tokens=LONG_TOKENS + 100))
     for expected, found in zip(results(traced), results(small), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -83,7 +85,7 @@ def test_nothing_is_as_large_as_a_square_of_the_text(
     """No value of the finished graph has the length of the text on two axes."""
     if reference.transformer.config.model_type == "mpnet":
         pytest.skip("relative positions are a square by themselves; no MPNet reads more than 512")
-    finished = graphs.finish(simplify(traced), reference.facts)
+    finished = graphs.finish(simplify(traced, max_tokens=LONG_TOKENS + 100), reference.facts)
     assert sum(node.op_type == "Loop" for node in finished.graph.node) == 2
     wiring = Wiring(finished)
     shapes = [wiring.dims(name) or () for node in wiring.nodes for name in node.output]
@@ -99,7 +101,7 @@ def test_short_models_have_no_loop(tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_half_precision_has_blocks_as_well(reference: Reference, traced: onnx.ModelProto) -> None:
-    body = simplify(traced)
+    body = simplify(traced, max_tokens=LONG_TOKENS + 100)
     half = graphs.finish(to_fp16(body), reference.facts)
     assert sum(node.op_type == "Loop" for node in half.graph.node) == 2
     full = graphs.finish(body, reference.facts)

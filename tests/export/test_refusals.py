@@ -160,7 +160,7 @@ def test_truncated_weights(terminal: Terminal, broken: Path) -> None:
 
 def test_weights_of_another_shape(terminal: Terminal, broken: Path) -> None:
     edit_json(broken / "config.json", {"hidden_size": 64})
-    assert "size mismatch" in terminal.fails(str(broken))
+    assert "its weights have other shapes than config.json asks for" in terminal.fails(str(broken))
 
 
 def test_an_unknown_architecture(terminal: Terminal, broken: Path) -> None:
@@ -294,8 +294,7 @@ def test_a_vocabulary_beyond_the_embedding_table(terminal: Terminal, broken: Pat
 
 
 def test_no_pad_token(terminal: Terminal, broken: Path) -> None:
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        edit_json(broken / name, {"pad_token": None})
+    edit_json(broken / "tokenizer_config.json", {"pad_token": None})
     assert "no pad token" in terminal.fails(str(broken))
 
 

@@ -27,11 +27,11 @@ ARCHITECTURES = ("bert", "distilbert", "mpnet", "roberta")
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def body(request: pytest.FixtureRequest, tiny_model: Callable[[TinyModel], Path]) -> Any:
-    """A traced body as optimum left it."""
+    """A traced body as the exporter left it."""
     folder = tiny_model(TinyModel(architecture=request.param, max_seq_length=16))
     source = resolve_source(Request(str(folder)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "simplify", lambda model: model)
+        patch.setattr(graphs, "simplify", lambda model, **_: model)
         return graphs.export_body(load_reference(source), opset=graphs.DEFAULT_OPSET)
 
 
@@ -42,7 +42,7 @@ def run(model: onnx.ModelProto, ids: np.ndarray, mask: np.ndarray) -> np.ndarray
 
 def test_the_function_stays_the_same(body: onnx.ModelProto) -> None:
     """At several shapes, with padding and without."""
-    simple = simplify(body)
+    simple = simplify(body, max_tokens=16)
     random = np.random.default_rng(0)
     for batch, length in ((1, 1), (3, 7), (2, 16)):
         ids = random.integers(5, 500, (batch, length))
@@ -54,7 +54,7 @@ def test_the_function_stays_the_same(body: onnx.ModelProto) -> None:
 
 
 def test_it_has_fewer_nodes_and_rows_for_matrices(body: onnx.ModelProto) -> None:
-    simple = simplify(body)
+    simple = simplify(body, max_tokens=16)
     before, after = (Counter(node.op_type for node in m.graph.node) for m in (body, simple))
     del before["Constant"]
     assert after.total() < 0.8 * before.total()
@@ -69,7 +69,7 @@ def test_it_has_fewer_nodes_and_rows_for_matrices(body: onnx.ModelProto) -> None
 def test_keys_and_values_have_no_bias_and_nothing_is_scaled_at_run_time(
     body: onnx.ModelProto,
 ) -> None:
-    wiring = Wiring(simplify(body))
+    wiring = Wiring(simplify(body, max_tokens=16))
     for softmax in [node for node in wiring.nodes if node.op_type == "Softmax"]:
         mix = wiring.only_consumer(softmax.output[0])
         assert mix is not None
@@ -83,7 +83,7 @@ def test_keys_and_values_have_no_bias_and_nothing_is_scaled_at_run_time(
 
 def test_the_body_is_not_changed(body: onnx.ModelProto) -> None:
     before = body.SerializeToString(deterministic=True)
-    simplify(body)
+    simplify(body, max_tokens=16)
     assert body.SerializeToString(deterministic=True) == before
 
 
@@ -161,7 +161,7 @@ def attention_graph(**change: Any) -> onnx.ModelProto:
 def test_what_does_not_match_is_left_alone(change: dict[str, Any], step: Any) -> None:
     model = attention_graph(**change)
     if step is None:
-        simple = simplify(model)
+        simple = simplify(model, max_tokens=16)
     else:
         simple = onnx.ModelProto()
         simple.CopyFrom(model)
@@ -176,7 +176,7 @@ def test_what_does_not_match_is_left_alone(change: dict[str, Any], step: Any) ->
 
 def test_a_plain_attention_is_folded() -> None:
     """The counterpart of those left alone: this one does match."""
-    simple = simplify(attention_graph())
+    simple = simplify(attention_graph(), max_tokens=16)
     kinds = Counter(node.op_type for node in simple.graph.node)
     assert not kinds["Mul"]
     assert kinds["Add"] == 3  # of queries, of the output, and the residual

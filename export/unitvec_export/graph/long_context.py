@@ -7,9 +7,6 @@ Each query's row of scores is independent of the others, so a loop over blocks o
 queries computes the same with (B, heads, BLOCK, S) at a time: memory grows with S, not with its
 square. Short texts take one turn of the loop, which costs some 20 us a layer, so only models with
 long contexts get it.
-
-Before that the mask stays (B, 1, 1, S): transformers expands it to (B, 1, S, S) and computes on
-that.
 """
 
 from __future__ import annotations
@@ -31,56 +28,7 @@ BLOCK = 128
 """Queries in a block: (12 heads, 128, 8,192) scores are 48 MiB, and products of 128 rows are as
 fast as wider ones."""
 
-_ELEMENTWISE = frozenset(
-    {
-        *("Add", "And", "Cast", "Div", "Equal", "Greater", "GreaterOrEqual", "Less"),
-        *("LessOrEqual", "Mul", "Not", "Or", "Sub", "Where"),
-    }
-)
-"""Operators that broadcast: expanding what they read or what they make is the same."""
-
 _QUERY_AXIS = 2
-
-
-def keep_mask_small(wiring: Wiring) -> None:
-    """Takes out the expansion of masks over queries where all that reads it broadcasts."""
-    for node in [node for node in wiring.nodes if node.op_type == "Expand"]:
-        before, after = wiring.dims(node.input[0]), wiring.dims(node.output[0])
-        if before is None or after is None or (len(before), len(after)) != (4, 4):
-            continue
-        if before[_QUERY_AXIS] == 1 and _only_broadcast(wiring, node.output[0]):
-            wiring.redirect(node.output[0], node.input[0])
-            wiring.nodes.remove(node)
-
-
-def _only_broadcast(wiring: Wiring, name: str) -> bool:
-    """Whether all that a value leads to is elementwise until full scores are met.
-
-    Some models ask a mask for its shape, from which they make another one.
-    """
-    made_of_it, shrunk = _elementwise_results(wiring, name), [name]
-    while shrunk:
-        value = shrunk.pop()
-        if value in wiring.outputs:
-            return False
-        for node in wiring.consumers(value):
-            if node.op_type not in _ELEMENTWISE:
-                return False
-            others = [wiring.dims(other) for other in node.input if other not in made_of_it]
-            if not any(dims and len(dims) == 4 and dims[_QUERY_AXIS] != 1 for dims in others):
-                shrunk.append(node.output[0])  # no other operand gives the result a full shape
-    return True
-
-
-def _elementwise_results(wiring: Wiring, name: str) -> set[str]:
-    """A value and all that elementwise operators make of it."""
-    found, waiting = {name}, [name]
-    while waiting:
-        for node in wiring.consumers(waiting.pop()):
-            if node.op_type in _ELEMENTWISE and node.output[0] not in found:
-                found.add(node.output[0])
-                waiting.append(node.output[0])
-    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Model -> ONNX graph that takes ids and a mask and returns finished embeddings.
 
-optimum's graph           input_ids, attention_mask[, token_type_ids] -> token vectors (B, S, H)
+trace                     input_ids, attention_mask[, token_type_ids] -> token vectors (B, S, H)
 trim                      keeps the token vectors only; token_type_ids become zeros
 simplify                  the same function in fewer, cheaper nodes
 (quantization)            the body may change its precision here
@@ -20,6 +20,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from unitvec_export.errors import ExportError, InputError, first_line
+from unitvec_export.graph import optimum_onnx, torchscript
 from unitvec_export.graph.long_context import LONG_TOKENS, block_attention
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.static import static_body
@@ -36,8 +37,6 @@ OPSETS = range(17, 21)
 # A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
 _TOKENS = "token_embeddings"
-_TASK = "feature-extraction"
-_AXES = {0: "batch_size", 1: "sequence_length"}
 
 
 def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
@@ -53,22 +52,24 @@ def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> o
     """
     if reference.transformer is None:
         return static_body(reference.static_embeddings, opset=opset)
-    return simplify(trace_body(reference, opset=opset, verbose=verbose))
+    return simplify(
+        trace_body(reference, opset=opset, verbose=verbose),
+        max_tokens=reference.facts.max_seq_length,
+    )
 
 
 def trace_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
-    """Traces the transformer with optimum.
+    """Traces the transformer.
 
     Returns:
         A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H) float32.
 
     Raises:
-        InputError: The model is over 2 GiB, or of an architecture that optimum cannot export.
+        InputError: The model is over 2 GiB, or of an architecture that cannot be traced.
     """
     _check_size(reference.transformer)
     with tempfile.TemporaryDirectory(prefix="unitvec-export-") as folder:
-        _run_optimum(reference.transformer, Path(folder), opset=opset, verbose=verbose)
-        model = onnx.load(str(Path(folder) / "model.onnx"))
+        model = _trace(reference.transformer, Path(folder), opset=opset, verbose=verbose)
     return trim(model)
 
 
@@ -129,57 +130,16 @@ def _check_size(transformer: Any) -> None:
         )
 
 
-def _run_optimum(transformer: Any, folder: Path, *, opset: int, verbose: bool) -> None:
+def _trace(transformer: Any, folder: Path, *, opset: int, verbose: bool) -> onnx.ModelProto:
+    path = folder / "model.onnx"
+    trace = optimum_onnx.trace if optimum_onnx.is_installed() else torchscript.trace
     with muted(verbose=verbose):
-        from optimum.exporters.onnx import onnx_export_from_model
-
         try:
-            onnx_export_from_model(
-                transformer,
-                folder,
-                opset=opset,
-                task=_TASK,
-                monolith=True,
-                custom_onnx_configs={"model": _onnx_config(transformer)},
-                do_validation=False,  # ours compares whole vectors on real texts
-                device="cpu",
-            )
-        except Exception as exc:  # optimum and torch raise what they like
+            trace(transformer, path, opset=opset)
+        except Exception as exc:  # torch and optimum raise what they like
             kind = transformer.config.model_type
-            raise InputError(f"optimum cannot export this {kind} model: {first_line(exc)}") from exc
-
-
-def _onnx_config(transformer: Any) -> Any:
-    """How optimum traces a model: as it does by itself, but with inputs that any model takes."""
-    from optimum.exporters.onnx.config import TextEncoderOnnxConfig, TextSeq2SeqOnnxConfig
-    from optimum.exporters.tasks import TasksManager
-    from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
-
-    class ZeroTokenTypes(DummyTextInputGenerator):  # type: ignore[misc]
-        """Example inputs for models that have one token type only, too."""
-
-        def generate(self, input_name: str, **options: Any) -> Any:
-            ids = super().generate(input_name, **options)
-            return ids * 0 if input_name == "token_type_ids" else ids
-
-    class Encoder(TextEncoderOnnxConfig):  # type: ignore[misc]
-        """The encoder of a model that has, or once had, a decoder."""
-
-        NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
-        inputs = dict.fromkeys(("input_ids", "attention_mask"), _AXES)
-        outputs = dict.fromkeys(("last_hidden_state",), _AXES)
-
-    make = TasksManager.get_exporter_config_constructor(
-        "onnx", transformer, task=_TASK, library_name="transformers"
-    )
-    config = make(transformer.config)
-    if isinstance(config, TextSeq2SeqOnnxConfig):
-        config = Encoder(transformer.config, task=_TASK)
-    config.DUMMY_INPUT_GENERATOR_CLASSES = tuple(
-        ZeroTokenTypes if issubclass(ZeroTokenTypes, generator) else generator
-        for generator in config.DUMMY_INPUT_GENERATOR_CLASSES
-    )
-    return config
+            raise InputError(f"this {kind} model cannot be traced: {first_line(exc)}") from exc
+    return onnx.load(str(path))
 
 
 def _rename_output(graph: onnx.GraphProto) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 Dims = tuple[int | str, ...]
 """A shape: known sizes as integers, others by the name of the dimension."""
@@ -26,7 +26,7 @@ class Wiring:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._graph = model.graph
+        self._model = model
         self._constants = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
@@ -81,22 +81,37 @@ class Wiring:
 
     def write(self) -> None:
         """Puts nodes and constants into the graph, without those that nothing needs."""
-        needed = set(self.outputs)
+        graph = self._model.graph
+        nodes, tensors = self._needed(self.outputs)
+        _assign(graph.node, nodes)
+        _assign(graph.initializer, tensors)
+        del graph.value_info[:]
+
+    def part(self, names: Sequence[str]) -> onnx.ModelProto:
+        """A model of the same inputs that returns these float32 values, and of what they need."""
+        nodes, tensors = self._needed(set(names))
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+        graph = helper.make_graph(nodes, "part", self._model.graph.input, outputs, tensors)
+        return helper.make_model(
+            graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
+        )
+
+    def _needed(
+        self, outputs: Iterable[str]
+    ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+        """Nodes in order, and constants, that lead to values."""
+        needed = set(outputs)
         kept = []
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
                 kept.append(node)
                 needed.update(read_by(node))
-        _assign(self._graph.node, reversed(kept))
-        _assign(
-            self._graph.initializer,
-            [
-                numpy_helper.from_array(np.asarray(value, order="C"), name)
-                for name, value in self._constants.items()
-                if name in needed
-            ],
-        )
-        del self._graph.value_info[:]
+        tensors = [
+            numpy_helper.from_array(np.asarray(value, order="C"), name)
+            for name, value in self._constants.items()
+            if name in needed
+        ]
+        return kept[::-1], tensors
 
 
 def new_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:

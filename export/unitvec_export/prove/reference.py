@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,11 @@ from unitvec_export.layout.checkpoint import check_complete
 from unitvec_export.layout.files import check_files
 from unitvec_export.layout.modules import MODULES_FILE
 from unitvec_export.layout.settings import check_settings
-from unitvec_export.layout.translation import translated
 from unitvec_export.noise import muted
 from unitvec_export.prove.facts import Facts, check_model, read_facts
 from unitvec_export.prove.inputs import Input, read_input
 from unitvec_export.source import Source
+from unitvec_protos.installation import install_command
 
 _BATCH_SIZE = 16
 # What a tokenizer may be made of; the settings alone are enough for a few.
@@ -142,9 +144,9 @@ def load_reference(source: Source, *, verbose: bool = False) -> Reference:
     check_settings(source.folder, modules)
     root = source.folder / modules[0].path
     _check_tokenizer_files(root)
+    _check_version(root)
     with muted(verbose=verbose):
-        with translated(source.folder, modules) as folder:
-            model = _load(folder, source)
+        model = _load(source.folder)
         if modules[0].name == "Transformer":
             check_complete(model[0].auto_model, root)
         model.float().eval()
@@ -162,7 +164,7 @@ def _describe_default(facts: Facts) -> str:
     return f"no {MODULES_FILE}: {facts.pooling} pooling, as sentence-transformers has it"
 
 
-def _load(folder: Path, source: Source) -> Any:
+def _load(folder: Path) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -171,17 +173,18 @@ def _load(folder: Path, source: Source) -> Any:
             str(folder),
             device="cpu",
             local_files_only=True,
-            model_kwargs={"torch_dtype": torch.float32},
+            model_kwargs={"dtype": torch.float32},
         )
     except Exception as exc:  # every library raises its own for a damaged file
-        reason = _explain(exc, folder).replace(str(folder), str(source.folder))
-        raise InputError(f"{source.folder} cannot be loaded: {reason}") from exc
+        raise InputError(f"{folder} cannot be loaded: {_explain(exc, folder)}") from exc
 
 
 def _explain(exc: Exception, folder: Path) -> str:
     """The cause in the user's words, where the library's own do not name it."""
     if type(exc).__name__ == "SafetensorError":
         return f"its weights are damaged ({first_line(exc)})"
+    if "ignore_mismatched_sizes" in str(exc):
+        return "its weights have other shapes than config.json asks for"
     if "processing class" not in str(exc):
         return first_line(exc)
     from transformers import AutoTokenizer
@@ -191,6 +194,19 @@ def _explain(exc: Exception, folder: Path) -> str:
     except Exception as cause:  # noqa: BLE001 - as above
         return f"its tokenizer cannot be loaded ({first_line(cause)})"
     return f"its tokenizer cannot be loaded ({first_line(exc)})"
+
+
+def _check_version(root: Path) -> None:
+    """Transformers 4 passes over settings of transformers 5, such as the base of positions."""
+    path = root / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    written = str(config.get("transformers_version", ""))
+    installed = importlib.metadata.version("transformers")
+    if written.startswith("5.") and not installed.startswith("5."):
+        raise InputError(
+            f"{root} was saved by transformers {written}, which the installed {installed} cannot "
+            f"read: {install_command('export')}"
+        )
 
 
 def _check_tokenizer_files(root: Path) -> None:

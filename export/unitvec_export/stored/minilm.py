@@ -87,4 +87,5 @@ def build_body(reference: StoredReference, *, opset: int) -> onnx.ModelProto:
     if opset != stored:
         raise InputError(f"the stored graph is of opset {stored}: another needs a full export")
     skeleton = onnx.load_model_from_string((FOLDER / GRAPH_FILE).read_bytes())
-    return simplify(give_weights(skeleton, reference.tensors))
+    body = give_weights(skeleton, reference.tensors)
+    return simplify(body, max_tokens=reference.facts.max_seq_length)

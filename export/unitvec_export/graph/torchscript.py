@@ -1,0 +1,86 @@
+"""Transformer -> ONNX by torch's TorchScript exporter, at transformers 5."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_AXES = {0: "batch_size", 1: "sequence_length"}
+_INPUTS = ("input_ids", "attention_mask")
+_OUTPUT = "token_embeddings"
+# Of the example that is traced: no size that a model could treat as a case of its own.
+_BATCH_SIZE, _LENGTH = 2, 16
+
+
+def trace(transformer: Any, path: Path, *, opset: int) -> None:
+    """Writes a graph from input_ids and attention_mask (B, S) to token vectors (B, S, H).
+
+    The exporter that torch.export feeds (`dynamo=True`) takes four times as long, wants another
+    package, and makes no faster graph after simplification.
+
+    Args:
+        transformer: A `transformers` model in evaluation mode.
+        path: The file to write.
+        opset: Version of ONNX's operator set.
+    """
+    import torch
+
+    with torch.no_grad(), _eager_attention(transformer):
+        torch.onnx.export(
+            _token_vectors(transformer),
+            _example(transformer.config),
+            str(path),
+            opset_version=opset,
+            input_names=list(_INPUTS),
+            output_names=[_OUTPUT],
+            dynamic_axes=dict.fromkeys((*_INPUTS, _OUTPUT), _AXES),
+            dynamo=False,
+        )
+
+
+@contextlib.contextmanager
+def _eager_attention(transformer: Any) -> Iterator[None]:
+    """Attention as plain products and a softmax: torch's fused one is traced with its checks."""
+    former = transformer.config._attn_implementation  # noqa: SLF001 - it has no public reader
+    transformer.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        transformer.set_attn_implementation(former)
+
+
+def _token_vectors(transformer: Any) -> Any:
+    """A module of ids and mask alone."""
+    import torch
+
+    takes_types = "token_type_ids" in inspect.signature(transformer.forward).parameters
+
+    class TokenVectors(torch.nn.Module):
+        """One text has only tokens of type 0."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = transformer
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            types = {"token_type_ids": torch.zeros_like(input_ids)} if takes_types else {}
+            output = self.transformer(input_ids=input_ids, attention_mask=attention_mask, **types)
+            return output.last_hidden_state
+
+    # Else the exporter, at its end, turns the dropout of the model inside on.
+    return TokenVectors().eval()
+
+
+def _example(config: Any) -> tuple[Any, ...]:
+    from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+
+    generator = DummyTextInputGenerator(
+        "feature-extraction",
+        NormalizedTextConfig(config),
+        batch_size=_BATCH_SIZE,
+        sequence_length=_LENGTH,
+    )
+    return tuple(generator.generate(name, framework="pt") for name in _INPUTS)
