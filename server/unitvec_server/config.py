@@ -177,6 +177,11 @@ class ServerConfig:
         "answer tei.v1, as clients of text-embeddings-inference call it: true or false",
         _boolean,
     )
+    grpc_oip: bool = _option(
+        True,
+        "answer the Open Inference Protocol, as clients of Triton call it: true or false",
+        _boolean,
+    )
     http_port: int | None = _option(
         None,
         "port of the HTTP APIs, on the same address; 0 takes a free one; without it there are none",

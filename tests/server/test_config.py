@@ -37,6 +37,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "insecure": ("yes", True, ["maybe"]),
     "reflection": ("False", False, ["maybe", "2"]),
     "grpc_tei": ("false", False, ["maybe"]),
+    "grpc_oip": ("no", False, ["2"]),
     "http_port": ("0", 0, ["-1", "65536", "http", "1.5"]),
     "http_apis": ("openai", ("openai",), ["grpc", "openai,x"]),
     "metrics_port": ("0", 0, ["-1", "65536", "http", "1.5"]),

@@ -17,6 +17,11 @@ class Backend:
         self._engine = engine
 
     @property
+    def is_open(self) -> bool:
+        """Whether requests are answered."""
+        return self._engine is not None
+
+    @property
     def engine(self) -> Engine:
         """The engine.
 

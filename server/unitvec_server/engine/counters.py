@@ -119,13 +119,14 @@ class EmbedTally:
         texts: Number of texts answered.
         tokens: Number of their tokens.
         truncated: Number of texts that were cut.
+        last_ns: Time at which the last list of texts began, on the monotonic clock; 0 before any.
         tokenize_seconds: Histogram of the time from text to tokens.
         queue_seconds: Histogram of the time from submission to the start of the first run.
         infer_seconds: Histogram of the time from then to the end of the last run.
     """
 
     def __init__(self) -> None:
-        self.texts = self.tokens = self.truncated = 0
+        self.texts = self.tokens = self.truncated = self.last_ns = 0
         self.tokenize_seconds = Histogram(SECONDS)
         self.queue_seconds = Histogram(SECONDS)
         self.infer_seconds = Histogram(SECONDS)
@@ -135,6 +136,7 @@ class EmbedTally:
         self.texts += work.texts
         self.tokens += work.tokens
         self.truncated += truncated
+        self.last_ns = work.started_ns
         self.tokenize_seconds.observe(work.tokenize_ns * 1e-9)
         self.queue_seconds.observe(work.queue_ns * 1e-9)
         self.infer_seconds.observe(work.infer_ns * 1e-9)

@@ -15,7 +15,7 @@ import numpy as np
 
 from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.checks import check_ids, check_texts
-from unitvec_server.engine.counters import EmbedTally, Work
+from unitvec_server.engine.counters import BatchTally, EmbedTally, Work
 from unitvec_server.engine.parts import Part, answer, vectors_of
 from unitvec_server.engine.pending import Encoded
 from unitvec_server.engine.requests import (
@@ -99,6 +99,10 @@ class Engine:
             served = ", ".join(self.models)
             raise ModelNotFound(f"no model {name[:100]!r}; served: {served}", field="model")
         return model
+
+    def batches(self, name: str) -> BatchTally:
+        """The counts of what a model ran, which other threads write."""
+        return self._scheduler.queues[name].batches
 
     async def embed(
         self, model: Model, lists: Sequence[TextList | IdsList], *, caller: Caller

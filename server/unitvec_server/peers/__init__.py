@@ -15,4 +15,8 @@ def open_peers(config: ServerConfig, backend: Backend, streams: Streams) -> list
         from unitvec_server.peers.tei import open_tei
 
         peers.append(open_tei(config, backend, streams))
+    if config.grpc_oip:
+        from unitvec_server.peers.inference import open_inference
+
+        peers.append(open_inference(config, backend, streams))
     return peers

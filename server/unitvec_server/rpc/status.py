@@ -53,6 +53,11 @@ def to_trailers(message: pb.Error) -> Sequence[Trailer]:
     return trailers
 
 
+def name_code(number: int) -> str:
+    """Returns the name of a canonical code."""
+    return next(code.name for code in grpc.StatusCode if code.value[0] == number)
+
+
 def status_code(error: RequestError) -> grpc.StatusCode:
     """Returns the canonical code of an error."""
     return STATUS_CODES[type(error)]
