@@ -179,7 +179,11 @@ async def _open_door(
     server, port = build_server(config, edge, services, secrets)
     await server.start()
     if http is not None:
-        await http.start(secrets.context())
+        try:
+            await http.start(secrets.context())
+        except BaseException:
+            await server.stop(None)
+            raise
     return _Door(server, port, rules, edge, backend, streams, services, secrets, http)
 
 

@@ -82,8 +82,14 @@ def too_large(max_body_bytes: int) -> InvalidRequest:
     )
 
 
-async def read_body(receive: Receive, hold: Hold, *, max_body_bytes: int) -> bytes:
+async def read_body(receive: Receive, hold: Hold, *, max_body_bytes: int, within_s: float) -> bytes:
     """Returns a body.
+
+    Args:
+        receive: Receives the next part, as ASGI has it.
+        hold: Counts the bytes.
+        max_body_bytes: The longest body.
+        within_s: Time for it to be whole.
 
     Raises:
         InvalidRequest: It is too long.
@@ -94,7 +100,7 @@ async def read_body(receive: Receive, hold: Hold, *, max_body_bytes: int) -> byt
     parts: list[bytes] = []
     size_bytes = 0
     try:
-        async with asyncio.timeout(ARRIVAL_S):
+        async with asyncio.timeout(within_s):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -113,8 +119,16 @@ async def read_body(receive: Receive, hold: Hold, *, max_body_bytes: int) -> byt
         ) from exc
 
 
-async def send_reply(send: Send, reply: Reply, headers: list[tuple[bytes, bytes]]) -> None:
+async def send_reply(
+    send: Send, reply: Reply, headers: list[tuple[bytes, bytes]], *, within_s: float
+) -> None:
     """Sends a reply, and waits until the client has taken most of it.
+
+    Args:
+        send: Sends a part, as ASGI has it.
+        reply: The reply.
+        headers: All its headers.
+        within_s: Time for the client to take it.
 
     Raises:
         TimeoutError: It does not take it.
@@ -124,5 +138,5 @@ async def send_reply(send: Send, reply: Reply, headers: list[tuple[bytes, bytes]
         await send({"type": "http.response.body", "body": reply.body, "more_body": False})
         return
     await send({"type": "http.response.body", "body": reply.body, "more_body": True})
-    async with asyncio.timeout(ARRIVAL_S):  # the next one waits until there is room
+    async with asyncio.timeout(within_s):  # the next one waits until there is room
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -29,15 +30,6 @@ EXTENSION = "unitvec.connection"
 
 MAX_HEAD_BYTES = 16 * 1024
 """Size of the path and the headers of a request, as long as the metadata of gRPC may be."""
-
-_HEAD_S = 10.0
-"""Time for a head to be complete, from the connection or from its own first byte."""
-
-_REST_S = 10.0
-"""Time for the rest of a body after an early answer."""
-
-IDLE_S = 75.0
-"""Silence after which a connection is closed: later than proxies close theirs, after 60 s."""
 
 _HEADER_BYTES = 4
 """Bytes of a header beside its name and value."""
@@ -61,11 +53,18 @@ class ConnectionLimits:
         max_connections: Connections at a time; one more is closed at once.
         max_body_bytes: The longest body that is read.
         max_age_s: Age at which a connection is closed after its next answer.
+        head_s: Time for a head to be complete, from the connection or from its own first byte.
+        rest_s: Time for the rest of a body after an early answer.
+        idle_s: Silence after which a connection is closed. Proxies close theirs after 60 s, and
+            one that is closed by us would fail them a request.
     """
 
     max_connections: int
     max_body_bytes: int
     max_age_s: float = math.inf
+    head_s: float = 10.0
+    rest_s: float = 10.0
+    idle_s: float = 75.0
 
 
 class Connection(HttpToolsProtocol):
@@ -79,6 +78,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, config: Config, state: ServerState, limits: ConnectionLimits) -> None:
         super().__init__(config, state, {})
+        self.timeout_keep_alive = limits.idle_s  # type: ignore[assignment]  # uvicorn only adds it
         self._limits = limits
         self._renew_at = self.loop.time() + limits.max_age_s
         self._timer: asyncio.TimerHandle | None = None
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self._limits.max_connections:
             transport.abort()
         else:
-            self._arm(_HEAD_S)
+            self._arm(self._limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends, and with it what the client waited for."""
@@ -119,14 +119,36 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Reads on, as far as the limits allow."""
         messages = self._messages
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self.transport.is_closing():
             return
         if messages == self._messages:
             self._wire_bytes += len(data)
             self._check_wire()
         if self._in_head and self._timer is None:
-            self._arm(_HEAD_S)
+            self._arm(self._limits.head_s)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            head = self._without_upgrade()
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(head + data[exc.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _without_upgrade(self) -> bytes:
+        """The head again, without the offer to speak another protocol, which is not taken.
+
+        Java's own client makes it with each request. httptools takes what follows such a head for
+        the other protocol, so that the body would be lost.
+        """
+        lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+        dropped = (b"upgrade", b"http2-settings", b"connection")
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] not in dropped]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _check_wire(self) -> None:
         """Bounds what the parser holds of a header, or has skipped, without having shown it."""
@@ -169,6 +191,10 @@ class Connection(HttpToolsProtocol):
         """Begins to answer."""
         self._in_head = False
         self._disarm()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(HTTPStatus.METHOD_NOT_ALLOWED)
+            return  # what it means is read again, without the offer
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse(HTTPStatus.TOO_MANY_REQUESTS)
         super().on_headers_complete()
@@ -179,13 +205,14 @@ class Connection(HttpToolsProtocol):
         """Notes that all of a request is here."""
         self._in_body = False
         self._disarm()
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Waits for the next request, or for the rest of this one."""
         super().on_response_complete()
         if self._in_body:
-            self._arm(_REST_S)
+            self._arm(self._limits.rest_s)
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes an idle connection, whether or not the client has taken the last answer."""

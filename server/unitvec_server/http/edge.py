@@ -24,6 +24,7 @@ from unitvec_server.doors.rules import HouseRules
 from unitvec_server.doors.statuses import Status, status_of
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, RequestError
 from unitvec_server.http.bodies import (
+    ARRIVAL_S,
     ClientGone,
     Headers,
     Hold,
@@ -75,14 +76,22 @@ class HttpEdge:
         routes: The routes.
         rules: What holds at every door.
         max_body_bytes: The longest body that is read.
+        arrival_s: Time for a body to be whole, and for a reply to be taken.
 
     Attributes:
         tallies: Counts of the requests of each route, by its method.
     """
 
-    def __init__(self, routes: Routes, rules: HouseRules, *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        rules: HouseRules,
+        *,
+        max_body_bytes: int,
+        arrival_s: float = ARRIVAL_S,
+    ) -> None:
         self._routes, self._rules = routes, rules
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes, self._arrival_s = max_body_bytes, arrival_s
         self._date = (0, b"")
         self.tallies = {
             _method(route): MethodTally(_method(route), _OUTCOMES)
@@ -100,7 +109,8 @@ class HttpEdge:
             reply = await self._answer(answering, receive)
             self._count(answering)
             answering.hold.add(len(reply.body))
-            await send_reply(send, reply, self._headers(answering, reply))
+            headers = self._headers(answering, reply)
+            await send_reply(send, reply, headers, within_s=self._arrival_s)
         except (asyncio.CancelledError, ClientGone):
             self._cancel(answering)
         except TimeoutError:
@@ -150,7 +160,12 @@ class HttpEdge:
         body = b""
         if route.method == "POST":
             check_headers(answering.headers, max_body_bytes=self._max_body_bytes)
-            body = await read_body(receive, answering.hold, max_body_bytes=self._max_body_bytes)
+            body = await read_body(
+                receive,
+                answering.hold,
+                max_body_bytes=self._max_body_bytes,
+                within_s=self._arrival_s,
+            )
             answering.tally.received += 1
             call.request_bytes = len(body)
         request = self._request(answering, body)

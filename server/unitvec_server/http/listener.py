@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError
-from unitvec_server.http.connection import IDLE_S, Connection, ConnectionLimits
+from unitvec_server.http.connection import Connection, ConnectionLimits
 
 _HANDSHAKE_S = 10.0
 """Time for the handshake of TLS, as over gRPC."""
@@ -45,7 +45,6 @@ class HttpListener:
             log_config=None,
             access_log=False,
             proxy_headers=False,
-            timeout_keep_alive=int(IDLE_S),
         )
         config.load()
         self._state = ServerState()
