@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from unitvec_export.errors import ParityError
-from unitvec_export.graph.tracing import DEFAULT_OPSET
+from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.noise import muted
-from unitvec_export.origins import open_origin
+from unitvec_export.origins import Origin, open_origin
 from unitvec_export.progress import Progress
-from unitvec_export.prove.model import Model
-from unitvec_export.prove.verification import Verification
+from unitvec_export.prove.verification import Verification, hash_texts
+from unitvec_export.provenance import describe_origin
 from unitvec_export.quantize.graphs import Graphs
 from unitvec_export.source import Request, Source, resolve_source
-from unitvec_export.writer import TOKENIZER_FILE, graph_file, staged
+from unitvec_export.writer import TOKENIZER_FILE, VECTORS_FILE, graph_file, staged
 from unitvec_server.model.artifact import (
     MANIFEST_FILE,
     File,
@@ -87,7 +88,7 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
             )
         for line in origin.notes:
             progress.note(line)
-        verification = Verification(origin.model, origin.groups)
+        verification = Verification(origin.model, origin.groups, tokens=origin.model)
         with progress.step(origin.proof_step):
             origin.check()
             texts = len(verification.expected)
@@ -98,7 +99,8 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
         with progress.step(f"writing {', '.join(names)}"):
             for name in names:
                 onnx.save(graphs.make(name), str(stage / graph_file(name)))
-            manifest = _write_manifest(stage, source, origin.model, names)
+            manifest = _write_manifest(stage, source, origin, names)
+            np.save(stage / VECTORS_FILE, verification.expected)
         with progress.step(f"comparing {texts} vectors with the server's code"):
             # What nobody asked for may be left out.
             optional = frozenset({"int16"} if options.precisions is None else ())
@@ -107,7 +109,13 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
             notes = [f"int16 is left out: {graphs.obstacle}"]
         for line in notes:
             progress.note(line)
-        manifest = _record(manifest, parities)
+        manifest = dataclasses.replace(
+            _record(manifest, parities),
+            expected=describe_file(stage / VECTORS_FILE),
+            provenance=describe_origin(
+                source.folder, origin.libraries, texts_sha256=hash_texts(origin.groups)
+            ),
+        )
         with progress.step(f"putting it in place: {options.out}"):
             _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest
@@ -131,11 +139,11 @@ def _measure(
 
 
 def _write_manifest(
-    stage: Path, source: Source, model: Model, precisions: Sequence[str]
+    stage: Path, source: Source, origin: Origin, precisions: Sequence[str]
 ) -> Manifest:
     """Writes the tokenizer and a manifest whose parities are still to be measured."""
-    facts = model.facts
-    _write_text(stage / TOKENIZER_FILE, model.tokenizer_json())
+    facts = origin.model.facts
+    _write_text(stage / TOKENIZER_FILE, origin.model.tokenizer_json())
     manifest = Manifest(
         model_id=source.model_id,
         revision=source.revision,

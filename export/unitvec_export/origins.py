@@ -7,7 +7,7 @@ stored   the packaged model, without torch: graph and vectors were stored before
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 
@@ -15,8 +15,9 @@ from unitvec_export.graph.tracing import export_body
 from unitvec_export.prove.model import Model
 from unitvec_export.prove.reference import load_reference
 from unitvec_export.prove.verification import Group, check_padding, load_sample, make_groups
+from unitvec_export.provenance import TRACING, installed_versions
 from unitvec_export.source import Source
-from unitvec_export.stored.minilm import build_body, load_stored
+from unitvec_export.stored.minilm import build_body, load_record, load_stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Origin:
         proof_step: What is done to get the expected vectors, for the progress lines.
         build_step: What is done to get the body.
         notes: Lines that whoever exports it should read.
+        libraries: Versions of what loaded and traced the model.
     """
 
     model: Model
@@ -39,6 +41,7 @@ class Origin:
     build: Callable[[], onnx.ModelProto]
     proof_step: str
     build_step: str
+    libraries: Mapping[str, str]
     notes: Sequence[str] = ()
 
 
@@ -62,6 +65,7 @@ def _open_stored(source: Source, *, opset: int) -> Origin:
         build=lambda: build_body(reference, opset=opset),
         proof_step="reading the stored vectors of sentence-transformers",
         build_step=f"building the graph from the checkpoint, opset {opset}",
+        libraries=load_record().libraries,
     )
 
 
@@ -76,4 +80,5 @@ def _open_model(source: Source, *, opset: int, verbose: bool) -> Origin:
         proof_step="encoding the sample with sentence-transformers",
         build_step=f"tracing the graph, opset {opset}",
         notes=reference.notes,
+        libraries=installed_versions(TRACING),
     )

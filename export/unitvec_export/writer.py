@@ -21,6 +21,7 @@ from unitvec_export.errors import ExportError, InputError
 from unitvec_server.model.artifact import FORMAT, MANIFEST_FILE, PRECISIONS
 
 TOKENIZER_FILE = "tokenizer.json"
+VECTORS_FILE = "vectors.npy"
 
 
 def graph_file(precision: str) -> str:
@@ -29,7 +30,7 @@ def graph_file(precision: str) -> str:
 
 
 _GRAPH_FILES = frozenset(map(graph_file, PRECISIONS))
-_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, *_GRAPH_FILES}
+_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, VECTORS_FILE, *_GRAPH_FILES}
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A model to serve: its name in requests and its folder."""
+    """A model to serve: its name in requests and its folder, or what to export."""
 
     name: str
     folder: Path
@@ -85,7 +85,7 @@ def _apis(text: str) -> tuple[str, ...]:
 
 
 def _model(text: str) -> ModelSpec:
-    """Reads [NAME=]DIR; a folder that exists is one, whatever characters its name has."""
+    """Reads [NAME=]MODEL; a folder that exists is one, whatever characters its name has."""
     if text and Path(text).is_dir():
         return ModelSpec(Path(text).resolve().name, Path(text))
     name, equals, folder = (part.strip() for part in text.partition("="))
@@ -93,7 +93,7 @@ def _model(text: str) -> ModelSpec:
         name, folder = "", text.strip()
     if not folder.strip(","):
         raise ConfigError(f"{text!r} names no folder")
-    return ModelSpec(name or Path(folder).resolve().name, Path(folder))
+    return ModelSpec(name or Path(folder).resolve().name.partition("@")[0], Path(folder))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,10 @@ class ServerConfig:
     """All settings with a flag. `flags.parse_config` makes a checked one."""
 
     model: tuple[ModelSpec, ...] = _option(
-        (), "[NAME=]DIR of an exported model; again for more, the first is the default", _model
+        (),
+        "[NAME=]MODEL, again for more, the first is the default: the folder of an exported model, "
+        "or the hub id (ID@REVISION) or folder of one to export on first use",
+        _model,
     )
     host: str = _option(
         "127.0.0.1", "address to listen on; other than loopback it needs TLS and tokens"

@@ -21,6 +21,7 @@ from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig
 from unitvec_server.descriptors import make_room
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.rules import HouseRules
+from unitvec_server.engine.acquisition import acquire
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.heartbeat import Heartbeat
 from unitvec_server.engine.loading import load_engine, worker_count
@@ -53,6 +54,9 @@ logger = logging.getLogger(__name__)
 
 _COUNT_S = 0.5
 """Time between counting the calls that are unfinished after the grace and cutting them."""
+
+_END_EXPORT_S = 10.0
+"""Time for an export to end and to remove what it has begun."""
 
 _MIB = 2**20
 
@@ -219,6 +223,7 @@ async def _load(
     config: ServerConfig, executor: WatchedPool, comparing: WatchedPool
 ) -> tuple[Engine, Scheduler, MemoryPlan]:
     """Loads the models in a thread, so that health checks are answered meanwhile."""
+    config = await acquire(config)
     logger.info("loading %s", ", ".join(str(spec.folder) for spec in config.model))
     load = functools.partial(load_engine, config, executor=executor, comparing=comparing)
     return await asyncio.get_running_loop().run_in_executor(None, load)
@@ -231,6 +236,8 @@ async def _unless_stopped(loading: Coroutine[Any, Any, _T], stop: asyncio.Event)
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not task.done():
+        task.cancel()  # which ends an export, but no thread
+        await asyncio.wait({task}, timeout=_END_EXPORT_S)
         logger.info("stopped while loading")
         leave(0)
     return await task

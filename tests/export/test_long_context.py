@@ -14,6 +14,7 @@ from tests.models import TinyModel, build_tiny_model
 from unitvec_export.graph import tracing as graphs
 from unitvec_export.graph.long_context import BLOCK, LONG_TOKENS, block_attention
 from unitvec_export.graph.masks import keep_masks_small
+from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.wiring import Wiring
 from unitvec_export.prove.reference import Reference, load_reference
@@ -39,7 +40,7 @@ def traced(reference: Reference) -> onnx.ModelProto:
     """A body as the exporter left it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "simplify", lambda model, **_: model)
-        return graphs.export_body(reference, opset=graphs.DEFAULT_OPSET)
+        return graphs.export_body(reference, opset=DEFAULT_OPSET)
 
 
 def rewritten(model: onnx.ModelProto, *steps: Any) -> onnx.ModelProto:
@@ -96,7 +97,7 @@ def test_nothing_is_as_large_as_a_square_of_the_text(
 def test_short_models_have_no_loop(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = build_tiny_model(tmp_path_factory.mktemp("short"), TinyModel(max_seq_length=64))
     reference = load_reference(resolve_source(Request(str(folder))))
-    body = graphs.export_body(reference, opset=graphs.DEFAULT_OPSET)
+    body = graphs.export_body(reference, opset=DEFAULT_OPSET)
     assert not [n for n in graphs.finish(body, reference.facts).graph.node if n.op_type == "Loop"]
 
 

@@ -17,6 +17,7 @@ from tests.models import TinyModel
 from unitvec_export.graph import tracing as graphs
 from unitvec_export.graph.attention import fold_attention
 from unitvec_export.graph.flatten import flatten
+from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.graph.simplify import fold, simplify
 from unitvec_export.graph.wiring import Wiring
 from unitvec_export.prove.reference import load_reference
@@ -32,7 +33,7 @@ def body(request: pytest.FixtureRequest, tiny_model: Callable[[TinyModel], Path]
     source = resolve_source(Request(str(folder)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "simplify", lambda model, **_: model)
-        return graphs.export_body(load_reference(source), opset=graphs.DEFAULT_OPSET)
+        return graphs.export_body(load_reference(source), opset=DEFAULT_OPSET)
 
 
 def run(model: onnx.ModelProto, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -18,14 +18,15 @@ import pytest
 from tests.models import TinyModel, edit_json
 from unitvec_export.errors import InputError, ParityError
 from unitvec_export.export import STEPS, ExportOptions, export
-from unitvec_export.graph.tracing import DEFAULT_OPSET, trace_body
+from unitvec_export.graph.opsets import DEFAULT_OPSET
+from unitvec_export.graph.tracing import trace_body
 from unitvec_export.progress import Progress
+from unitvec_export.prove.known import KnownVectors
 from unitvec_export.prove.reference import Reference, load_reference
-from unitvec_export.prove.verification import compare, load_sample, make_groups
+from unitvec_export.prove.verification import compare, hash_texts, load_sample, make_groups
 from unitvec_export.source import DEFAULT_MODEL_ID, Request, Source, resolve_source
 from unitvec_export.stored import minilm
 from unitvec_export.stored.checkpoint import Checkpoint
-from unitvec_export.stored.reference import StoredReference
 from unitvec_export.stored.skeleton import give_weights, take_weights
 from unitvec_server.model.artifact import Manifest, load_artifact
 
@@ -216,21 +217,22 @@ def test_vectors_are_of_their_texts(tiny_model: Callable[[TinyModel], Path]) -> 
     groups = make_groups(checkpoint.facts, load_sample()[:32])
     count = sum(len(group.texts) for group in groups)
     vectors = np.arange(count * 32, dtype=np.float32).reshape(count, 32)
-    stored = StoredReference(checkpoint, groups, vectors)
+    stored = KnownVectors(groups, vectors, dim=32)
     found = [stored.encode(group.texts, prompt_name=group.prompt_name) for group in groups]
     np.testing.assert_array_equal(np.concatenate(found), vectors)
-    with pytest.raises(InputError, match="shape"):
-        StoredReference(checkpoint, groups, vectors[:, :16])
+    for wrong in (vectors[:, :16], vectors[1:]):
+        with pytest.raises(InputError, match=rf"{len(wrong)} vectors of .*{count} texts"):
+            KnownVectors(groups, wrong, dim=32)
 
 
 def test_the_record_changes_with_texts_and_prompts(packaged: Source) -> None:
     """Texts of another sample, or with another prompt, are not taken for the stored ones."""
     record = minilm.load_record()
     _, groups = minilm.load_stored(packaged)
-    assert minilm.hash_texts(groups) == record.texts_sha256
+    assert hash_texts(groups) == record.texts_sha256
     first = groups[0]
     for other in (
         dataclasses.replace(first, texts=first.texts[1:]),
         dataclasses.replace(first, prompt="query: "),
     ):
-        assert minilm.hash_texts([other, *groups[1:]]) != record.texts_sha256
+        assert hash_texts([other, *groups[1:]]) != record.texts_sha256

@@ -42,7 +42,8 @@ def reference(tiny_model: Callable[[TinyModel], Path]) -> Reference:
 @pytest.fixture(scope="module")
 def verification(reference: Reference) -> Verification:
     """Its verification on the bundled sample."""
-    return Verification(reference, make_groups(reference.facts, load_sample()))
+    groups = make_groups(reference.facts, load_sample())
+    return Verification(reference, groups, tokens=reference)
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,6 @@ from unitvec_export.pipeline.tail import append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.prove.reference import Reference
 
-DEFAULT_OPSET = 18
-# 17 is the first with LayerNormalization as one node, 20 the last that torch's tracer writes.
-OPSETS = range(17, 21)
 
 # A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24

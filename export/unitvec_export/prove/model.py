@@ -11,7 +11,16 @@ import numpy.typing as npt
 from unitvec_export.prove.facts import Facts
 
 
-class Model(Protocol):
+class Vectors(Protocol):
+    """What knows the vectors of texts."""
+
+    def encode(
+        self, texts: Sequence[str], *, prompt_name: str | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The vectors (n, D) float32 of sentence-transformers that the artifact must reproduce."""
+
+
+class Model(Vectors, Protocol):
     """A model to export: loaded by sentence-transformers, or read from its files."""
 
     @property
@@ -35,8 +44,3 @@ class Model(Protocol):
 
     def token_ids(self, texts: Sequence[str], *, prompt: str = "") -> list[list[int]]:
         """Ids of each text as the model sees them, cut at its longest length."""
-
-    def encode(
-        self, texts: Sequence[str], *, prompt_name: str | None = None
-    ) -> npt.NDArray[np.float32]:
-        """The vectors (n, D) float32 of sentence-transformers that the artifact must reproduce."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import importlib.resources
 import itertools
 import json
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from unitvec_export.errors import InputError, ParityError
 from unitvec_export.prove.facts import Facts
-from unitvec_export.prove.model import Model
+from unitvec_export.prove.model import Model, Vectors
 from unitvec_export.prove.reference import Reference
 from unitvec_server.model.artifact import FUSED, Artifact, Parity, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
@@ -69,13 +70,17 @@ class Verification:
     """Compares artifacts with one reference model on one sample.
 
     Args:
-        reference: The model.
+        reference: What encodes as the model does.
         groups: The sample, such as `make_groups` makes of `load_sample()`.
+        tokens: The model whose token ids an fp32 graph has to get; None leaves them to the vectors.
     """
 
-    def __init__(self, reference: Model, groups: Sequence[Group]) -> None:
+    def __init__(
+        self, reference: Vectors, groups: Sequence[Group], *, tokens: Model | None = None
+    ) -> None:
         self._reference = reference
         self._groups = groups
+        self._tokens = tokens
 
     @cached_property
     def expected(self) -> npt.NDArray[np.float32]:
@@ -87,7 +92,7 @@ class Verification:
             ]
         )
 
-    def check_token_ids(self, artifact: Artifact) -> None:
+    def check_token_ids(self, artifact: Artifact, model: Model) -> None:
         """Compares every text's token ids, truncation included.
 
         Raises:
@@ -95,10 +100,10 @@ class Verification:
         """
         tokenizer = open_tokenizer(artifact)
         overlong = " ".join(self._groups[0].texts)[: 16 * artifact.manifest.max_seq_length]
-        special = [f"a {token} b{token}c" for token in self._reference.special_tokens]
+        special = [f"a {token} b{token}c" for token in model.special_tokens]
         for group in self._groups:
             texts = [*group.texts, overlong, *special]
-            expected = self._reference.token_ids(texts, prompt=group.prompt)
+            expected = model.token_ids(texts, prompt=group.prompt)
             encodings = tokenizer.encode(texts, prompt=group.prompt)
             for text, encoding, ids in zip(texts, encodings, expected, strict=True):
                 if encoding.input_ids.tolist() != ids:
@@ -116,8 +121,8 @@ class Verification:
         artifact = load_artifact(folder)
         verify_file(artifact, artifact.manifest.tokenizer)
         verify_file(artifact, artifact.manifest.graphs[precision].file)
-        if precision == "fp32":
-            self.check_token_ids(artifact)
+        if precision == "fp32" and self._tokens is not None:
+            self.check_token_ids(artifact, self._tokens)
         parity = compare(self._encode(artifact, precision), self.expected)
         if precision == "fp32":
             check_fp32(parity, float(np.abs(self.expected).max()))
@@ -221,6 +226,12 @@ def check_fp32(parity: Parity, scale: float) -> None:
 def make_groups(facts: Facts, texts: Sequence[str]) -> list[Group]:
     """The sample of a model: texts, one as long as it reads, and some with each of its prompts."""
     return list(_make_groups(facts, texts))
+
+
+def hash_texts(groups: Sequence[Group]) -> str:
+    """Hex sha256 of all texts with their prompts."""
+    content = [[group.prompt_name, group.prompt, list(group.texts)] for group in groups]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _make_groups(facts: Facts, texts: Sequence[str]) -> Iterator[Group]:

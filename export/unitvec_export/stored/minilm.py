@@ -12,10 +12,11 @@ import onnx
 
 from unitvec_export.errors import InputError
 from unitvec_export.graph.simplify import simplify
-from unitvec_export.prove.verification import Group, load_sample, make_groups
+from unitvec_export.prove.known import KnownVectors
+from unitvec_export.prove.verification import Group, hash_texts, load_sample, make_groups
 from unitvec_export.source import DEFAULT_MODEL_ID, Source
 from unitvec_export.stored.checkpoint import Checkpoint
-from unitvec_export.stored.reference import StoredReference, hash_texts, hash_token_ids
+from unitvec_export.stored.reference import StoredReference, hash_token_ids
 from unitvec_export.stored.skeleton import give_weights
 from unitvec_protos.installation import install_command
 from unitvec_server.model.artifact import sha256_file
@@ -74,7 +75,8 @@ def load_stored(source: Source) -> tuple[StoredReference, list[Group]]:
             f"prompts or tokenizer of {source.folder} are others: {install_command('export')}"
         )
     vectors = np.load(io.BytesIO((FOLDER / VECTORS_FILE).read_bytes()))
-    return StoredReference(checkpoint, groups, vectors), groups
+    known = KnownVectors(groups, vectors, dim=checkpoint.facts.dim)
+    return StoredReference(checkpoint, known), groups
 
 
 def build_body(reference: StoredReference, *, opset: int) -> onnx.ModelProto:

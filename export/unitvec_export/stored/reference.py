@@ -10,33 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unitvec_export.errors import InputError
 from unitvec_export.prove.facts import Facts
-from unitvec_export.prove.verification import Group
+from unitvec_export.prove.model import Vectors
 from unitvec_export.stored.checkpoint import Checkpoint
 
 
 class StoredReference:
-    """What `Reference` is, without torch: it knows the vectors of stored texts only.
+    """What `Reference` is, without torch: it knows the vectors of some texts only.
 
     Args:
         checkpoint: The model.
-        groups: The texts.
-        vectors: Their vectors (n, D) float32, of all groups one after the other.
-
-    Raises:
-        InputError: There are not as many vectors as texts, or they have another dimension.
+        vectors: What is known of it.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, groups: Sequence[Group], vectors: npt.NDArray[np.float32]
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, vectors: Vectors) -> None:
         self._checkpoint = checkpoint
-        keys = [(group.prompt_name, text) for group in groups for text in group.texts]
-        shape = (len(keys), checkpoint.facts.dim)
-        if vectors.shape != shape:
-            raise InputError(f"the stored vectors have shape {vectors.shape}, not {shape}")
-        self._vectors = dict(zip(keys, vectors, strict=True))
+        self._vectors = vectors
 
     @property
     def facts(self) -> Facts:
@@ -69,14 +58,8 @@ class StoredReference:
     def encode(
         self, texts: Sequence[str], *, prompt_name: str | None = None
     ) -> npt.NDArray[np.float32]:
-        """The stored vectors (n, D) of stored texts."""
-        return np.stack([self._vectors[prompt_name, text] for text in texts])
-
-
-def hash_texts(groups: Sequence[Group]) -> str:
-    """Hex sha256 of all texts with their prompts."""
-    content = [[group.prompt_name, group.prompt, list(group.texts)] for group in groups]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        """The vectors (n, D) of texts that are known."""
+        return self._vectors.encode(texts, prompt_name=prompt_name)
 
 
 def hash_token_ids(ids: Sequence[Sequence[int]]) -> str:

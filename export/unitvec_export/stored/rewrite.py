@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from unitvec_export.graph.tracing import DEFAULT_OPSET, trace_body
+from unitvec_export.graph.opsets import DEFAULT_OPSET
+from unitvec_export.graph.tracing import trace_body
 from unitvec_export.prove.reference import load_reference
-from unitvec_export.prove.verification import Verification, load_sample, make_groups
+from unitvec_export.prove.verification import Verification, hash_texts, load_sample, make_groups
 from unitvec_export.source import DEFAULT_WEIGHTS_SHA256, Request, resolve_source
 from unitvec_export.stored.minilm import FOLDER, GRAPH_FILE, RECORD_FILE, VECTORS_FILE, Record
-from unitvec_export.stored.reference import hash_texts, hash_token_ids
+from unitvec_export.stored.reference import hash_token_ids
 from unitvec_export.stored.skeleton import take_weights
 
 _LIBRARIES = ("onnx", "optimum", "sentence-transformers", "tokenizers", "torch", "transformers")

@@ -2,6 +2,7 @@
 
     manifest.json     what it is; every other file with its sha256
     tokenizer.json    Hugging Face tokenizers file, without padding or truncation
+    vectors.npy       what sentence-transformers made of the bundled texts: nothing that is served
     model.<p>.onnx    one graph for each precision: input_ids, attention_mask (B, S) int64
                       -> embeddings (B, D) float32, pooled and normalized as the model says.
                       int16 and int8-fused are one operator of unitvec-kernels instead, and take
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from unitvec_server.errors import ArtifactError
+from unitvec_server.model.provenance import Provenance
 
 FORMAT = "unitvec-artifact"
 FORMAT_VERSION = 1
@@ -97,6 +99,8 @@ class Manifest:
         truncation_side: Side of a too long text that is cut off where a request names none.
         split_special_tokens: Whether the name of a special token inside a text is plain text,
             which `tokenizer.json` cannot say.
+        expected: The file of the model's own vectors, float32 (n, D); None in older artifacts.
+        provenance: Where it comes from, or None in older artifacts.
     """
 
     model_id: str
@@ -114,6 +118,8 @@ class Manifest:
     similarity_fn_name: SimilarityFunction = "cosine"
     truncation_side: TruncationSide = "right"
     split_special_tokens: bool = False
+    expected: File | None = None
+    provenance: Provenance | None = None
 
     def to_json(self) -> str:
         """Renders the manifest as the text of `manifest.json`."""
@@ -223,7 +229,14 @@ def _build(fields: dict[str, Any]) -> Manifest:
         for name, graph in fields.pop("graphs").items()
     }
     tokenizer = File(**fields.pop("tokenizer"))
-    return Manifest(**fields, tokenizer=tokenizer, graphs=graphs)
+    expected, provenance = fields.pop("expected", None), fields.pop("provenance", None)
+    return Manifest(
+        **fields,
+        tokenizer=tokenizer,
+        graphs=graphs,
+        expected=expected and File(**expected),
+        provenance=provenance and Provenance(**provenance),
+    )
 
 
 _FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
@@ -239,6 +252,13 @@ _FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
         "created_by": (str,),
         "pooling": (str,),
         "split_special_tokens": (bool,),
+    },
+    Provenance: {
+        "created_at": (str,),
+        "libraries": (dict,),
+        "texts_sha256": (str,),
+        "license": (str,),
+        "limits": (str,),
     },
     File: {"name": (str,), "sha256": (str,), "size_bytes": (int,)},
     Parity: {
@@ -256,7 +276,7 @@ _MAX_NUMBER = 2**31 - 1  # of dimensions, tokens and ids: far more than there ar
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")
 
 
-def _check_types(record: Manifest | File | Parity) -> None:
+def _check_types(record: Manifest | Provenance | File | Parity) -> None:
     for name, kinds in _FIELD_TYPES[type(record)].items():
         if type(getattr(record, name)) not in kinds:  # not isinstance: True is no number here
             raise TypeError(f"{name} has the wrong type")
@@ -276,6 +296,8 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"pooling {mode!r} is unknown")
     if not all(isinstance(text, str) for text in manifest.prompts.values()):
         raise TypeError("prompts has the wrong type")
+    if manifest.provenance is not None:
+        _check_types(manifest.provenance)
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:
         raise ValueError(f"default_prompt_name {default!r} is not among the prompts")
@@ -290,7 +312,9 @@ def _check_graphs(manifest: Manifest) -> None:
         raise ValueError(f"precision {min(unknown)!r} is unknown")
     for graph in manifest.graphs.values():
         _check_types(graph.parity)
-    for file in (manifest.tokenizer, *(graph.file for graph in manifest.graphs.values())):
+    files = [manifest.tokenizer, *(graph.file for graph in manifest.graphs.values())]
+    files += [manifest.expected] if manifest.expected else []
+    for file in files:
         _check_types(file)
         if not _PLAIN_NAME.fullmatch(file.name):
             raise ValueError(f"file name {file.name!r} is not a plain name")

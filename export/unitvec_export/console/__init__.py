@@ -1,0 +1,1 @@
+"""What `unitvec-export` takes from and shows to the person at the terminal."""
