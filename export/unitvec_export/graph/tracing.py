@@ -30,7 +30,6 @@ from unitvec_export.pipeline.tail import append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.prove.reference import Reference
 
-
 # A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
 _TOKENS = "token_embeddings"
