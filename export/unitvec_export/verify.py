@@ -7,13 +7,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unitvec_export.errors import InputError
 from unitvec_export.noise import muted
 from unitvec_export.progress import Progress
-from unitvec_export.prove.facts import Facts
 from unitvec_export.prove.known import KnownVectors
-from unitvec_export.prove.model import Model, Vectors
 from unitvec_export.prove.texts import read_texts, read_vectors
 from unitvec_export.prove.verification import (
     Group,
@@ -33,6 +32,9 @@ from unitvec_server.model.artifact import (
     verify_file,
 )
 from unitvec_server.model.kernels import find_kernels
+
+if TYPE_CHECKING:
+    from unitvec_export.prove.model import Model, Vectors
 
 STEPS = 3
 
@@ -122,9 +124,8 @@ def _open_standard(artifact: Artifact, options: VerifyOptions) -> Iterator[_Stan
 def _given(manifest: Manifest, options: VerifyOptions) -> _Standard:
     if options.texts is None or options.vectors is None:
         raise InputError("--vectors needs --texts: the texts that they belong to")
-    facts = facts_of(manifest)
-    groups = [Group(read_texts(options.texts), None, facts.default_prompt)]
-    vectors = KnownVectors(groups, read_vectors(options.vectors), dim=facts.dim)
+    groups = [Group(read_texts(options.texts), None, manifest.default_prompt)]
+    vectors = KnownVectors(groups, read_vectors(options.vectors), dim=manifest.dim)
     return _Standard(str(options.vectors), vectors, groups)
 
 
@@ -141,7 +142,7 @@ def _stored(artifact: Artifact, options: VerifyOptions) -> _Standard:
             f"{artifact.folder} was made by an older unitvec-export and holds no vectors of its "
             f"model: export it again, or {install_command('export')}"
         )
-    groups = make_groups(facts_of(manifest), load_sample())
+    groups = make_groups(manifest, load_sample())
     if hash_texts(groups) != manifest.provenance.texts_sha256:
         raise InputError(
             f"the vectors in {artifact.folder} are of the texts of another unitvec release "
@@ -172,18 +173,3 @@ def _model(manifest: Manifest, options: VerifyOptions) -> _Standard:
     texts = load_sample() if options.texts is None else read_texts(options.texts)
     groups = make_groups(reference.facts, texts)
     return _Standard(f"{source.model_id} by sentence-transformers", reference, groups, reference)
-
-
-def facts_of(manifest: Manifest) -> Facts:
-    """What a manifest says of its model: all but the steps, which are in its graphs."""
-    return Facts(
-        dim=manifest.dim,
-        max_seq_length=manifest.max_seq_length,
-        steps=(),
-        pad_token_id=manifest.pad_token_id,
-        prompts=manifest.prompts,
-        default_prompt_name=manifest.default_prompt_name,
-        similarity_fn_name=manifest.similarity_fn_name,
-        truncation_side=manifest.truncation_side,
-        split_special_tokens=manifest.split_special_tokens,
-    )

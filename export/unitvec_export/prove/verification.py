@@ -9,21 +9,23 @@ import importlib.resources
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from unitvec_export.errors import InputError, ParityError
-from unitvec_export.prove.facts import Facts
-from unitvec_export.prove.model import Model, Vectors
-from unitvec_export.prove.reference import Reference
 from unitvec_server.model.artifact import FUSED, Artifact, Parity, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.tokenizer import open_tokenizer
+
+if TYPE_CHECKING:  # a machine that only serves verifies, too, and has no onnx
+    from unitvec_export.prove.model import Model, Vectors
+    from unitvec_export.prove.reference import Reference
 
 # The fp32 graph runs the same arithmetic in another order: measured models reach 0.9999999.
 MIN_FP32_COSINE = 0.99999
@@ -57,6 +59,22 @@ class Group:
     texts: Sequence[str]
     prompt_name: str | None
     prompt: str
+
+
+class Prompted(Protocol):
+    """What the sample of a model depends on."""
+
+    @property
+    def max_seq_length(self) -> int:
+        """Its longest text in tokens."""
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Its prompts by name."""
+
+    @property
+    def default_prompt(self) -> str:
+        """Text put before each text when no prompt is named; may be empty."""
 
 
 def load_sample() -> list[str]:
@@ -223,7 +241,7 @@ def check_fp32(parity: Parity, scale: float) -> None:
         )
 
 
-def make_groups(facts: Facts, texts: Sequence[str]) -> list[Group]:
+def make_groups(facts: Prompted, texts: Sequence[str]) -> list[Group]:
     """The sample of a model: texts, one as long as it reads, and some with each of its prompts."""
     return list(_make_groups(facts, texts))
 
@@ -234,7 +252,7 @@ def hash_texts(groups: Sequence[Group]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _make_groups(facts: Facts, texts: Sequence[str]) -> Iterator[Group]:
+def _make_groups(facts: Prompted, texts: Sequence[str]) -> Iterator[Group]:
     full = [" ".join(texts)[: 16 * facts.max_seq_length]]
     extra = full if facts.max_seq_length <= _MAX_FULL_LENGTH_TOKENS else []
     yield Group([*texts, *extra], None, facts.default_prompt)

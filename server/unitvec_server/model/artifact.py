@@ -121,6 +121,11 @@ class Manifest:
     expected: File | None = None
     provenance: Provenance | None = None
 
+    @property
+    def default_prompt(self) -> str:
+        """Text put before each text when no prompt is named; may be empty."""
+        return self.prompts.get(self.default_prompt_name or "", "")
+
     def to_json(self) -> str:
         """Renders the manifest as the text of `manifest.json`."""
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
