@@ -1,8 +1,12 @@
 #include "backends.h"
 
+#include <cstdint>
 #include <stdexcept>
 #if defined(__aarch64__)
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace unitvec {
@@ -11,6 +15,10 @@ namespace unitvec {
 std::unique_ptr<Encoder> make_avx512(Model);
 std::unique_ptr<Encoder> make_avxvnni(Model);
 std::unique_ptr<Encoder> make_avx2(Model);
+std::unique_ptr<Encoder> make_amx(Model);
+#ifdef UNITVEC_TESTS
+std::unique_ptr<Encoder> make_amx_emulated(Model);
+#endif
 
 // __builtin_cpu_supports also asks whether the operating system keeps the registers.
 static bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -21,17 +29,47 @@ static bool has_avx512() {
            __builtin_cpu_supports("avx512vnni");
 }
 
-static bool has_avxvnni() {
-    // GCC 12 does not know this name: leaf 7, sub-leaf 1, bit 4 of EAX.
-    unsigned a = 7, b = 0, c = 1, d = 0;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return has_avx2() && (a >> 4 & 1);
+/// What CPUID says of extended features: EAX, EBX, ECX and EDX of leaf 7.
+struct Features {
+    unsigned a = 7, b = 0, c, d = 0;
+    explicit Features(unsigned sub_leaf) : c(sub_leaf) {
+        __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    }
+};
+
+// GCC 12 does not know the names of the next two.
+static bool has_avxvnni() { return has_avx2() && (Features(1).a >> 4 & 1); }
+
+// From Linux's asm/prctl.h, which older systems lack: the state of the tiles is a feature of its own
+// that the kernel knows, and that a process asks for before the first use.
+constexpr int kGetFeatures = 0x1021, kAskForFeature = 0x1023, kTiles = 18;
+
+static bool has_amx() {
+    const unsigned found = has_avx512() ? Features(0).d : 0;  // bit 24: tiles, bit 25: int8
+    uint64_t known = 0;
+    return (found >> 24 & 3) == 3 && syscall(SYS_arch_prctl, kGetFeatures, &known) == 0 &&
+           (known >> kTiles & 1);
+}
+
+static std::unique_ptr<Encoder> make_with_tiles(Model model) {
+    if (model.precision != Precision::kInt8) return make_avx512(std::move(model));
+    if (syscall(SYS_arch_prctl, kAskForFeature, kTiles) != 0) {
+        throw std::runtime_error("the kernel refuses the tiles of AMX to this process; "
+                                 "take UNITVEC_ISA=avx512");
+    }
+    return make_amx(std::move(model));
 }
 
 static const Backend kBackends[] = {
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni", true, has_avx512, make_avx512},
     {"avxvnni", "avx2 fma avx_vnni", true, has_avxvnni, make_avxvnni},
     {"avx2", "avx2 fma", false, has_avx2, make_avx2},
+    // Nobody has measured it yet. Behind avx512, which such CPUs have too, it runs on request alone.
+    {"amx", "avx512f avx512bw avx512vl avx512dq avx512_vnni amx_tile amx_int8", true, has_amx,
+     make_with_tiles},
+#ifdef UNITVEC_TESTS
+    {"amx_emulated", "for int8 the same as avx512", true, has_avx512, make_amx_emulated},
+#endif
     {},
 };
 #elif defined(__aarch64__)

@@ -16,7 +16,7 @@ struct Backend {
     std::unique_ptr<Encoder> (*make)(Model);
 };
 
-/// All that this library was built with, the fastest first, ended by one without a name.
+/// All that this library was built with, those to be chosen first, ended by one without a name.
 const Backend* all_backends();
 
 /// The backend called `name`, or the fastest one here if it is empty.

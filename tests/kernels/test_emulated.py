@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -17,13 +18,9 @@ from tests.artifacts import REPOSITORY
 from tests.kernels.test_promise import HASHES, fixed_model, fixed_texts
 from unitvec_export.quantize.fused import FusedPrecision
 
+pytestmark = pytest.mark.deep
 ARM = "aarch64-linux-gnu"
-TOOLS = ("cmake", f"{ARM}-g++", f"{ARM}-ld", f"{ARM}-objcopy", "qemu-aarch64-static")
-MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
-pytestmark = [
-    pytest.mark.deep,
-    pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}"),
-]
+ARM_TOOLS = (f"{ARM}-g++", f"{ARM}-ld", f"{ARM}-objcopy", "qemu-aarch64-static")
 # In the order in which run_model.cpp reads them.
 ATTRIBUTES = (
     *("layout", "hidden", "heads", "ffn", "group", "layers", "positions", "pad_position"),
@@ -31,31 +28,68 @@ ATTRIBUTES = (
 )
 
 
+def build_run_model(build: Path, settings: dict[str, str | None]) -> Path:
+    """The program that runs a model on the instruction set that it is told."""
+    options = [f"-D{name}={value}" for name, value in settings.items()]
+    configure = [
+        "-S",
+        str(REPOSITORY / "kernels"),
+        "-B",
+        str(build),
+        "-DUNITVEC_TESTS=ON",
+        *options,
+    ]
+    for command in (configure, ["--build", str(build), "--target", "run_model"]):
+        subprocess.run(["cmake", *command], check=True, capture_output=True)
+    return build / "run_model"
+
+
+def need(*tools: str) -> None:
+    """Skips where one is not there."""
+    if missing := [tool for tool in ("cmake", *tools) if not shutil.which(tool)]:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
 @pytest.fixture(scope="session")
-def run_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program for ARM."""
-    build = tmp_path_factory.mktemp("arm")
+def run_neon(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command for ARM."""
+    need(*ARM_TOOLS)
     system = {
-        "UNITVEC_TESTS": "ON",
         "CMAKE_SYSTEM_NAME": "Linux",
         "CMAKE_SYSTEM_PROCESSOR": "aarch64",
         "CMAKE_CXX_COMPILER": f"{ARM}-g++",
         "CMAKE_LINKER": shutil.which(f"{ARM}-ld"),
         "CMAKE_OBJCOPY": shutil.which(f"{ARM}-objcopy"),
     }
-    settings = [f"-D{name}={value}" for name, value in system.items()]
-    configure = ["-S", str(REPOSITORY / "kernels"), "-B", str(build), *settings]
-    for command in (configure, ["--build", str(build), "--target", "run_model"]):
-        subprocess.run(["cmake", *command], check=True, capture_output=True)
-    return build / "run_model"
+    program = build_run_model(tmp_path_factory.mktemp("arm"), system)
+    return ["qemu-aarch64-static", "-cpu", "max", str(program), "neon"]
+
+
+@pytest.fixture(scope="session")
+def run_amx(kernels: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command for AMX, whose tiles are C++ and whose other instructions are this machine's."""
+    need()
+    here = {backend.name for backend in kernels.backends() if backend.is_supported}
+    if "avx512" not in here:
+        pytest.skip("needs AVX-512")
+    return [str(build_run_model(tmp_path_factory.mktemp("amx"), {})), "amx_emulated"]
 
 
 @pytest.mark.parametrize("precision", list(HASHES))
-def test_neon_has_the_bits_of_all_others(run_model: Path, precision: FusedPrecision) -> None:
-    command = ["qemu-aarch64-static", "-cpu", "max", str(run_model), "neon"]
+def test_neon_has_the_bits_of_all_others(run_neon: list[str], precision: FusedPrecision) -> None:
+    assert hash_of_vectors(run_neon, precision) == HASHES[precision]
+
+
+def test_amx_has_the_bits_of_all_others(run_amx: list[str]) -> None:
+    """Where a CPU would refuse the shapes of tiles, the program ends with an error."""
+    assert hash_of_vectors(run_amx, "int8") == HASHES["int8"]
+
+
+def hash_of_vectors(command: list[str], precision: FusedPrecision) -> str:
+    """The hash as `test_promise` has it."""
     given = flatten(fixed_model(precision), fixed_texts())
     vectors = subprocess.run(command, input=given, check=True, capture_output=True).stdout
-    assert hashlib.sha256(vectors).hexdigest()[:16] == HASHES[precision]
+    return hashlib.sha256(vectors).hexdigest()[:16]
 
 
 def flatten(model: onnx.ModelProto, rows: list[np.ndarray]) -> bytes:

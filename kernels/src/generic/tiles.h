@@ -104,10 +104,21 @@ static inline void tile_times_panel(int rows, const Left& left, const uint32_t* 
     }
 }
 
+}  // namespace UNITVEC_TARGET
+
+#ifdef UNITVEC_MATRIX_TILES
+#include "matrix_tiles.h"
+#endif
+
+namespace UNITVEC_TARGET {
+
 /// Rows [0, count) times a panel, in tiles that together fetch the upcoming one.
 template <class P, int kRowStride, class Done>
 static inline void rows_times_panel(const Left& left, int count, const Panel& panel,
                                     const Done& done) {
+#ifdef UNITVEC_MATRIX_TILES
+    if constexpr (P::kPerDword == 4) return rows_times_panel_in_tiles<kRowStride>(left, count, panel, done);
+#endif
     const int tiles = (count + kTileRows - 1) / kTileRows;
     const long row_bytes = kPanelColumns * 4;
     in_tiles(count, [&](int number, int row, int rows) {

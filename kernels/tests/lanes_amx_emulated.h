@@ -1,0 +1,3 @@
+#pragma once
+#include "emulated_tiles.h"
+#include "../src/targets/lanes_amx.h"
