@@ -17,7 +17,7 @@ from unitvec_server.errors import ConfigError
 PROVIDERS = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "int16", "int8", "fp16")
 LOG_FORMATS = ("auto", "text", "json")
-HTTP_APIS = ("openai", "tei", "cohere", "weaviate", "docs")
+HTTP_APIS = ("openai", "tei", "cohere", "weaviate", "metrics", "docs")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 

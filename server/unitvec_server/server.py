@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -20,6 +20,7 @@ from unitvec_server.announcement import Ports, announce
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ServerConfig
 from unitvec_server.descriptors import make_room
 from unitvec_server.doors.backend import Backend
+from unitvec_server.doors.insights import Insights
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.acquisition import acquire
 from unitvec_server.engine.engine import Engine
@@ -169,7 +170,7 @@ async def _open_door(
     def is_serving() -> bool:
         return health.is_serving() and heartbeat.is_beating()
 
-    http = _make_http(config, rules, backend, is_serving)
+    http = _make_http(config, rules, backend, Insights(is_serving, telemetry.scrape))
     telemetry.show(
         rules,
         edge,
@@ -192,7 +193,7 @@ async def _open_door(
 
 
 def _make_http(
-    config: ServerConfig, rules: HouseRules, backend: Backend, is_serving: Callable[[], bool]
+    config: ServerConfig, rules: HouseRules, backend: Backend, insights: Insights
 ) -> HttpDoor | None:
     """The HTTP door, if it is asked for: most servers need not load its packages."""
     if config.http_port is None:
@@ -203,7 +204,7 @@ def _make_http(
         raise ConfigError(
             f"--http-port: {exc.name} is not installed: {install_command('server-http')}"
         ) from exc
-    return HttpDoor(config, rules, backend, is_serving=is_serving)
+    return HttpDoor(config, rules, backend, insights)
 
 
 async def _drain(door: _Door, config: ServerConfig, *, fault: str) -> None:

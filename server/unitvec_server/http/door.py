@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection
 from unitvec_server.config import ServerConfig
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import MethodTally
+from unitvec_server.doors.insights import Insights
 from unitvec_server.doors.rules import HouseRules
+from unitvec_server.http import openapi, probes
 from unitvec_server.http.apis import cohere, openai, tei, weaviate
 from unitvec_server.http.connection import ConnectionLimits
 from unitvec_server.http.edge import HttpEdge
 from unitvec_server.http.exchange import Route
 from unitvec_server.http.listener import HttpListener
-from unitvec_server.http.probes import Probes
 from unitvec_server.http.routes import Routes
 
 
@@ -26,20 +27,15 @@ class HttpDoor:
         config: The configuration.
         rules: What holds at every door.
         backend: The engine, once it is there.
-        is_serving: Tells whether requests are taken.
+        insights: What probes and metrics tell.
     """
 
     def __init__(
-        self,
-        config: ServerConfig,
-        rules: HouseRules,
-        backend: Backend,
-        *,
-        is_serving: Callable[[], bool],
+        self, config: ServerConfig, rules: HouseRules, backend: Backend, insights: Insights
     ) -> None:
         self._config = config
         self._rules = rules
-        routes = Routes(_table(config, backend, is_serving), openai.write_error)
+        routes = Routes(_table(config, backend, insights), openai.write_error)
         self._edge = HttpEdge(routes, rules, max_body_bytes=config.max_message_bytes)
         limits = ConnectionLimits(
             config.max_connections, config.max_message_bytes, config.max_connection_age_s or 1e9
@@ -73,12 +69,15 @@ class HttpDoor:
         await self._listener.drain(grace_s)
 
 
-def _table(config: ServerConfig, backend: Backend, is_serving: Callable[[], bool]) -> list[Route]:
+def _table(config: ServerConfig, backend: Backend, insights: Insights) -> list[Route]:
+    """The routes of the APIs that are asked for, and of those that are always there."""
     apis: dict[str, Callable[[], list[Route]]] = {
         openai.API: openai.OpenAi(backend).routes,
         tei.API: tei.Tei(backend, config).routes,
         cohere.API: cohere.Cohere(backend).routes,
         weaviate.API: weaviate.Weaviate(backend).routes,
+        probes.METRICS: probes.Metrics(insights.scrape).routes,
     }
     wanted = [routes() for name, routes in apis.items() if name in config.http_apis]
-    return [*Probes(is_serving).routes(), *itertools.chain.from_iterable(wanted)]
+    table = [*itertools.chain.from_iterable(wanted), *probes.Probes(insights.is_serving).routes()]
+    return table + (openapi.Pages(table).routes() if openapi.API in config.http_apis else [])

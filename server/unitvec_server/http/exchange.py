@@ -66,8 +66,9 @@ class Route:
         api: Name of the API, for metrics and logs.
         write_error: Makes the bodies of its errors.
         summary: A line on what it does.
-        request_type: Type of the body; None where there is none.
+        request_type: Type of the body, or several; None where there is none.
         reply_type: Type of the reply; None where it is no JSON.
+        example: A body that can be sent, for the pages.
         is_probe: Whether anyone may ask, at any time, without a token or a place among the calls.
     """
 
@@ -79,6 +80,7 @@ class Route:
     summary: str
     request_type: Any = None
     reply_type: Any = None
+    example: Any = None
     is_probe: bool = False
 
 

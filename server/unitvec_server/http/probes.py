@@ -1,7 +1,8 @@
-"""Probes: whether the process lives, and whether it is ready for requests."""
+"""Probes, which tell whether the process lives and is ready for requests; and metrics."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from unitvec_server.errors import Unavailable
@@ -9,6 +10,9 @@ from unitvec_server.http.apis import openai
 from unitvec_server.http.exchange import TEXT, Handler, Reply, Request, Route
 
 API = "probes"
+METRICS = "metrics"
+
+_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Probes:
@@ -52,6 +56,26 @@ class Probes:
         """Answers if requests are taken."""
         await self.ready(request)
         return Reply(b"", status=204)
+
+
+class Metrics:
+    """Answers Prometheus.
+
+    Args:
+        scrape: Returns the metrics.
+    """
+
+    def __init__(self, scrape: Callable[[], bytes]) -> None:
+        self._scrape = scrape
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        what = "Metrics of the server, as Prometheus reads them"
+        return [Route("GET", "/metrics", self.metrics, METRICS, openai.write_error, what)]
+
+    async def metrics(self, _: Request) -> Reply:
+        """Answers with all metrics."""
+        return Reply(await asyncio.to_thread(self._scrape), _EXPOSITION)
 
 
 def _route(path: str, handler: Handler, summary: str) -> Route:

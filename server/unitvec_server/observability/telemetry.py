@@ -23,6 +23,8 @@ from unitvec_server.security.secrets import Secrets
 if TYPE_CHECKING:  # Loading these takes time and memory, and most servers need neither.
     from wsgiref.simple_server import WSGIServer
 
+    from prometheus_client import CollectorRegistry
+
     from unitvec_server.observability.metrics import Metrics
     from unitvec_server.observability.tracing import Tracing
 
@@ -47,6 +49,7 @@ class Telemetry:
         self._config, self._logs = config, logs
         self._tracing = _open_tracing() if config.tracing else None
         self._metrics: Metrics | None = None
+        self._registry: CollectorRegistry | None = None
         self._server: WSGIServer | None = None
         observers = (log_call, self._tracing)
         self.observers: Sequence[Observer] = [one for one in observers if one is not None]
@@ -62,7 +65,7 @@ class Telemetry:
         secrets: Secrets,
         http: Collection[MethodTally],
     ) -> None:
-        """Serves metrics, if they are asked for.
+        """Serves metrics, if they are asked for on a port of their own, or there is an HTTP door.
 
         Args:
             rules: What holds at every door, which counts what is in work.
@@ -76,22 +79,34 @@ class Telemetry:
         Raises:
             ConfigError: The server cannot listen on their address.
         """
-        host, port = self._config.metrics_host, self._config.metrics_port
-        if port is None:
+        if self._config.metrics_port is None and not http:
             return
         from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
-        from unitvec_server.observability.metrics_server import start_metrics_server
 
         frontend = Frontend(rules, edge, servicer, streams, is_serving, secrets, self._logs, http)
         self._metrics = Metrics(frontend)
+        self._registry = make_registry(self._metrics)
+        if self._config.metrics_port is not None:
+            self._serve(self._registry, self._config.metrics_host, self._config.metrics_port)
+
+    def _serve(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        from unitvec_server.observability.metrics_server import start_metrics_server
+
         try:
-            self._server = start_metrics_server(host, port, registry=make_registry(self._metrics))
+            self._server = start_metrics_server(host, port, registry=registry)
         except OSError as exc:
             raise ConfigError(
                 f"--metrics-host, --metrics-port: cannot listen on {host}:{port}: {exc}"
             ) from exc
         host = f"[{host}]" if ":" in host else host
         logger.info("metrics on http://%s:%d/metrics", host, self._server.server_port)
+
+    def scrape(self) -> bytes:
+        """Returns the metrics as Prometheus reads them. It may be called from any thread."""
+        from prometheus_client import generate_latest
+
+        assert self._registry is not None  # there is an HTTP door, which asks
+        return generate_latest(self._registry)
 
     def open(self, engine: Engine, scheduler: Scheduler) -> None:
         """Adds the models to the metrics when they are loaded."""

@@ -46,7 +46,7 @@ class Input(msgspec.Struct):
     content: list[Content]
 
 
-class EmbedRequest(msgspec.Struct):
+class EmbedByTypeRequest(msgspec.Struct):
     """The body of ``/v2/embed``: `texts`, or `inputs` that are texts."""
 
     model: str | None = None
@@ -72,7 +72,7 @@ class Embeddings(msgspec.Struct, rename={"float_": "float"}):
     base64: list[str] | None = None
 
 
-class EmbedReply(msgspec.Struct):
+class EmbedByTypeReply(msgspec.Struct):
     """The reply of ``/v2/embed``."""
 
     id: str
@@ -82,7 +82,7 @@ class EmbedReply(msgspec.Struct):
     response_type: Literal["embeddings_by_type"]
 
 
-_EMBED = msgspec.json.Decoder(EmbedRequest)
+_EMBED = msgspec.json.Decoder(EmbedByTypeRequest)
 
 
 def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
@@ -102,13 +102,19 @@ class Cohere:
 
     def routes(self) -> list[Route]:
         """The routes."""
-        types = ("Vectors of texts, in several forms", EmbedRequest, EmbedReply)
+        example = {"texts": ["a cat"], "input_type": "search_query"}
+        types = (
+            "Vectors of texts, in several forms",
+            EmbedByTypeRequest,
+            EmbedByTypeReply,
+            example,
+        )
         return [Route("POST", "/v2/embed", self.embed, API, write_error, *types)]
 
     async def embed(self, request: Request) -> Reply:
         """Embeds."""
         engine = self._backend.engine
-        asked: EmbedRequest = from_json(_EMBED, request.body)
+        asked: EmbedByTypeRequest = from_json(_EMBED, request.body)
         texts = _read_texts(asked)
         model = engine.model(asked.model or "")
         wanted = TextList(texts, _options(asked, model))
@@ -130,7 +136,7 @@ class Cohere:
         return Reply(b'{"embeddings":{%b},%b' % (b",".join(forms), to_json(rest)[1:]))
 
 
-def _read_texts(asked: EmbedRequest) -> list[str]:
+def _read_texts(asked: EmbedByTypeRequest) -> list[str]:
     if asked.images:
         raise InvalidRequest("images are not embedded here; send texts", field="images")
     if asked.inputs and asked.texts:
@@ -146,7 +152,7 @@ def _join(given: Input, index: int) -> str:
     return " ".join(filter(None, parts))
 
 
-def _options(asked: EmbedRequest, model: Model) -> EncodeOptions:
+def _options(asked: EmbedByTypeRequest, model: Model) -> EncodeOptions:
     if asked.output_dimension is not None and asked.output_dimension < 1:
         raise InvalidRequest("output_dimension must be at least 1", field="output_dimension")
     names = _PROMPTS.get(asked.input_type or "")

@@ -98,7 +98,7 @@ class OpenAi:
 
     def routes(self) -> list[Route]:
         """The routes."""
-        types = (EmbeddingsRequest, EmbeddingsReply)
+        types = (EmbeddingsRequest, EmbeddingsReply, {"input": ["a cat", "a mat"]})
         embed, models = "Vectors of texts or token ids", "The models that are served"
         return [
             Route("POST", "/v1/embeddings", self.embeddings, API, write_error, embed, *types),

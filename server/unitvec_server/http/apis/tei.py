@@ -96,6 +96,8 @@ _TOKENIZE = msgspec.json.Decoder(TokenizeRequest)
 _DECODE = msgspec.json.Decoder(DecodeRequest)
 _ROOT = msgspec.json.Decoder(RootRequest)
 
+_SOME_IDS = {"ids": [[2, 3, 4]]}
+
 _TYPES = {400: "empty", 413: "validation", 422: "validation", 424: "backend", 429: "overloaded"}
 
 
@@ -117,16 +119,19 @@ class Tei:
 
     def routes(self) -> list[Route]:
         """The routes."""
-        vectors, scores = list[list[float]], list[float]
+        texts = {"inputs": ["a cat", "a mat"]}
+        pairs = {"inputs": {"source_sentence": "a cat", "sentences": ["a dog", "a mat"]}}
+        vectors = list[list[float]]
         embed = "Vectors of texts or token ids"
         both = "As /embed, or as /similarity if the inputs are an object"
         similar = "Cosine similarity of a sentence with others"
-        table: list[tuple[str, Any, str, Any, Any]] = [
-            ("/embed", self.embed, embed, EmbedRequest, vectors),
-            ("/", self.root, both, EmbedRequest | SimilarityRequest, list[Any]),
-            ("/similarity", self.similarity, similar, SimilarityRequest, scores),
-            ("/tokenize", self.tokenize, "Tokens of texts", TokenizeRequest, list[list[Token]]),
-            ("/decode", self.decode, "Texts of token ids", DecodeRequest, list[str]),
+        tokens = list[list[Token]]
+        table: list[tuple[Any, ...]] = [
+            ("/embed", self.embed, embed, EmbedRequest, vectors, texts),
+            ("/", self.root, both, (EmbedRequest, SimilarityRequest), list[Any], texts),
+            ("/similarity", self.similarity, similar, SimilarityRequest, list[float], pairs),
+            ("/tokenize", self.tokenize, "Tokens of texts", TokenizeRequest, tokens, texts),
+            ("/decode", self.decode, "Texts of token ids", DecodeRequest, list[str], _SOME_IDS),
         ]
         routes = [
             Route("POST", path, handler, API, write_error, *rest) for path, handler, *rest in table

@@ -61,7 +61,7 @@ class Weaviate:
 
     def routes(self) -> list[Route]:
         """The routes."""
-        types = ("The vector of a text", VectorsRequest, VectorsReply)
+        types = ("The vector of a text", VectorsRequest, VectorsReply, {"text": "a cat"})
         meta = ("The default model", None, dict)
         return [
             Route("POST", "/vectors", self.vectors, API, write_error, *types),
