@@ -61,14 +61,14 @@ static std::unique_ptr<Encoder> make_with_tiles(Model model) {
 }
 
 static const Backend kBackends[] = {
-    {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni", true, has_avx512, make_avx512},
-    {"avxvnni", "avx2 fma avx_vnni", true, has_avxvnni, make_avxvnni},
-    {"avx2", "avx2 fma", false, has_avx2, make_avx2},
+    {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni", has_avx512, make_avx512},
+    {"avxvnni", "avx2 fma avx_vnni", has_avxvnni, make_avxvnni},
+    {"avx2", "avx2 fma", has_avx2, make_avx2},
     // Nobody has measured it yet. Behind avx512, which such CPUs have too, it runs on request alone.
-    {"amx", "avx512f avx512bw avx512vl avx512dq avx512_vnni amx_tile amx_int8", true, has_amx,
+    {"amx", "avx512f avx512bw avx512vl avx512dq avx512_vnni amx_tile amx_int8", has_amx,
      make_with_tiles},
 #ifdef UNITVEC_TESTS
-    {"amx_emulated", "for int8 the same as avx512", true, has_avx512, make_amx_emulated},
+    {"amx_emulated", "for int8 the same as avx512", has_avx512, make_amx_emulated},
 #endif
     {},
 };
@@ -77,7 +77,7 @@ std::unique_ptr<Encoder> make_neon(Model);
 
 static bool has_neon() { return getauxval(AT_HWCAP) >> 20 & 1; }  // asimddp
 
-static const Backend kBackends[] = {{"neon", "asimd asimddp", true, has_neon, make_neon}, {}};
+static const Backend kBackends[] = {{"neon", "asimd asimddp", has_neon, make_neon}, {}};
 #else
 static const Backend kBackends[] = {{}};
 #endif
@@ -103,7 +103,7 @@ const char* describe_backends() {
         std::string lines;
         for (const Backend* b = all_backends(); b->name; b++) {
             lines += std::string(b->name) + "\t" + (b->is_supported() ? "yes" : "no") + "\t" +
-                     (b->has_dot_products ? "yes" : "no") + "\t" + b->needs + "\n";
+                     b->needs + "\n";
         }
         return lines;
     }();

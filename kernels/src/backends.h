@@ -11,7 +11,6 @@ namespace unitvec {
 struct Backend {
     const char* name;
     const char* needs;  // features of the CPU, separated by spaces
-    bool has_dot_products;  // whether int8 and int16 are faster than float32
     bool (*is_supported)();
     std::unique_ptr<Encoder> (*make)(Model);
 };
@@ -24,8 +23,8 @@ const Backend* all_backends();
 /// Throws std::runtime_error with a reason: there is none of this name, or this CPU cannot run it.
 const Backend& choose_backend(const std::string& name);
 
-/// A line for each backend: name, "yes" or "no" for whether this CPU has it, "yes" or "no" for dot
-/// products, and what it needs; between tabs.
+/// A line for each backend: name, "yes" or "no" for whether this CPU has it, and what it needs;
+/// between tabs.
 const char* describe_backends();
 
 }  // namespace unitvec

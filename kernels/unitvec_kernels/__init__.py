@@ -29,13 +29,11 @@ class Backend:
     Attributes:
         name: As UNITVEC_ISA names it.
         is_supported: Whether this CPU has what it needs.
-        has_dot_products: Whether int8 and int16 are faster than fp32 with it.
         needs: Features of the CPU, as in /proc/cpuinfo.
     """
 
     name: str
     is_supported: bool
-    has_dot_products: bool
     needs: tuple[str, ...]
 
 
@@ -89,5 +87,5 @@ def choose() -> Backend:
 
 
 def _parse(line: str) -> Backend:
-    name, supported, dot_products, needs = line.split("\t")
-    return Backend(name, supported == "yes", dot_products == "yes", tuple(needs.split()))
+    name, supported, needs = line.split("\t")
+    return Backend(name, supported == "yes", tuple(needs.split()))

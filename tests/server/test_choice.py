@@ -15,9 +15,9 @@ from unitvec_server.model.providers import Machine, choose
 
 PLAIN = Machine({"cpu"})
 CUDA = Machine({"cpu", "cuda"})
-FUSED = Machine({"cpu"}, Kernels(Path("k.so"), "avx512", True, ""))
+FUSED = Machine({"cpu"}, Kernels(Path("k.so"), "avx512", ""))
 FUSED_CUDA = Machine({"cpu", "cuda"}, FUSED.kernels)
-FUSED_AVX2 = Machine({"cpu"}, Kernels(Path("k.so"), "avx2", False, ""))
+FUSED_AVX2 = Machine({"cpu"}, Kernels(Path("k.so"), "avx2", ""))
 MACHINES = (FUSED, FUSED_CUDA, FUSED_AVX2, PLAIN, CUDA)
 ALL = frozenset(PRECISIONS_OF_GRAPHS)
 
@@ -32,7 +32,7 @@ ALL = frozenset(PRECISIONS_OF_GRAPHS)
         (FUSED, "auto fp32", "cpu fp32 fp32", "precision as configured"),
         (FUSED_CUDA, "auto auto", "cuda fp16 fp16", "a CUDA device was found"),
         (FUSED_CUDA, "auto int16", "cpu int16 int16", "fused operator on avx512"),
-        (FUSED_AVX2, "auto auto", "cpu fp32 fp32", "this CPU has no dot products of integers"),
+        (FUSED_AVX2, "auto auto", "cpu int16 int16", "no CUDA device; fused operator on avx2"),
         (FUSED_AVX2, "auto int16", "cpu int16 int16", "fused operator on avx2"),
         (FUSED_AVX2, "auto int8", "cpu int8 int8-fused", "fused operator on avx2"),
         (PLAIN, "auto auto", "cpu fp32 fp32", "no CUDA device; plain graph"),

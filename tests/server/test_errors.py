@@ -134,7 +134,7 @@ class TestEnums:
 
     def test_precisions_of_flags_lead_to_all_graphs_of_artifacts(self) -> None:
         providers = frozenset(config.PROVIDERS)
-        kernels = Kernels(Path("k.so"), "avx512", True, "")
+        kernels = Kernels(Path("k.so"), "avx512", "")
         machines = Machine(providers), Machine(providers, kernels)
         graphs = set()
         for provider, precision, machine in itertools.product(

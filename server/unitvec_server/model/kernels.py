@@ -13,24 +13,15 @@ class Kernels:
     Attributes:
         library: Its file; None if it cannot run here.
         backend: The instruction set that runs it, such as ``avx512``.
-        has_dot_products: Whether that makes int8 and int16 faster than fp32.
         reason: Why it cannot run, in a few words; empty if it can.
     """
 
     library: Path | None
     backend: str
-    has_dot_products: bool
     reason: str
 
-    @property
-    def why_not_fast(self) -> str:
-        """Why int16 is no faster than fp32 here; empty if it is."""
-        if self.library and not self.has_dot_products:
-            return "this CPU has no dot products of integers"
-        return self.reason
 
-
-NO_KERNELS = Kernels(None, "", has_dot_products=False, reason="unitvec-kernels is not installed")
+NO_KERNELS = Kernels(None, "", reason="unitvec-kernels is not installed")
 
 
 def find_kernels() -> Kernels:
@@ -44,4 +35,4 @@ def find_kernels() -> Kernels:
         library = unitvec_kernels.library_path()
     except unitvec_kernels.Unsupported as exc:
         return dataclasses.replace(NO_KERNELS, reason=str(exc))
-    return Kernels(library, backend.name, backend.has_dot_products, reason="")
+    return Kernels(library, backend.name, reason="")

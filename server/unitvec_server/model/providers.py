@@ -1,8 +1,7 @@
 """Where a model runs and at which precision: what was asked for, else the best for the machine.
 
 `auto` is lossless enough or not at all: fp16 on CUDA (cosine 0.99999 to fp32); int16 with the fused
-operator (0.999999) where the CPU has dot products of integers; else fp32. int8 is only ever asked
-for.
+operator (0.999999) where it runs; else fp32. int8 is only ever asked for.
 """
 
 from __future__ import annotations
@@ -94,8 +93,8 @@ def _choose_precision(
         if "fp16" in graphs:
             return "fp16", ""
         return "fp32", "the model was exported without fp16"
-    if kernels.why_not_fast:
-        return "fp32", f"plain graph: {kernels.why_not_fast}"
+    if kernels.library is None:
+        return "fp32", f"plain graph: {kernels.reason}"
     if "int16" not in graphs:
         return "fp32", "plain graph: the model was exported without int16"
     return "int16", ""
