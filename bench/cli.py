@@ -25,6 +25,7 @@ from bench.contenders import (
     parse_variant,
     select,
 )
+from bench.doors import add_doors_command
 from bench.gpu import GPU_DEFAULTS, check_gpu, export_fp16
 from bench.harness.adapter import Setup
 from bench.harness.environments import EnvironmentMissing, interpreter
@@ -259,6 +260,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("file", nargs="?", help="a .jsonl of results (default: the last of run)")
         sub.set_defaults(command=command)
     add_pressure_commands(commands)
+    add_doors_command(commands)
     listing = commands.add_parser("list", help="list the contenders; * marks the standard ones")
     _add_variants(listing)
     listing.set_defaults(command=_list)

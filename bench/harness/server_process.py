@@ -24,6 +24,7 @@ class ServerProcess:
 
     Attributes:
         target: ``host:port``.
+        pid: Its process.
 
     Raises:
         WorkerFailed: It ended before it served. The message is the last line of its log.
@@ -34,6 +35,7 @@ class ServerProcess:
     ) -> None:
         command = [sys.executable, *args]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+        self.pid = self._process.pid
         self._log = log
         self.target = self._wait_until_serving()
         self._reader = threading.Thread(target=self._forward, daemon=True)
