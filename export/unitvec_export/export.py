@@ -17,6 +17,7 @@ from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.noise import muted
 from unitvec_export.origins import Origin, open_origin
 from unitvec_export.progress import Progress
+from unitvec_export.prove.identity import identify, with_fingerprints
 from unitvec_export.prove.verification import Verification, hash_texts
 from unitvec_export.provenance import describe_origin
 from unitvec_export.quantize.graphs import Graphs
@@ -160,6 +161,7 @@ def _write_manifest(
         similarity_fn_name=facts.similarity_fn_name,
         truncation_side=facts.truncation_side,
         split_special_tokens=facts.split_special_tokens,
+        identity=identify(origin.model),
     )
     _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest
@@ -174,7 +176,7 @@ def _record(manifest: Manifest, parities: Mapping[str, Parity]) -> Manifest:
         name: dataclasses.replace(manifest.graphs[name], parity=parity)
         for name, parity in parities.items()
     }
-    return dataclasses.replace(manifest, graphs=graphs)
+    return with_fingerprints(dataclasses.replace(manifest, graphs=graphs))
 
 
 def _write_text(path: Path, text: str) -> None:

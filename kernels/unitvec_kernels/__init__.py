@@ -15,7 +15,11 @@ import functools
 import os
 from pathlib import Path
 
-__all__ = ["Backend", "Unsupported", "backends", "choose", "library_path"]
+__all__ = ["ARITHMETIC", "Backend", "Unsupported", "backends", "choose", "library_path"]
+
+ARITHMETIC = 1
+"""Version of what the operator computes, to the last bit. It goes up with the hashes in
+`tests/kernels/test_promise.py`, and is a part of the fingerprint `bits` of every vector."""
 
 
 class Unsupported(Exception):

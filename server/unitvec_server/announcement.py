@@ -31,10 +31,11 @@ def announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, ports: Port
     for index, model in enumerate(engine.models.values()):
         manifest = model.manifest
         logger.info(
-            "model %s%s: %s, %d dims, up to %d tokens, %s pooling, %s on %s, %d tokens a run",
+            "model %s%s: %s, %d dims, up to %d tokens, %s pooling, %s on %s, %d tokens a run; "
+            "space %s, bits %s",
             *(model.name, "" if index else " (default)", manifest.model_id, manifest.dim),
             *(manifest.max_seq_length, manifest.pooling, model.precision, model.provider),
-            model.max_batch_tokens,
+            *(model.max_batch_tokens, model.identity.space or "unknown", model.identity.bits),
         )
     logger.info(
         "%d runs side by side; limits: %d texts a request, %d bytes a text, %d tokens queued",

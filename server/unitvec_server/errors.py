@@ -8,6 +8,7 @@
     └── RequestError          one request fails; nothing else is harmed
         ├── InvalidRequest    the caller must change it
         ├── ModelNotFound     no such model
+        ├── WrongIdentity     its vectors are not the expected ones
         ├── Overloaded        try again later
         ├── DeadlineExpired   too late, and never run
         ├── Unavailable       starting or draining
@@ -49,15 +50,24 @@ class RequestError(ServerError):
         message: A text for the client that says what is wrong and what to do.
         reason: Stable name of the cause in UPPER_SNAKE_CASE.
         field: The request field at fault, such as ``texts[3]``.
+        metadata: Further facts by name.
     """
 
     default_reason = "INTERNAL"
 
-    def __init__(self, message: str, *, reason: str = "", field: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        field: str = "",
+        metadata: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason or self.default_reason
         self.field = field
         self.retry_delay_s = 0.0
+        self.metadata = metadata or {}
 
 
 class InvalidRequest(RequestError):
@@ -70,6 +80,12 @@ class ModelNotFound(RequestError):
     """The request names a model that is not served."""
 
     default_reason = "MODEL_NOT_FOUND"
+
+
+class WrongIdentity(RequestError):
+    """The request expects vectors of another space, or of other bits, than the model makes."""
+
+    default_reason = "SPACE_MISMATCH"
 
 
 BOUNDS = ("max_calls", "messages", "max_queued_tokens", "deadline", "max_corpora_bytes")

@@ -2,7 +2,8 @@
 
 Weights come from a stream of bytes of SHAKE-256 by exact operations alone, so that they are the
 same everywhere too; real weights go through logarithms and powers that differ between machines.
-A change of a hash is a change of every vector that anyone has stored: give a reason for it.
+A change of a hash is a change of every vector that anyone has stored: give a reason for it, and
+raise `unitvec_kernels.ARITHMETIC`, by which the fingerprints of vectors tell it.
 """
 
 from __future__ import annotations

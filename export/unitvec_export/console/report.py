@@ -24,6 +24,8 @@ def report_export(manifest: Manifest, out: Path, seconds_s: float) -> str:
         f"{manifest.dim} dimensions, {manifest.max_seq_length} tokens, {manifest.pooling} pooling"
     )
     lines += ["", f"{manifest.model_id} ({kind}) is in {out}, after {seconds_s:.0f} s."]
+    if manifest.identity:
+        lines += [f"Its vectors are of space {manifest.identity.space}."]
     lines += [f"Serve it:  unitvec-serve --model {out}"]
     return "\n".join(lines)
 

@@ -32,6 +32,10 @@ class Model(Vectors, Protocol):
         """Its `config.json`."""
 
     @property
+    def architecture(self) -> Mapping[str, Any]:
+        """Kind of transformer, and its settings that are not the defaults of its kind."""
+
+    @property
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
         """Weights of the transformer alone, by the names of transformers."""
 

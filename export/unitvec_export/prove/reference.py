@@ -18,6 +18,7 @@ from unitvec_export.layout.files import check_files
 from unitvec_export.layout.modules import MODULES_FILE
 from unitvec_export.layout.settings import check_settings
 from unitvec_export.noise import muted
+from unitvec_export.prove.architecture import read_architecture
 from unitvec_export.prove.facts import Facts, check_model, read_facts
 from unitvec_export.prove.inputs import Input, read_input
 from unitvec_export.source import Source
@@ -66,9 +67,17 @@ class Reference:
         return config
 
     @property
+    def architecture(self) -> Mapping[str, Any]:
+        """Its kind, and those of its settings that are not the defaults of its kind."""
+        if self.transformer is None:
+            return self.config
+        return read_architecture(self.transformer.config)
+
+    @property
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Weights of the transformer, by its own names."""
-        return _Arrays({} if self.transformer is None else self.transformer.state_dict())
+        """Weights of the first module, by its own names."""
+        first = self._source.module if self.transformer is None else self.transformer
+        return _Arrays(first.state_dict())
 
     @property
     def special_tokens(self) -> list[str]:

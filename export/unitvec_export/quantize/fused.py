@@ -16,7 +16,6 @@ own; the operator also rounds the activations of each group by themselves.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -234,5 +233,4 @@ def fused_model(
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("unitvec", 1)]
     model = helper.make_model(graph, opset_imports=opsets, producer_name="unitvec-export")
     model.ir_version = _IR_VERSION
-    model.producer_version = importlib.metadata.version("unitvec")
     return model

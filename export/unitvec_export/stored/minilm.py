@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,6 +37,7 @@ class Record:
         texts_sha256: Of the texts and prompts, as `hash_texts` makes it.
         token_ids_sha256: Of the ids that sentence-transformers made of them.
         opset: Of the graph.
+        architecture: What `Reference` says of it.
         libraries: Versions that made graph and vectors.
     """
 
@@ -43,6 +45,7 @@ class Record:
     texts_sha256: str
     token_ids_sha256: str
     opset: int
+    architecture: dict[str, Any]
     libraries: dict[str, str]
 
 
@@ -76,7 +79,7 @@ def load_stored(source: Source) -> tuple[StoredReference, list[Group]]:
         )
     vectors = np.load(io.BytesIO((FOLDER / VECTORS_FILE).read_bytes()))
     known = KnownVectors(groups, vectors, dim=checkpoint.facts.dim)
-    return StoredReference(checkpoint, known), groups
+    return StoredReference(checkpoint, known, architecture=record.architecture), groups
 
 
 def build_body(reference: StoredReference, *, opset: int) -> onnx.ModelProto:

@@ -21,9 +21,13 @@ class StoredReference:
     Args:
         checkpoint: The model.
         vectors: What is known of it.
+        architecture: Kind of transformer, and its settings that are not the defaults of its kind.
     """
 
-    def __init__(self, checkpoint: Checkpoint, vectors: Vectors) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, vectors: Vectors, *, architecture: Mapping[str, Any]
+    ) -> None:
+        self.architecture = architecture
         self._checkpoint = checkpoint
         self._vectors = vectors
 

@@ -39,6 +39,7 @@ def rewrite(folder: Path) -> None:
         texts_sha256=hash_texts(groups),
         token_ids_sha256=hash_token_ids(ids),
         opset=DEFAULT_OPSET,
+        architecture=dict(reference.architecture),
         libraries={name: importlib.metadata.version(name) for name in _LIBRARIES},
     )
     (folder / GRAPH_FILE).write_bytes(skeleton.SerializeToString(deterministic=True))

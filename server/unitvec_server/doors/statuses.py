@@ -16,6 +16,7 @@ from unitvec_server.errors import (
     RequestError,
     Unauthenticated,
     Unavailable,
+    WrongIdentity,
 )
 
 
@@ -38,6 +39,7 @@ STATUSES: Mapping[type[RequestError], Status] = {
         "INVALID_ARGUMENT", HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY
     ),
     ModelNotFound: Status("NOT_FOUND", HTTPStatus.NOT_FOUND),
+    WrongIdentity: Status("FAILED_PRECONDITION", HTTPStatus.PRECONDITION_FAILED),
     Overloaded: Status("RESOURCE_EXHAUSTED", HTTPStatus.TOO_MANY_REQUESTS),
     DeadlineExpired: Status("DEADLINE_EXCEEDED", HTTPStatus.GATEWAY_TIMEOUT),
     Unavailable: Status("UNAVAILABLE", HTTPStatus.SERVICE_UNAVAILABLE),

@@ -16,6 +16,7 @@ import numpy as np
 from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.checks import check_ids, check_texts
 from unitvec_server.engine.counters import BatchTally, EmbedTally, Work
+from unitvec_server.engine.identity import check_expected
 from unitvec_server.engine.parts import Part, answer, vectors_of
 from unitvec_server.engine.pending import Encoded
 from unitvec_server.engine.requests import (
@@ -136,6 +137,7 @@ class Engine:
     def _read(self, model: Model, wanted: TextList | IdsList) -> Part:
         """Holds a list of texts against the limits before any work is done on it."""
         options, field = wanted.options, wanted.field
+        check_expected(model, options.expected, field="options")
         prompt = self.prompt(model, options.prompt_name)
         failures: dict[int, RequestError] | None = {} if wanted.is_partial else None
         if isinstance(wanted, IdsList):

@@ -16,9 +16,15 @@ from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ArtifactError
-from unitvec_server.model.artifact import FUSED, Manifest, load_artifact, verify_file
-from unitvec_server.model.cpus import usable_cpus
-from unitvec_server.model.encoder import Encoder, EncoderOptions, installed_providers
+from unitvec_server.model.artifact import FUSED, Artifact, Manifest, load_artifact, verify_file
+from unitvec_server.model.cpus import cpu_features, lacks_int8, usable_cpus
+from unitvec_server.model.encoder import (
+    Encoder,
+    EncoderOptions,
+    describe_runtime,
+    installed_providers,
+)
+from unitvec_server.model.fingerprints import Fingerprints, bits_of, checked_space
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.memory import MemoryPlan, plan_runs, room_bytes, run_bytes
 from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
@@ -37,6 +43,11 @@ _WIDTHS = {
 _FUSED_WIDTHS = (256,)
 """The speed of the fused operator hardly depends on the width: from here on it is within 3 % of its
 best, so there is nothing to try. docs/performance.md has the curve."""
+
+_NO_VNNI = (
+    "model %s: the plain int8 graph on a CPU without VNNI, whose sums saturate: its vectors are "
+    "less exact, and others than on a CPU with VNNI; with unitvec-kernels they would be equal"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +128,8 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
         machine=_inspect(config.provider),
         graphs=frozenset(manifest.graphs),
     )
+    if choice.graph == "int8" and choice.provider == "cpu" and lacks_int8(cpu_features()):
+        logger.warning(_NO_VNNI, spec.name)
     logger.info(
         "model %s: provider %s, precision %s: %s",
         *(spec.name, choice.provider, choice.precision, choice.reason),
@@ -135,8 +148,26 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     grown_bytes = _run_bytes(encoder, manifest.max_seq_length, choice, max_batch_tokens=widths[-1])
     width = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
     served = _served(manifest, choice)
-    model = Model(spec.name, served, tokenizer, choice.precision, choice.provider, width)
+    model = Model(
+        *(spec.name, served, tokenizer, choice.precision, choice.provider, width),
+        identity=_identify(artifact, choice),
+        is_reproducible=choice.graph in FUSED,
+    )
     return LoadedModel(model, encoder, grown_bytes)
+
+
+def _identify(artifact: Artifact, choice: Choice) -> Fingerprints:
+    """Fingerprints of what is served, by the files and settings as they are now."""
+    manifest, is_fused = artifact.manifest, choice.graph in FUSED
+    kernels = _inspect(choice.provider).kernels
+    runtime = kernels.runtime if is_fused else describe_runtime(choice.provider)
+    space = checked_space(artifact)
+    if manifest.identity is not None and space != manifest.identity.space:
+        logger.warning(
+            "%s was changed after its export: its vectors are of space %s, where they were of %s",
+            *(artifact.folder, space, manifest.identity.space),
+        )
+    return Fingerprints(space, bits_of(manifest, choice.graph, runtime))
 
 
 def _widths(choice: Choice, config: ServerConfig) -> Sequence[int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from unitvec_server.engine.counters import Work
 from unitvec_server.errors import RequestError
 from unitvec_server.model.artifact import Manifest
+from unitvec_server.model.fingerprints import NO_FINGERPRINTS, Fingerprints
 from unitvec_server.model.tokenizer import Tokenizer, Truncation
 from unitvec_server.vectors.packing import Floats
 
@@ -24,6 +25,8 @@ class Model:
         precision: Precision of its graph.
         provider: Execution provider that runs it.
         max_batch_tokens: Most tokens in one run of it, padding included.
+        identity: Fingerprints of its vectors.
+        is_reproducible: Whether equal `bits` mean equal bytes, whatever a text is batched with.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Model:
     precision: str
     provider: str
     max_batch_tokens: int
+    identity: Fingerprints = NO_FINGERPRINTS
+    is_reproducible: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +75,7 @@ class EncodeOptions:
         prompt_name: Name of the prompt; None for the model's default, empty for none.
         side: Side that is cut off too long texts; None for that of the model's own files.
         refuses_long: Whether too long texts are refused instead.
+        expected: Fingerprints that vectors must have; those that are empty do not count.
     """
 
     normalize: bool = True
@@ -77,6 +83,7 @@ class EncodeOptions:
     prompt_name: str | None = None
     side: Truncation | None = None
     refuses_long: bool = False
+    expected: Fingerprints = NO_FINGERPRINTS
 
 
 @dataclasses.dataclass(frozen=True)

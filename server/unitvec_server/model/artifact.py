@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from unitvec_server.errors import ArtifactError
+from unitvec_server.model.identity import Identity
 from unitvec_server.model.provenance import Provenance
 
 FORMAT = "unitvec-artifact"
@@ -101,6 +102,7 @@ class Manifest:
             which `tokenizer.json` cannot say.
         expected: The file of the model's own vectors, float32 (n, D); None in older artifacts.
         provenance: Where it comes from, or None in older artifacts.
+        identity: What its vectors come from; None in artifacts that are too old to tell.
     """
 
     model_id: str
@@ -120,6 +122,7 @@ class Manifest:
     split_special_tokens: bool = False
     expected: File | None = None
     provenance: Provenance | None = None
+    identity: Identity | None = None
 
     @property
     def default_prompt(self) -> str:
@@ -235,12 +238,14 @@ def _build(fields: dict[str, Any]) -> Manifest:
     }
     tokenizer = File(**fields.pop("tokenizer"))
     expected, provenance = fields.pop("expected", None), fields.pop("provenance", None)
+    identity = fields.pop("identity", None)
     return Manifest(
         **fields,
         tokenizer=tokenizer,
         graphs=graphs,
         expected=expected and File(**expected),
         provenance=provenance and Provenance(**provenance),
+        identity=identity and Identity(**identity),
     )
 
 
@@ -265,6 +270,15 @@ _FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
         "license": (str,),
         "limits": (str,),
     },
+    Identity: {
+        "space": (str,),
+        "weights": (str,),
+        "architecture": (dict,),
+        "tokenizer": (str,),
+        "tokenizer_sha256": (str,),
+        "pipeline": (list, tuple),
+        "bits": (dict,),
+    },
     File: {"name": (str,), "sha256": (str,), "size_bytes": (int,)},
     Parity: {
         "texts": (int,),
@@ -281,14 +295,16 @@ _MAX_NUMBER = 2**31 - 1  # of dimensions, tokens and ids: far more than there ar
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")
 
 
-def _check_types(record: Manifest | Provenance | File | Parity) -> None:
+def _check_types(record: Manifest | Provenance | Identity | File | Parity) -> None:
     for name, kinds in _FIELD_TYPES[type(record)].items():
         if type(getattr(record, name)) not in kinds:  # not isinstance: True is no number here
             raise TypeError(f"{name} has the wrong type")
 
 
 def _check(manifest: Manifest) -> None:
-    _check_types(manifest)
+    for record in (manifest, manifest.provenance, manifest.identity):
+        if record is not None:
+            _check_types(record)
     lowest = {"dim": 1, "max_seq_length": 1, "pad_token_id": 0}
     for name, low in lowest.items():
         if not low <= getattr(manifest, name) <= _MAX_NUMBER:
@@ -296,13 +312,11 @@ def _check(manifest: Manifest) -> None:
     for name, known in _WORDS.items():
         if getattr(manifest, name) not in known:
             raise ValueError(f"{name} {getattr(manifest, name)!r} is unknown")
-    for mode in manifest.pooling.split("+"):
-        if mode not in POOLINGS:
-            raise ValueError(f"pooling {mode!r} is unknown")
+    unknown = sorted(set(manifest.pooling.split("+")) - set(POOLINGS))
+    if unknown:
+        raise ValueError(f"pooling {unknown[0]!r} is unknown")
     if not all(isinstance(text, str) for text in manifest.prompts.values()):
         raise TypeError("prompts has the wrong type")
-    if manifest.provenance is not None:
-        _check_types(manifest.provenance)
     default = manifest.default_prompt_name
     if default is not None and default not in manifest.prompts:
         raise ValueError(f"default_prompt_name {default!r} is not among the prompts")

@@ -1,14 +1,46 @@
-"""How many CPUs this process may really use, by affinity and cgroup quota."""
+"""How many CPUs this process may really use, by affinity and cgroup quota, and what they can do."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 from unitvec_server.model import cgroups
 from unitvec_server.model.cgroups import cgroup_folders, read_text
+
+CPUINFO = Path("/proc/cpuinfo")
+
+_X86 = (
+    "sse4_1 avx avx2 fma avx512f avx512bw avx512_vnni avx_vnni avx512_bf16 avx512_fp16 amx_tile "
+    "amx_int8 amx_bf16"
+)
+_ARM = "asimd asimdhp asimddp i8mm bf16 sve sve2"
+_FEATURES = frozenset(f"{_X86} {_ARM}".split())
+"""Instruction sets by which onnxruntime chooses its code, as Linux names them."""
+_INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
+
+
+def cpu_features(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
+    """Instruction sets of the CPU that change how plain graphs are computed, sorted.
+
+    Args:
+        cpuinfo: As in proc(5). Where there is none, as on other systems than Linux, none are known.
+    """
+    names: set[str] = set()
+    for line in read_text(cpuinfo).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            names.update(value.split())
+    return tuple(sorted(names & _FEATURES))
+
+
+def lacks_int8(features: tuple[str, ...], machine: str = platform.machine()) -> bool:
+    """Whether plain int8 graphs lose precision here: x86 CPUs without VNNI, as sums saturate."""
+    is_x86 = machine.lower() in ("x86_64", "amd64")
+    return is_x86 and bool(features) and not _INT8_DOT_PRODUCTS.intersection(features)
 
 
 def usable_cpus(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int:

@@ -24,6 +24,16 @@ def _open_driver() -> Any:
     return ctypes.CDLL(_DRIVER)
 
 
+def device_name(*, open_driver: Callable[[], Any] = _open_driver) -> str:
+    """Name of the first device, such as ``NVIDIA H200``; empty where the driver tells none."""
+    name = ctypes.create_string_buffer(256)
+    with contextlib.suppress(OSError):
+        driver = open_driver()
+        driver.cuInit(0)
+        driver.cuDeviceGetName(name, len(name), 0)
+    return name.value.decode(errors="replace")
+
+
 def why_no_cuda(onnxruntime: Any, *, open_driver: Callable[[], Any] = _open_driver) -> str:
     """Loads the CUDA libraries, unless the driver already rules CUDA out.
 

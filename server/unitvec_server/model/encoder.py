@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,8 @@ import onnxruntime as ort
 
 from unitvec_protos.installation import install_command
 from unitvec_server.errors import ArtifactError, ProviderError
-from unitvec_server.model.cuda import why_no_cuda
+from unitvec_server.model.cpus import cpu_features
+from unitvec_server.model.cuda import device_name, why_no_cuda
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +167,17 @@ def installed_providers(*, try_cuda: bool) -> frozenset[str]:
     if "cuda" in found and not (try_cuda and _has_cuda_device()):
         found.remove("cuda")
     return frozenset(found)
+
+
+def describe_runtime(provider: Provider) -> dict[str, Any]:
+    """What decides the bits of vectors beside a plain graph: the library, and the kind of machine.
+
+    The last bits of a text's vector may depend on what it is batched with, too.
+    """
+    where: dict[str, Any] = {"machine": platform.machine(), "features": cpu_features()}
+    if provider == "cuda":
+        where = {"device": device_name()}
+    return {"onnxruntime": ort.__version__, "provider": provider, **where}
 
 
 def _has_cuda_device() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +15,18 @@ class Kernels:
         library: Its file; None if it cannot run here.
         backend: The instruction set that runs it, such as ``avx512``.
         reason: Why it cannot run, in a few words; empty if it can.
+        arithmetic: Version of what it computes, to the last bit.
     """
 
     library: Path | None
     backend: str
     reason: str
+    arithmetic: int = 1
+
+    @property
+    def runtime(self) -> dict[str, Any]:
+        """What decides the bits of vectors beside a fused graph: the same on every machine."""
+        return {"operator": "unitvec", "arithmetic": self.arithmetic}
 
 
 NO_KERNELS = Kernels(None, "", reason="unitvec-kernels is not installed")
@@ -35,4 +43,5 @@ def find_kernels() -> Kernels:
         library = unitvec_kernels.library_path()
     except unitvec_kernels.Unsupported as exc:
         return dataclasses.replace(NO_KERNELS, reason=str(exc))
-    return Kernels(library, backend.name, reason="")
+    arithmetic = getattr(unitvec_kernels, "ARITHMETIC", 1)  # of releases that did not tell it yet
+    return Kernels(library, backend.name, "", arithmetic)

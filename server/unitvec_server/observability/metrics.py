@@ -287,9 +287,15 @@ def _collect_reuse(scheduler: Scheduler) -> Iterator[Metric]:
 
 
 def _model_info(models: Mapping[str, Model]) -> Metric:
-    labels = ("model", "model_id", "revision", "precision", "provider")
+    labels = ("model", "model_id", "revision", "precision", "provider", "space", "bits")
     rows = [
-        ((name, manifest.model_id, manifest.revision, model.precision, model.provider), 1)
+        (
+            (
+                *(name, manifest.model_id, manifest.revision, model.precision, model.provider),
+                *model.identity,
+            ),
+            1,
+        )
         for name, model in models.items()
         for manifest in [model.manifest]
     ]

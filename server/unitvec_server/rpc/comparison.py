@@ -12,10 +12,12 @@ import numpy as np
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.config import FixedLimits
 from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.identity import check_expected
 from unitvec_server.engine.requests import Caller, Embedded, Model, TextList
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.rpc.messages import (
+    read_expected,
     read_matrix,
     read_metric,
     read_options,
@@ -67,6 +69,7 @@ async def read_sides(
     lists: dict[str, TextList] = {}
     for field, operand in operands.items():
         kind = operand.WhichOneof("values")
+        check_expected(model, read_expected(operand.options), field=f"{field}.options")
         if kind == "texts":
             options = read_options(operand.options, field=f"{field}.options")
             lists[field] = TextList(operand.texts.texts, options, f"{field}.texts")
@@ -94,7 +97,9 @@ async def compare(
     started_ns = time.monotonic_ns()
     model, metric = engine.model(request.model), read_metric(request.metric)
     left, right = await read_sides(engine, model, _operands(request), caller=caller)
-    response = pb.SimilarityResponse(model=model.name)
+    response = pb.SimilarityResponse(
+        model=model.name, space=model.identity.space, bits=model.identity.bits
+    )
     reply = Reply(response, metric, request.cross.top_k, request.as_list, limits)
     if request.WhichOneof("comparison") == "pairs":
         pairs = functools.partial(_pairs, left.vectors, right.vectors, reply)

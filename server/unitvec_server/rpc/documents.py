@@ -156,7 +156,8 @@ class Corpus:
         Raises:
             RequestError: The documents do not fit, or the query cannot be answered.
         """
-        response = pb.StreamSimilarityResponse(id=request.id)
+        space, bits = self._model.identity
+        response = pb.StreamSimilarityResponse(id=request.id, space=space, bits=bits)
         if side is None:
             response.setup.model = self._model.name
             return response

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.engine.requests import Embedded, EncodeOptions, Model
 from unitvec_server.errors import InvalidRequest
+from unitvec_server.model.fingerprints import Fingerprints
 from unitvec_server.model.tokenizer import TokenizedText, Truncation
 from unitvec_server.vectors.packing import Dtype, Floats, check_values, pack, unpack
 from unitvec_server.vectors.scores import Metric, Rankings
@@ -68,7 +69,13 @@ def read_options(options: pb.EncodeOptions, *, field: str = "options") -> Encode
         prompt_name=options.prompt_name if options.HasField("prompt_name") else None,
         side=_read_enum(_TRUNCATIONS, options.truncate, "Truncate", f"{field}.truncate"),
         refuses_long=options.truncate == pb.TRUNCATE_ERROR,
+        expected=read_expected(options),
     )
+
+
+def read_expected(options: pb.EncodeOptions) -> Fingerprints:
+    """Reads which fingerprints vectors must have."""
+    return Fingerprints(options.expected_space, options.expected_bits)
 
 
 def read_truncation(truncate: int) -> Truncation | None:
@@ -218,6 +225,9 @@ def write_model(model: Model, *, is_default: bool) -> pb.ModelInfo:
         is_default=is_default,
         parity_cosine_min=manifest.graphs[model.precision].parity.cosine_min,
         similarity_fn_name=manifest.similarity_fn_name,
+        space=model.identity.space,
+        bits=model.identity.bits,
+        reproducible=model.is_reproducible,
     )
 
 

@@ -127,6 +127,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             texts=map(write_tokenized, texts),
             model=model.name,
             max_seq_length=model.manifest.max_seq_length,
+            space=model.identity.space,
+            bits=model.identity.bits,
         )
 
     async def ListModels(
@@ -159,6 +161,8 @@ async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb
             pb.TextError(index=index, error=describe(error))
             for index, error in embedded.failures.items()
         ],
+        space=model.identity.space,
+        bits=model.identity.bits,
     )
 
 

@@ -38,6 +38,7 @@ def to_message(error: RequestError, *, request_id: str) -> pb.Error:
         field=_cut(error.field),
         retry_delay_ms=math.ceil(error.retry_delay_s * 1000),
         request_id=request_id,
+        metadata=error.metadata,
     )
 
 
@@ -75,7 +76,9 @@ def _number(error: RequestError) -> int:
 def _rich_status(message: pb.Error) -> status_pb2.Status:
     status = status_pb2.Status(code=message.code, message=message.message)
     details = [
-        error_details_pb2.ErrorInfo(reason=message.reason, domain=_DOMAIN),
+        error_details_pb2.ErrorInfo(
+            reason=message.reason, domain=_DOMAIN, metadata=message.metadata
+        ),
         error_details_pb2.RequestInfo(request_id=message.request_id),
     ]
     if message.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]:
@@ -83,6 +86,11 @@ def _rich_status(message: pb.Error) -> status_pb2.Status:
             field=message.field, description=message.message, reason=message.reason
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if message.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]:
+        unmet = error_details_pb2.PreconditionFailure.Violation(
+            type=message.reason, subject=message.field, description=message.message
+        )
+        details.append(error_details_pb2.PreconditionFailure(violations=[unmet]))
     if message.retry_delay_ms:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(message.retry_delay_ms)

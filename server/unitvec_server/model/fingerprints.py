@@ -1,0 +1,98 @@
+"""Fingerprints: which vectors may be compared (`space`), and which are computed alike (`bits`).
+
+A fingerprint names a record: 20 hex digits of the SHA-256 of its canonical JSON. It tells models
+apart that were mixed up, not those that were made to look alike. `docs/identity.md` defines both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from unitvec_server.model.artifact import Artifact, Manifest
+from unitvec_server.model.identity import digest, tokenizer_digest
+
+_DIGITS = 20
+
+
+class Fingerprints(NamedTuple):
+    """The two fingerprints of a model's vectors; an empty one is unknown.
+
+    Attributes:
+        space: Vectors of one space may be compared.
+        bits: Equal where vectors are computed alike.
+    """
+
+    space: str = ""
+    bits: str = ""
+
+
+NO_FINGERPRINTS = Fingerprints()
+
+
+def space_of(manifest: Manifest) -> str:
+    """Fingerprint of the space of an artifact; empty where the artifact does not tell its origin.
+
+    The manifest's settings count as they stand now: who edits a prompt has another space.
+    """
+    identity = manifest.identity
+    if identity is None:
+        return ""
+    return _fingerprint(
+        "s1",
+        {
+            "weights": identity.weights,
+            "architecture": identity.architecture,
+            "tokenizer": identity.tokenizer,
+            "pipeline": identity.pipeline,
+            **_reading(manifest),
+        },
+    )
+
+
+def checked_space(artifact: Artifact) -> str:
+    """As `space_of`; the digest of a tokenizer that was exchanged after export is made anew."""
+    manifest, identity = artifact.manifest, artifact.manifest.identity
+    if identity is None or identity.tokenizer_sha256 == manifest.tokenizer.sha256:
+        return space_of(manifest)
+    current = tokenizer_digest(artifact.tokenizer_path.read_text(encoding="utf-8"))
+    renewed = dataclasses.replace(identity, tokenizer=current)
+    return space_of(dataclasses.replace(manifest, identity=renewed))
+
+
+def bits_of(manifest: Manifest, graph: str, runtime: Mapping[str, Any]) -> str:
+    """Fingerprint of how vectors are computed.
+
+    Args:
+        manifest: What is served.
+        graph: Name of the graph that runs.
+        runtime: What runs it: `Kernels.runtime`, or that of `encoder.describe_runtime`.
+    """
+    return _fingerprint(
+        "b1",
+        {
+            "graph": manifest.graphs[graph].file.sha256,
+            "precision": graph,
+            "runtime": runtime,
+            "tokenizer": manifest.tokenizer.sha256,
+            "pad_token_id": manifest.pad_token_id,
+            "normalized": manifest.normalized,
+            **_reading(manifest),
+        },
+    )
+
+
+def _fingerprint(kind: str, record: Mapping[str, Any]) -> str:
+    return f"{kind}-{digest(record)[:_DIGITS]}"
+
+
+def _reading(manifest: Manifest) -> dict[str, Any]:
+    """How texts are read. An empty prompt is none: libraries add and drop them as they like."""
+    return {
+        "max_seq_length": manifest.max_seq_length,
+        "truncation_side": manifest.truncation_side,
+        "prompts": {name: text for name, text in manifest.prompts.items() if text},
+        "default_prompt_name": manifest.default_prompt_name,
+        "split_special_tokens": manifest.split_special_tokens,
+    }
