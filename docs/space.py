@@ -90,7 +90,7 @@ def architecture(config: Any) -> dict[str, Any]:
     """Settings that count and are not the defaults of their class."""
     page = Path(__file__).with_name("identity.md").read_text("utf-8")
     names = {name for line in NO_EFFECT.findall(page) for name in re.findall(r"`(\w+)`", line)}
-    parts = ("dropout", "layerdrop", "classifier", "loss")
+    parts = ("dropout", "layerdrop", "classifier", "loss", "pooler")
     own, usual = config.to_dict(), type(config)().to_dict()
     settings = {
         key: value
@@ -99,6 +99,7 @@ def architecture(config: Any) -> dict[str, Any]:
         and key not in names
         and not key.startswith("_")
         and not any(part in key for part in parts)
+        and (key, value) != ("position_embedding_type", "absolute")
     }
     return {**settings, "model_type": config.model_type}
 

@@ -77,7 +77,7 @@ def test_the_page_lists_the_settings_that_do_not_count() -> None:
         [line] = re.findall(rf"^- of {what}: (.*)$", page, re.MULTILINE)
         assert re.findall(r"`(\w+)`", line) == names.split()
     [line] = re.findall(
-        r"^- all that begin with `_`, or have (.*) in their name\.$", page, re.MULTILINE
+        r"^- all that begin with `_`, or have (.*) in their name$", page, re.MULTILINE
     )
     assert tuple(re.findall(r"`(\w+)`", line)) == code.WORDS_WITHOUT_EFFECT
 
@@ -136,6 +136,7 @@ SAME: dict[str, Edit] = {
             "hidden_dropout_prob": 0.0,
             "position_embedding_type": "absolute",
             "torch_dtype": "float16",
+            "pooler_fc_size": 768,
         },
     ),
 }

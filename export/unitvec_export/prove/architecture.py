@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from unitvec_export.layout.translation import translate_config
-
 # Settings that no vector depends on, or that the tensors and the tokenizer tell already.
 SETTINGS_WITHOUT_EFFECT = {
     "the file, and how it is loaded and run": (
@@ -19,7 +17,7 @@ SETTINGS_WITHOUT_EFFECT = {
         "problem_type id2label label2id num_labels task_specific_params summary_type "
         "summary_use_proj summary_activation summary_proj_to_labels decoder_bias "
         "norm_bias_decoder sparse_prediction sparse_pred_ignore_index tie_word_embeddings "
-        "pooler_hidden_size pooler_hidden_act add_pooling_layer"
+        "add_pooling_layer"
     ),
     "decoders and generated text": (
         "is_encoder_decoder num_decoder_layers decoder_start_token_id bos_token_id eos_token_id "
@@ -30,9 +28,14 @@ SETTINGS_WITHOUT_EFFECT = {
         "num_return_sequences output_scores return_dict_in_generate remove_invalid_values "
         "exponential_decay_length_penalty suppress_tokens begin_suppress_tokens"
     ),
+    "older releases, which newer ones spell anew": (
+        "global_attn_every_n_layers sliding_window_pattern"
+    ),
 }
 _WITHOUT_EFFECT = frozenset(" ".join(SETTINGS_WITHOUT_EFFECT.values()).split())
-WORDS_WITHOUT_EFFECT = ("dropout", "layerdrop", "classifier", "loss")
+WORDS_WITHOUT_EFFECT = ("dropout", "layerdrop", "classifier", "loss", "pooler")
+# What older releases wrote into every file, and newer ones no longer know.
+FORMER_DEFAULTS = {"position_embedding_type": "absolute"}
 
 
 def read_architecture(config: Any) -> dict[str, Any]:
@@ -49,8 +52,8 @@ def read_architecture(config: Any) -> dict[str, Any]:
 def _settings(config: Any) -> dict[str, Any]:
     return {
         key: value
-        for key, value in translate_config(config.to_dict()).items()
-        if not _is_without_effect(key)
+        for key, value in config.to_dict().items()
+        if not _is_without_effect(key) and FORMER_DEFAULTS.get(key) != value
     }
 
 
