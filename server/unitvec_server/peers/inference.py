@@ -31,7 +31,7 @@ from unitvec_server.peers.inference_options import read_deadline_s, read_options
 from unitvec_server.peers.inference_tensors import read_output_name, read_tensors, write_vectors
 from unitvec_server.rpc.intake import Context
 from unitvec_server.rpc.interceptor import describe
-from unitvec_server.rpc.peer_api import PeerApi
+from unitvec_server.rpc.peer_api import PeerApi, rename_options
 from unitvec_server.rpc.status import name_code
 from unitvec_server.rpc.streams import Streams
 
@@ -179,7 +179,8 @@ class _Inference:
         read = functools.partial(read_tensors, request, options, most_texts=most_texts)
         is_long = request.ByteSize() > _OFF_LOOP_BYTES
         texts = await run_off_loop(engine.executor, read) if is_long else read()
-        [embedded] = await engine.embed(model, [texts], caller=caller)
+        with rename_options("parameters[{}]"):
+            [embedded] = await engine.embed(model, [texts], caller=caller)
         response = pb.ModelInferResponse(
             model_name=model.name, model_version=VERSION, id=request.id
         )

@@ -28,7 +28,7 @@ from unitvec_server.peers.tei_messages import (
     write_vector,
 )
 from unitvec_server.rpc.intake import Context
-from unitvec_server.rpc.peer_api import PeerApi
+from unitvec_server.rpc.peer_api import PeerApi, rename_options
 from unitvec_server.rpc.streams import Streams
 
 _Request = TypeVar("_Request", pb.EmbedRequest, pb.EncodeRequest, pb.DecodeRequest)
@@ -44,8 +44,8 @@ _ADVICE = "this server makes one vector of each text, and nothing else"
 _DTYPES = {"fp32": "float32", "fp16": "float16"}
 """TEI's names of number types, where ours differ."""
 
-_TOKEN_BYTES = 16
-"""Bytes of a token in a reply. Each byte of a request may stand for a token."""
+_TOKEN_BYTES = 64
+"""Bytes of memory of a token in a reply. Each byte of a request may stand for a token."""
 
 
 def open_tei(config: ServerConfig, backend: Backend, streams: Streams) -> PeerApi:
@@ -104,7 +104,8 @@ class _Tei:
         engine = self._backend.engine
         model, inputs = engine.model(""), read_inputs(request)
         prompt_name = request.prompt_name if request.HasField("prompt_name") else None
-        [split] = await engine.tokenize(model, [inputs], prompt_name=prompt_name, side=None)
+        with rename_options("{}"):
+            [split] = await engine.tokenize(model, [inputs], prompt_name=prompt_name, side=None)
         prompted = engine.prompt(model, prompt_name) + inputs
         with_special = request.add_special_tokens
         write = functools.partial(write_tokens, split, prompted, with_special=with_special)
@@ -137,7 +138,8 @@ class _Tei:
         started_ns = time.monotonic_ns()
         engine = self._backend.engine
         texts = TextList([read_inputs(request)], read_options(request), "inputs")
-        [embedded] = await engine.embed(engine.model(""), [texts], caller=caller)
+        with rename_options("{}"):
+            [embedded] = await engine.embed(engine.model(""), [texts], caller=caller)
         response = write_vector(embedded.vectors)
         write_metadata(response.metadata, request.inputs, embedded, started_ns)
         return response

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from unitvec_server.errors import NotServed
+from unitvec_server.errors import NotServed, RequestError
+
+_OPTIONS = "options."
 
 
 class PeerApi(grpc.GenericRpcHandler):
@@ -49,6 +52,24 @@ class PeerApi(grpc.GenericRpcHandler):
 def path_of(method: MethodDescriptor) -> str:
     """Returns the path by which a method is called."""
     return f"/{method.containing_service.full_name}/{method.name}"
+
+
+@contextlib.contextmanager
+def rename_options(name: str) -> Iterator[None]:
+    """Names an option at fault as the messages of an API do, which have no `options`.
+
+    Args:
+        name: Its name, with ``{}`` in the place of ours.
+
+    Raises:
+        RequestError: The error that was raised within.
+    """
+    try:
+        yield
+    except RequestError as exc:
+        if exc.field.startswith(_OPTIONS):
+            exc.field = name.format(exc.field.removeprefix(_OPTIONS))
+        raise
 
 
 def _answer(method: MethodDescriptor, answer: Callable[..., Any]) -> Any:

@@ -111,11 +111,11 @@ class TestInfer:
             ),
             (
                 {"parameters": {"prompt_name": "nope"}},
-                (Code.INVALID_ARGUMENT, "UNKNOWN_PROMPT", "options.prompt_name"),
+                (Code.INVALID_ARGUMENT, "UNKNOWN_PROMPT", "parameters[prompt_name]"),
             ),
             (
                 {"parameters": {"dimensions": 33}},
-                (Code.INVALID_ARGUMENT, "DIMENSIONS_TOO_LARGE", "options.dimensions"),
+                (Code.INVALID_ARGUMENT, "DIMENSIONS_TOO_LARGE", "parameters[dimensions]"),
             ),
         ],
         ids=str,

@@ -86,8 +86,8 @@ class TestEmbed:
             ({"inputs": LONG}, "TEXT_TOO_LONG", "inputs[0]"),
             ({"inputs": "x" * 300_000, "truncate": True}, "TEXT_TOO_LARGE", "inputs[0]"),
             ({"inputs": "a", "dimensions": 0}, "INVALID_REQUEST", "dimensions"),
-            ({"inputs": "a", "dimensions": 33}, "DIMENSIONS_TOO_LARGE", "options.dimensions"),
-            ({"inputs": "a", "prompt_name": "nope"}, "UNKNOWN_PROMPT", "options.prompt_name"),
+            ({"inputs": "a", "dimensions": 33}, "DIMENSIONS_TOO_LARGE", "dimensions"),
+            ({"inputs": "a", "prompt_name": "nope"}, "UNKNOWN_PROMPT", "prompt_name"),
             (
                 {"inputs": "a", "truncation_direction": 9},
                 "UNKNOWN_ENUM_VALUE",
