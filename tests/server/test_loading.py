@@ -65,6 +65,6 @@ def test_the_memory_of_a_run_is_that_of_the_configured_width(artifact: Path) -> 
 @pytest.mark.parametrize("precision", ["int16", "int8"])
 def test_runs_of_the_fused_operator_have_one_width_everywhere(precision: str) -> None:
     folder = keep_fused_artifact(FUSED_BERT)
-    assert load(folder, "--precision", precision).model.max_batch_tokens == 256
+    assert load(folder, "--precision", precision).model.max_batch_tokens == 128
     configured = load(folder, "--precision", precision, "--max-batch-tokens", "64")
     assert configured.model.max_batch_tokens == 64

@@ -40,9 +40,10 @@ _WIDTHS = {
 }
 """Tokens in one run, to be tried at start. A CPU's caches want few, CUDA wants many."""
 
-_FUSED_WIDTHS = (256,)
-"""The speed of the fused operator hardly depends on the width: from here on it is within 3 % of its
-best, so there is nothing to try. docs/performance.md has the curve."""
+_FUSED_WIDTHS = (128,)
+"""The speed of the fused operator hardly depends on the width, so there is nothing to try. A lone
+text beside bulk waits for a run to end: with 256 tokens, which are at most 3 % faster (int16), it
+waits more than twice as long. docs/performance.md has the figures."""
 
 _NO_VNNI = (
     "model %s: the plain int8 graph on a CPU without VNNI, whose sums saturate: its vectors are "
