@@ -220,6 +220,7 @@ class FixedLimits:
 
     Attributes:
         max_stream_requests: Requests of one stream in work; beyond it the stream is not read.
+        max_windows_per_request: Windows that the texts of one request are cut into.
         max_stream_documents: Documents of one StreamSimilarity.
         max_stream_bytes: Bytes of vectors that one StreamSimilarity holds.
         max_comparisons: Comparisons in one request: queries times documents.
@@ -229,6 +230,7 @@ class FixedLimits:
     """
 
     max_stream_requests: int = 64
+    max_windows_per_request: int = 4096
     max_stream_documents: int = 100_000
     max_stream_bytes: int = 512 * 2**20
     max_comparisons: int = 100_000_000

@@ -112,7 +112,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
     ):
         door = await _open_door(config, limits, telemetry, heartbeat)
         try:
-            loading = _load(config, executor, comparing)
+            loading = _load(config, limits, executor, comparing)
             engine, scheduler, plan = await _unless_stopped(loading, signals.stop)
         except BaseException:
             await _end(door, 0.0)
@@ -221,12 +221,14 @@ async def _drain(door: _Door, config: ServerConfig, *, fault: str) -> None:
 
 
 async def _load(
-    config: ServerConfig, executor: WatchedPool, comparing: WatchedPool
+    config: ServerConfig, limits: FixedLimits, executor: WatchedPool, comparing: WatchedPool
 ) -> tuple[Engine, Scheduler, MemoryPlan]:
     """Loads the models in a thread, so that health checks are answered meanwhile."""
     config = await acquire(config)
     logger.info("loading %s", ", ".join(str(spec.folder) for spec in config.model))
-    load = functools.partial(load_engine, config, executor=executor, comparing=comparing)
+    load = functools.partial(
+        load_engine, config, executor=executor, comparing=comparing, limits=limits
+    )
     return await asyncio.get_running_loop().run_in_executor(None, load)
 
 

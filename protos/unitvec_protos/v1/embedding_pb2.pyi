@@ -63,21 +63,33 @@ POOLING_WEIGHTED_MEAN: Pooling
 POOLING_LAST_TOKEN: Pooling
 POOLING_CONCATENATED: Pooling
 
+class Windows(_message.Message):
+    __slots__ = ("tokens", "overlap_tokens", "pooled")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    POOLED_FIELD_NUMBER: _ClassVar[int]
+    tokens: int
+    overlap_tokens: int
+    pooled: bool
+    def __init__(self, tokens: _Optional[int] = ..., overlap_tokens: _Optional[int] = ..., pooled: _Optional[bool] = ...) -> None: ...
+
 class EncodeOptions(_message.Message):
-    __slots__ = ("normalize", "dimensions", "prompt_name", "truncate", "expected_space", "expected_bits")
+    __slots__ = ("normalize", "dimensions", "prompt_name", "truncate", "expected_space", "expected_bits", "windows")
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_NAME_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_SPACE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_BITS_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
     normalize: bool
     dimensions: int
     prompt_name: str
     truncate: Truncate
     expected_space: str
     expected_bits: str
-    def __init__(self, normalize: _Optional[bool] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., expected_space: _Optional[str] = ..., expected_bits: _Optional[str] = ...) -> None: ...
+    windows: Windows
+    def __init__(self, normalize: _Optional[bool] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., expected_space: _Optional[str] = ..., expected_bits: _Optional[str] = ..., windows: _Optional[_Union[Windows, _Mapping]] = ...) -> None: ...
 
 class Matrix(_message.Message):
     __slots__ = ("rows", "dim", "dtype", "data", "scales", "values")
@@ -160,6 +172,22 @@ class EmbedRequest(_message.Message):
     partial: bool
     def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[EncodeOptions, _Mapping]] = ..., dtype: _Optional[_Union[Dtype, str]] = ..., as_list: _Optional[bool] = ..., partial: _Optional[bool] = ...) -> None: ...
 
+class Window(_message.Message):
+    __slots__ = ("text_index", "byte_start", "byte_end", "char_start", "char_end", "tokens")
+    TEXT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    BYTE_START_FIELD_NUMBER: _ClassVar[int]
+    BYTE_END_FIELD_NUMBER: _ClassVar[int]
+    CHAR_START_FIELD_NUMBER: _ClassVar[int]
+    CHAR_END_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    text_index: int
+    byte_start: int
+    byte_end: int
+    char_start: int
+    char_end: int
+    tokens: int
+    def __init__(self, text_index: _Optional[int] = ..., byte_start: _Optional[int] = ..., byte_end: _Optional[int] = ..., char_start: _Optional[int] = ..., char_end: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...
+
 class TextError(_message.Message):
     __slots__ = ("index", "error")
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -169,7 +197,7 @@ class TextError(_message.Message):
     def __init__(self, index: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("embeddings", "model", "usage", "timings", "space", "bits", "errors")
+    __slots__ = ("embeddings", "model", "usage", "timings", "space", "bits", "errors", "windows")
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +205,7 @@ class EmbedResponse(_message.Message):
     SPACE_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
     embeddings: Matrix
     model: str
     usage: Usage
@@ -184,7 +213,8 @@ class EmbedResponse(_message.Message):
     space: str
     bits: str
     errors: _containers.RepeatedCompositeFieldContainer[TextError]
-    def __init__(self, embeddings: _Optional[_Union[Matrix, _Mapping]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., errors: _Optional[_Iterable[_Union[TextError, _Mapping]]] = ...) -> None: ...
+    windows: _containers.RepeatedCompositeFieldContainer[Window]
+    def __init__(self, embeddings: _Optional[_Union[Matrix, _Mapping]] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., errors: _Optional[_Iterable[_Union[TextError, _Mapping]]] = ..., windows: _Optional[_Iterable[_Union[Window, _Mapping]]] = ...) -> None: ...
 
 class StreamEmbedRequest(_message.Message):
     __slots__ = ("id", "request")
@@ -446,7 +476,7 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ..., similarity_fn_name: _Optional[str] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., reproducible: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_texts_per_request", "max_text_bytes", "max_queued_tokens", "max_stream_documents", "max_message_bytes", "max_stream_requests", "max_scores", "max_stream_bytes", "max_comparisons", "max_calls")
+    __slots__ = ("max_texts_per_request", "max_text_bytes", "max_queued_tokens", "max_stream_documents", "max_message_bytes", "max_stream_requests", "max_scores", "max_stream_bytes", "max_comparisons", "max_calls", "max_windows_per_request")
     MAX_TEXTS_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
     MAX_TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -457,6 +487,7 @@ class Limits(_message.Message):
     MAX_STREAM_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_COMPARISONS_FIELD_NUMBER: _ClassVar[int]
     MAX_CALLS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WINDOWS_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
     max_texts_per_request: int
     max_text_bytes: int
     max_queued_tokens: int
@@ -467,7 +498,8 @@ class Limits(_message.Message):
     max_stream_bytes: int
     max_comparisons: int
     max_calls: int
-    def __init__(self, max_texts_per_request: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_queued_tokens: _Optional[int] = ..., max_stream_documents: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_stream_requests: _Optional[int] = ..., max_scores: _Optional[int] = ..., max_stream_bytes: _Optional[int] = ..., max_comparisons: _Optional[int] = ..., max_calls: _Optional[int] = ...) -> None: ...
+    max_windows_per_request: int
+    def __init__(self, max_texts_per_request: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_queued_tokens: _Optional[int] = ..., max_stream_documents: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_stream_requests: _Optional[int] = ..., max_scores: _Optional[int] = ..., max_stream_bytes: _Optional[int] = ..., max_comparisons: _Optional[int] = ..., max_calls: _Optional[int] = ..., max_windows_per_request: _Optional[int] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models", "limits", "server_version")

@@ -11,14 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 
-import numpy as np
-
-from unitvec_server.engine.admission import TokenGate
+from unitvec_server.engine.admission import Ticket, TokenGate
 from unitvec_server.engine.checks import check_ids, check_texts
 from unitvec_server.engine.counters import BatchTally, EmbedTally, Work
-from unitvec_server.engine.identity import check_expected
 from unitvec_server.engine.parts import Part, answer, vectors_of
 from unitvec_server.engine.pending import Encoded
+from unitvec_server.engine.reading import find_prompt, read_part
 from unitvec_server.engine.requests import (
     Caller,
     Embedded,
@@ -31,9 +29,9 @@ from unitvec_server.engine.requests import (
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.tokenization import (
     are_tiny,
+    estimate_tokens,
     in_chunks,
-    likely_tokens,
-    most_tokens,
+    likely_lengths,
     split,
 )
 from unitvec_server.engine.watchdog import run_off_loop
@@ -41,10 +39,10 @@ from unitvec_server.errors import (
     DeadlineExpired,
     InvalidRequest,
     ModelNotFound,
-    RequestError,
 )
 from unitvec_server.model.tokenizer import TokenizedText, Truncation
 from unitvec_server.vectors.packing import Floats, shape_embeddings
+from unitvec_server.vectors.pooling import pool_windows
 
 _TOKENIZED_BYTES = 16
 """Bytes of a token in the reply of Tokenize: id, text and two offsets of up to 3 bytes."""
@@ -120,48 +118,21 @@ class Engine:
         Raises:
             RequestError: See `errors`; nothing else.
         """
-        parts = [self._read(model, wanted) for wanted in lists]
+        parts = [read_part(model, wanted, self._limits) for wanted in lists]
         encoded = await self._encode(model, parts, caller)
         results: list[Embedded] = []
         start = 0
         for part in parts:
             options, end = part.wanted.options, start + len(part.encodings)
             vectors = vectors_of(part, encoded, start)
+            if part.windows and part.windows.is_pooled:
+                vectors = await self._pool(vectors, part)
             if options.dimensions or (options.normalize and not model.manifest.normalized):
                 vectors = await self._shape(vectors, options)
             results.append(answer(part, encoded, vectors))
             self._note(model, results[-1], part.started_ns, caller)
             start = end
         return results
-
-    def _read(self, model: Model, wanted: TextList | IdsList) -> Part:
-        """Holds a list of texts against the limits before any work is done on it."""
-        options, field = wanted.options, wanted.field
-        check_expected(model, options.expected, field="options")
-        prompt = self.prompt(model, options.prompt_name)
-        failures: dict[int, RequestError] | None = {} if wanted.is_partial else None
-        if isinstance(wanted, IdsList):
-            size = model.tokenizer.vocabulary_size
-            sizes_bytes = check_ids(
-                wanted.ids,
-                field=field,
-                limits=self._limits,
-                vocabulary_size=size,
-                failures=failures,
-            )
-        else:
-            sizes_bytes = check_texts(
-                wanted.texts, field=field, limits=self._limits, failures=failures
-            )
-        if options.dimensions:  # an empty matrix shows whether a full one could be shaped
-            empty = np.empty((0, model.manifest.dim), np.float32)
-            shape_embeddings(empty, normalize=False, dimensions=options.dimensions)
-        indices: Sequence[int] = range(len(sizes_bytes))
-        if failures:
-            indices = [index for index in indices if index not in failures]
-        prompt_bytes = len(prompt.encode())
-        sizes_bytes = [prompt_bytes + sizes_bytes[index] for index in indices]
-        return Part(wanted, prompt, sizes_bytes, indices, failures or {})
 
     async def _encode(self, model: Model, parts: Sequence[Part], caller: Caller) -> Encoded:
         """Splits the texts and runs them, with permission to queue their tokens.
@@ -170,47 +141,59 @@ class Engine:
         by an estimate, since splitting them takes time and memory, and the estimate is corrected
         later.
         """
-        sizes_bytes = [size for part in parts for size in part.sizes_bytes]
-        is_tiny = are_tiny(sizes_bytes)
+        is_tiny = are_tiny([size for part in parts for size in part.sizes_bytes])
         if is_tiny:
             tokens = await split(model, parts, executor=None)
         else:
-            most = most_tokens(sizes_bytes, max_seq_length=model.manifest.max_seq_length)
-            tokens = min(most, self.gate.bound(waits=caller.waits))
-        if caller.waits:
-            ticket = await self.gate.admit_when_free(tokens, flow=caller.flow)
-        else:
-            ticket = self.gate.admit(tokens)
-        with ticket:
+            tokens = min(estimate_tokens(model, parts), self.gate.bound(waits=caller.waits))
+        with await self._admit(tokens, caller) as ticket:
             if caller.deadline_s < math.inf:
                 self._check_deadline(model, () if is_tiny else parts, caller)
             if not is_tiny:
-                ticket.correct(await split(model, parts, executor=self.executor))
-            return await self._scheduler.encode(
-                model.name,
-                [encoding.input_ids for part in parts for encoding in part.encodings],
-                flow=caller.flow,
-                deadline_s=caller.deadline_s,
-                is_partial=all(part.wanted.is_partial for part in parts),
-            )
+                tokens = await split(model, parts, executor=self.executor)
+            if tokens <= ticket.tokens:
+                ticket.correct(tokens)
+                return await self._run(model, parts, caller)
+        # Windows had more tokens than was likely: what was let in for them is given back first, so
+        # that no two requests wait for each other's room.
+        with await self._admit(tokens, caller):
+            return await self._run(model, parts, caller)
+
+    async def _admit(self, tokens: int, caller: Caller) -> Ticket:
+        if caller.waits:
+            return await self.gate.admit_when_free(tokens, flow=caller.flow)
+        return self.gate.admit(tokens)
+
+    async def _run(self, model: Model, parts: Sequence[Part], caller: Caller) -> Encoded:
+        return await self._scheduler.encode(
+            model.name,
+            [encoding.input_ids for part in parts for encoding in part.encodings],
+            flow=caller.flow,
+            deadline_s=caller.deadline_s,
+            is_partial=all(part.wanted.is_partial for part in parts),
+        )
 
     def _check_deadline(self, model: Model, parts: Sequence[Part], caller: Caller) -> None:
         """Refuses what comes too late before its texts are split: that takes most of the time."""
         if caller.deadline_s <= time.monotonic():  # waiting for room may have taken long
             raise DeadlineExpired("the deadline passed before the work began; not run")
         if parts and self._scheduler.queues[model.name].batcher.waiting_items:
-            distinct = {
-                (part.prompt, key): size
-                for part in parts
-                for key, size in zip(part.keys(), part.sizes_bytes, strict=True)
-            }
-            most = model.manifest.max_seq_length
             self._scheduler.check_estimate(
                 model.name,
-                [likely_tokens(size, max_seq_length=most) for size in distinct.values()],
+                likely_lengths(model, parts),
                 flow=caller.flow,
                 deadline_s=caller.deadline_s,
             )
+
+    async def _pool(self, vectors: Floats, part: Part) -> Floats:
+        pool = functools.partial(
+            pool_windows,
+            vectors,
+            part.indices,
+            part.tokens,
+            normalize=part.wanted.options.normalize,
+        )
+        return await run_off_loop(self.executor, pool)
 
     async def _shape(self, vectors: Floats, options: EncodeOptions) -> Floats:
         shape = functools.partial(
@@ -247,7 +230,7 @@ class Engine:
         Raises:
             RequestError: See `errors`; nothing else.
         """
-        prompt = self.prompt(model, prompt_name)
+        prompt = find_prompt(model, prompt_name)
         self._check_tokenize_size(check_texts(texts, field="texts", limits=self._limits))
         tokenize = functools.partial(model.tokenizer.tokenize, prompt=prompt, side=side)
         return await in_chunks(self.executor, tokenize, texts)
@@ -283,17 +266,4 @@ class Engine:
         Raises:
             InvalidRequest: The model has no such prompt.
         """
-        if name is None:
-            name = model.manifest.default_prompt_name or ""
-        if not name:
-            return ""
-        prompt = model.manifest.prompts.get(name)
-        if prompt is None:
-            # Clients of text-embeddings-inference read the names out of these words.
-            have = ", ".join(model.manifest.prompts)
-            raise InvalidRequest(
-                f"no prompt {name[:100]!r} in model {model.name}. Available prompts: [{have}]",
-                reason="UNKNOWN_PROMPT",
-                field="options.prompt_name",
-            )
-        return prompt
+        return find_prompt(model, name)

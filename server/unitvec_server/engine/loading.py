@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from unitvec_server.config import ModelSpec, ServerConfig
+from unitvec_server.config import FIXED_LIMITS, FixedLimits, ModelSpec, ServerConfig
 from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Limits, Model
@@ -77,7 +77,11 @@ def worker_count(config: ServerConfig) -> int:
 
 
 def load_engine(
-    config: ServerConfig, *, executor: Executor, comparing: Executor
+    config: ServerConfig,
+    *,
+    executor: Executor,
+    comparing: Executor,
+    limits: FixedLimits = FIXED_LIMITS,
 ) -> tuple[Engine, Scheduler, MemoryPlan]:
     """Loads, verifies and warms up all models and starts the workers. Takes seconds.
 
@@ -101,7 +105,10 @@ def load_engine(
         executor=executor,
         comparing=comparing,
         limits=Limits(
-            config.max_texts_per_request, config.max_text_bytes, config.max_message_bytes
+            config.max_texts_per_request,
+            config.max_text_bytes,
+            config.max_message_bytes,
+            limits.max_windows_per_request,
         ),
     )
     scheduler.start()

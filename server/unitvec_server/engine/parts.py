@@ -7,18 +7,17 @@ on it, and comes back as an error beside the vectors of the others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from unitvec_server.engine.pending import Encoded
-from unitvec_server.engine.requests import Embedded, IdsList, TextList
-from unitvec_server.errors import InferenceFailed, RequestError
+from unitvec_server.engine.requests import Embedded, IdsList, TextList, Window
+from unitvec_server.engine.windowing import CutText, Windows, locate
+from unitvec_server.errors import InferenceFailed, InvalidRequest, RequestError
 from unitvec_server.model.tokenizer import Encoding
 from unitvec_server.vectors.packing import Floats
-
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(eq=False)
@@ -28,13 +27,15 @@ class Part:
     Attributes:
         wanted: Texts, or their token ids, and options.
         prompt: Text that is put before each of them.
-        sizes_bytes: Size with its prompt of each text that has not failed.
-        indices: Indices of these texts, ascending.
-        failures: Errors of the other texts, by index.
+        sizes_bytes: Size with its prompt of each text, before they are split.
+        indices: Index of the text of each encoding, ascending; the same one for all its windows.
+        failures: Errors of the texts that failed, by index.
+        windows: How texts are cut into windows; None where they are not.
         started_ns: Time at which tokenization began, on the monotonic clock.
         tokenize_ns: Time that tokenization took.
-        encodings: Encoding of each text that has not failed, once it is split.
+        encodings: Encodings of the texts that have not failed, once they are split.
         tokens: Number of tokens of each encoding.
+        spans: What each encoding is of, where windows are told apart.
     """
 
     wanted: TextList | IdsList
@@ -42,14 +43,16 @@ class Part:
     sizes_bytes: list[int]
     indices: Sequence[int]
     failures: dict[int, RequestError] = dataclasses.field(default_factory=dict)
+    windows: Windows | None = None
     started_ns: int = 0
     tokenize_ns: int = 0
     encodings: Sequence[Encoding] = ()
     tokens: Sequence[int] = ()
+    spans: Sequence[Window] = ()
 
     @property
     def texts(self) -> Sequence[Any]:
-        """The texts that have not failed, or their token ids."""
+        """The texts that have not failed before they are split, or their token ids."""
         given: Sequence[Any] = self.given
         return [given[index] for index in self.indices] if self.failures else given
 
@@ -66,13 +69,37 @@ class Part:
         """The name of a text in errors."""
         return f"{self.wanted.field}[{index}]"
 
+    def take_windows(self, outcomes: Sequence[CutText | RequestError]) -> None:
+        """Takes in what came of cutting `texts`.
+
+        Raises:
+            InvalidRequest: One has too many windows, and the list is not partial.
+        """
+        texts, indices = self.texts, []
+        encodings: list[Encoding] = []
+        spans: list[Window] = []
+        for index, text, outcome in zip(self.indices, texts, outcomes, strict=True):
+            if isinstance(outcome, RequestError):
+                field = self.field(index)
+                error = InvalidRequest(f"{field} {outcome}", reason=outcome.reason, field=field)
+                if not self.wanted.is_partial:
+                    raise error
+                self.failures[index] = error
+                continue
+            indices += [index] * len(outcome.encodings)
+            encodings += outcome.encodings
+            if self.windows and not self.windows.is_pooled:
+                spans += locate(index, text, outcome)
+        self.indices, self.encodings, self.spans = indices, encodings, spans
+
     def drop(self, errors: Mapping[int, RequestError]) -> None:
-        """Takes out texts that failed, by their places in `encodings`."""
-        self.failures.update({self.indices[place]: error for place, error in errors.items()})
-        self.indices = _without(self.indices, errors)
-        self.sizes_bytes = _without(self.sizes_bytes, errors)
-        self.encodings = _without(self.encodings, errors)
-        self.tokens = _without(self.tokens, errors)
+        """Takes out texts that failed, by their indices."""
+        self.failures.update(errors)
+        kept = [place for place, index in enumerate(self.indices) if index not in errors]
+        self.encodings = [self.encodings[place] for place in kept]
+        self.tokens = [self.tokens[place] for place in kept]
+        self.spans = [self.spans[place] for place in kept] if self.spans else ()
+        self.indices = [self.indices[place] for place in kept]
 
 
 def vectors_of(part: Part, encoded: Encoded, start: int) -> Floats:
@@ -84,19 +111,20 @@ def vectors_of(part: Part, encoded: Encoded, start: int) -> Floats:
         start: Row of the part's first encoding.
 
     Returns:
-        Matrix (m, D) float32 of the texts that have not failed.
+        Matrix (m, D) float32, a row for each encoding that is left.
     """
     end = start + len(part.encodings)
     vectors = encoded.vectors[start:end]
-    errors = {
-        row - start: _at(error, part.field(part.indices[row - start]))
-        for row, error in encoded.failures.items()
-        if start <= row < end
-    }
-    if not errors:
+    rows = [row - start for row in encoded.failures if start <= row < end]
+    if not rows:
         return vectors
+    errors: dict[int, RequestError] = {}
+    for row in rows:
+        index = part.indices[row]
+        errors[index] = _at(encoded.failures[start + row], part.field(index))
+    is_left = ~np.isin(part.indices, list(errors))
     part.drop(errors)
-    return np.delete(vectors, list(errors), axis=0)
+    return vectors[is_left]
 
 
 def answer(part: Part, encoded: Encoded, vectors: Floats) -> Embedded:
@@ -105,40 +133,46 @@ def answer(part: Part, encoded: Encoded, vectors: Floats) -> Embedded:
     Args:
         part: A part whose texts are embedded.
         encoded: Outcome of the request.
-        vectors: Matrix (m, D') float32 of the texts that have not failed, shaped as they want it.
+        vectors: Matrix (m, D') float32 of the texts that have not failed, shaped as they want it,
+            or of their windows.
     """
-    tokens = list(part.tokens)
-    if part.failures:
-        count = len(part.given)
-        vectors, tokens = _spread(vectors, part.indices, count), [0] * count
-        for index, length in zip(part.indices, part.tokens, strict=True):
-            tokens[index] = length
+    is_apart = part.windows and not part.windows.is_pooled
+    if part.failures and not is_apart:
+        vectors = _spread(vectors, list(dict.fromkeys(part.indices)), len(part.given))
+    left_out: dict[int, int] = {}
+    for index, encoding in zip(part.indices, part.encodings, strict=True):
+        if encoding.truncated:
+            cut_off = encoding.full_length - len(encoding.input_ids)
+            left_out[index] = left_out.get(index, 0) + cut_off
     return Embedded(
         vectors=vectors,
-        tokens=tokens,
-        truncated={
-            index: encoding.full_length - len(encoding.input_ids)
-            for index, encoding in zip(part.indices, part.encodings, strict=True)
-            if encoding.truncated
-        },
+        tokens=_count_tokens(part),
+        truncated=left_out,
         tokenize_ns=part.tokenize_ns,
         queue_ns=encoded.queue_ns,
         infer_ns=encoded.infer_ns,
         failures=dict(sorted(part.failures.items())),
+        windows=part.spans,
     )
 
 
-def _spread(vectors: Floats, indices: Sequence[int], count: int) -> Floats:
+def _count_tokens(part: Part) -> list[int]:
+    """Number of tokens that were encoded of each text."""
+    if not part.failures and not part.windows:
+        return list(part.tokens)
+    tokens = [0] * len(part.given)
+    for index, length in zip(part.indices, part.tokens, strict=True):
+        tokens[index] += length
+    return tokens
+
+
+def _spread(vectors: Floats, indices: list[int], count: int) -> Floats:
     """Puts rows into their places among `count`; those between are NaN."""
     spread = np.full((count, vectors.shape[1]), np.nan, np.float32)
-    spread[list(indices)] = vectors
+    spread[indices] = vectors
     return spread
 
 
 def _at(error: RequestError, field: str) -> RequestError:
     """The same error of the model, of a text that it names."""
     return InferenceFailed(f"{field}: {error}", field=field)
-
-
-def _without(values: Sequence[_T], places: Collection[int]) -> list[_T]:
-    return [value for place, value in enumerate(values) if place not in places]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
+from unitvec_server.config import FIXED_LIMITS
 from unitvec_server.engine.counters import Work
 from unitvec_server.errors import RequestError
 from unitvec_server.model.artifact import Manifest
@@ -41,11 +43,12 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Bounds of one request, named as in `ServerConfig`."""
+    """Bounds of one request, named as in `ServerConfig` and `FixedLimits`."""
 
     max_texts_per_request: int
     max_text_bytes: int
     max_message_bytes: int
+    max_windows_per_request: int = FIXED_LIMITS.max_windows_per_request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,22 @@ class Caller:
 
 
 @dataclasses.dataclass(frozen=True)
+class WindowOptions:
+    """How long texts are cut into windows.
+
+    Attributes:
+        tokens: Most tokens of a window, special tokens and prompt included; 0 for the longest text
+            of the model.
+        overlap_tokens: Most tokens that a window shares with the one before it.
+        is_pooled: Whether the windows of a text are joined to one row.
+    """
+
+    tokens: int = 0
+    overlap_tokens: int = 0
+    is_pooled: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class EncodeOptions:
     """How texts become vectors.
 
@@ -76,6 +95,7 @@ class EncodeOptions:
         side: Side that is cut off too long texts; None for that of the model's own files.
         refuses_long: Whether too long texts are refused instead.
         expected: Fingerprints that vectors must have; those that are empty do not count.
+        windows: How they are cut into windows instead; None where they are not.
     """
 
     normalize: bool = True
@@ -84,6 +104,7 @@ class EncodeOptions:
     side: Truncation | None = None
     refuses_long: bool = False
     expected: Fingerprints = NO_FINGERPRINTS
+    windows: WindowOptions | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +143,33 @@ class IdsList:
     is_partial: bool = False
 
 
+class Window(NamedTuple):
+    """The part of a text that a row is the vector of, without the prompt; ends are exclusive.
+
+    Attributes:
+        text_index: Index of the text.
+        byte_start: Start in its UTF-8 bytes.
+        byte_end: End in its UTF-8 bytes.
+        char_start: Start in its code points.
+        char_end: End in its code points.
+        tokens: Number of tokens that were encoded.
+    """
+
+    text_index: int
+    byte_start: int
+    byte_end: int
+    char_start: int
+    char_end: int
+    tokens: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Embedded:
     """The outcome of a list of n texts.
 
     Attributes:
-        vectors: Matrix (n, D) float32; rows of texts that failed are NaN.
+        vectors: Matrix (n, D) float32; rows of texts that failed are NaN. With windows that are
+            not pooled, (r, D), a row for each window.
         tokens: Number of tokens that were encoded of each text; 0 for one that failed.
         truncated: Number of tokens left out of each text that was cut, by its index, ascending.
         tokenize_ns: Time from text to tokens.
@@ -135,6 +177,7 @@ class Embedded:
         infer_ns: Time from then to the end of the last run.
         failures: Errors of the texts that failed, by index, ascending; empty unless the list is
             partial.
+        windows: What each row is the vector of, if windows were asked for that are not pooled.
     """
 
     vectors: Floats
@@ -144,3 +187,4 @@ class Embedded:
     queue_ns: int
     infer_ns: int
     failures: Mapping[int, RequestError] = dataclasses.field(default_factory=dict)
+    windows: Sequence[Window] = ()

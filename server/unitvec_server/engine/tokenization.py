@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from unitvec_server.engine.admission import count_tokens
 from unitvec_server.engine.parts import Part
 from unitvec_server.engine.requests import IdsList, Model
 from unitvec_server.engine.watchdog import run_off_loop
+from unitvec_server.engine.windowing import TextCutter, Windows
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.model.tokenizer import Encoding
 
@@ -36,28 +37,49 @@ _BYTES_PER_TOKEN = 4.0
 """Bytes of a token of English prose (4.4 in WordNet); other languages and code have fewer."""
 
 
-async def encode(model: Model, part: Part, *, executor: Executor | None) -> Sequence[Encoding]:
-    """Encodes the texts of a part on the threads of a pool; None for here and now."""
-    how: dict[str, Any] = {"prompt": part.prompt, "side": part.wanted.options.side}
-    is_ids = isinstance(part.wanted, IdsList)
-    tokenizer = model.tokenizer
-    work = functools.partial(tokenizer.encode_ids if is_ids else tokenizer.encode, **how)
-    return await in_chunks(executor, work, part.texts) if executor else work(part.texts)
-
-
 def are_tiny(sizes_bytes: Sequence[int]) -> bool:
     """Whether texts of these sizes are split on the event loop."""
     return len(sizes_bytes) <= _TINY_TEXTS and sum(sizes_bytes) <= _TINY_BYTES
 
 
-def most_tokens(sizes_bytes: Iterable[int], *, max_seq_length: int) -> int:
-    """About the most that texts of these sizes can count, one token for each byte."""
-    return count_tokens(min(size + _SPECIAL_TOKENS, max_seq_length) for size in sizes_bytes)
+def estimate_tokens(model: Model, parts: Sequence[Part]) -> int:
+    """About as many tokens as the texts can count, before they are split.
+
+    That is one token for each byte, up to the longest text. Windows have no such bound, and nobody
+    else would be let in beside a long text: they count as many tokens as are likely.
+    """
+    longest = model.manifest.max_seq_length
+    return sum(
+        count_tokens(
+            length for size in part.sizes_bytes for length in _likely_windows(part.windows, size)
+        )
+        if part.windows
+        else count_tokens(min(size + _SPECIAL_TOKENS, longest) for size in part.sizes_bytes)
+        for part in parts
+    )
 
 
-def likely_tokens(size_bytes: int, *, max_seq_length: int) -> int:
+def likely_lengths(model: Model, parts: Sequence[Part]) -> list[int]:
+    """About the lengths in tokens of all different texts, or of their windows."""
+    longest, lengths = model.manifest.max_seq_length, []
+    sizes = {
+        (part.prompt, key): (size, part.windows)
+        for part in parts
+        for key, size in zip(part.keys(), part.sizes_bytes, strict=True)
+    }
+    for size, windows in sizes.values():
+        likely = _likely_windows(windows, size) if windows else [likely_tokens(size)]
+        lengths += [min(length, longest) for length in likely]
+    return lengths
+
+
+def _likely_windows(windows: Windows, size_bytes: int) -> list[int]:
+    return windows.lengths(likely_tokens(size_bytes))
+
+
+def likely_tokens(size_bytes: int) -> int:
     """About as many tokens as a text of this size has."""
-    return min(_SPECIAL_TOKENS + math.ceil(size_bytes / _BYTES_PER_TOKEN), max_seq_length)
+    return _SPECIAL_TOKENS + math.ceil(size_bytes / _BYTES_PER_TOKEN)
 
 
 async def split(model: Model, parts: Sequence[Part], *, executor: Executor | None) -> int:
@@ -72,12 +94,15 @@ async def split(model: Model, parts: Sequence[Part], *, executor: Executor | Non
         Number of tokens that all the texts count against the bound of the queue.
 
     Raises:
-        InvalidRequest: A text is too long, its options forbid to cut it, and its list is not
-            partial.
+        InvalidRequest: A text is too long and its options forbid to cut it, or it has too many
+            windows, and its list is not partial.
     """
     for part in parts:
         wanted, part.started_ns = part.wanted, time.monotonic_ns()
-        part.encodings = await encode(model, part, executor=executor)
+        if part.windows:
+            await _cut(model, part, part.windows, executor=executor)
+        else:
+            part.encodings = await encode(model, part, executor=executor)
         part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
         part.tokenize_ns = time.monotonic_ns() - part.started_ns
         if wanted.options.refuses_long:
@@ -85,20 +110,38 @@ async def split(model: Model, parts: Sequence[Part], *, executor: Executor | Non
     return sum([count_tokens(part.tokens) for part in parts])
 
 
+async def encode(model: Model, part: Part, *, executor: Executor | None) -> Sequence[Encoding]:
+    """Encodes the texts of a part on the threads of a pool; None for here and now."""
+    is_ids, tokenizer = isinstance(part.wanted, IdsList), model.tokenizer
+    work = functools.partial(tokenizer.encode_ids if is_ids else tokenizer.encode, **_how(part))
+    return await in_chunks(executor, work, part.texts) if executor else work(part.texts)
+
+
+async def _cut(model: Model, part: Part, windows: Windows, *, executor: Executor | None) -> None:
+    """Cuts the texts of a part into windows, and encodes these."""
+    work, texts = TextCutter(model, windows, _how(part)).cut, part.texts
+    found = await in_chunks(executor, work, texts) if executor else work(texts)
+    part.take_windows(found)
+
+
+def _how(part: Part) -> dict[str, Any]:
+    return {"prompt": part.prompt, "side": part.wanted.options.side}
+
+
 def _check_uncut(model: Model, part: Part) -> None:
     """Refuses texts that are longer than the model takes: the first, or each of a partial list."""
     errors: dict[int, RequestError] = {}
-    for place, encoding in enumerate(part.encodings):
+    for index, encoding in zip(part.indices, part.encodings, strict=True):
         if encoding.truncated:
-            field = part.field(part.indices[place])
-            errors[place] = InvalidRequest(
+            field = part.field(index)
+            errors[index] = InvalidRequest(
                 f"{field} has {encoding.full_length} tokens; model {model.name} takes "
                 f"{model.manifest.max_seq_length}; shorten it, or ask for truncation",
                 reason="TEXT_TOO_LONG",
                 field=field,
             )
             if not part.wanted.is_partial:
-                raise errors[place]
+                raise errors[index]
     if errors:
         part.drop(errors)
 

@@ -132,6 +132,18 @@ class Tokenizer:
                 encodings.append(Encoding(input_ids, len(input_ids)))
         return encodings
 
+    def overhead_tokens(self, prompt: str) -> int:
+        """Number of tokens around a text: special ones, and those of a prompt by itself."""
+        special: int = self._whole.num_special_tokens_to_add(is_pair=False)
+        if not prompt:
+            return special
+        return special + len(self._whole.encode(prompt, add_special_tokens=False))
+
+    def offsets(self, text: str) -> npt.NDArray[np.int64]:
+        """Start and end of each token in a text, (T, 2), in code points; without special tokens."""
+        [encoding] = self._whole.encode_batch([text], add_special_tokens=False)
+        return np.array(encoding.offsets, np.int64).reshape(-1, 2)
+
     def tokenize(
         self, texts: Sequence[str], *, prompt: str = "", side: Truncation | None = None
     ) -> list[TokenizedText]:

@@ -72,6 +72,12 @@ async def read_sides(
         check_expected(model, read_expected(operand.options), field=f"{field}.options")
         if kind == "texts":
             options = read_options(operand.options, field=f"{field}.options")
+            if options.windows and not options.windows.is_pooled:
+                raise InvalidRequest(
+                    "texts are compared as a whole, so that windows must be pooled",
+                    reason="WINDOWS_NOT_POOLED",
+                    field=f"{field}.options.windows.pooled",
+                )
             lists[field] = TextList(operand.texts.texts, options, f"{field}.texts")
         elif kind == "vectors":
             read = functools.partial(read_matrix, operand.vectors, field=f"{field}.vectors")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.engine.requests import Embedded, EncodeOptions, Model
+from unitvec_server.engine.requests import Embedded, EncodeOptions, Model, Window, WindowOptions
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.model.fingerprints import Fingerprints
 from unitvec_server.model.tokenizer import TokenizedText, Truncation
@@ -70,12 +70,17 @@ def read_options(options: pb.EncodeOptions, *, field: str = "options") -> Encode
         side=_read_enum(_TRUNCATIONS, options.truncate, "Truncate", f"{field}.truncate"),
         refuses_long=options.truncate == pb.TRUNCATE_ERROR,
         expected=read_expected(options),
+        windows=_read_windows(options.windows) if options.HasField("windows") else None,
     )
 
 
 def read_expected(options: pb.EncodeOptions) -> Fingerprints:
     """Reads which fingerprints vectors must have."""
     return Fingerprints(options.expected_space, options.expected_bits)
+
+
+def _read_windows(windows: pb.Windows) -> WindowOptions:
+    return WindowOptions(windows.tokens, windows.overlap_tokens, windows.pooled)
 
 
 def read_truncation(truncate: int) -> Truncation | None:
@@ -157,6 +162,12 @@ def write_usage(parts: Iterable[Embedded]) -> pb.Usage:
             usage.left_out_tokens.append(left_out)
         usage.total_tokens += sum(part.tokens)
     return usage
+
+
+def write_windows(windows: Iterable[Window]) -> Iterator[pb.Window]:
+    """Writes what rows are the vectors of."""
+    for window in windows:
+        yield pb.Window(**window._asdict())
 
 
 def write_timings(parts: Iterable[Embedded], *, total_ns: int) -> pb.Timings:

@@ -30,6 +30,7 @@ from unitvec_server.rpc.messages import (
     write_timings,
     write_tokenized,
     write_usage,
+    write_windows,
 )
 from unitvec_server.rpc.streams import Streams
 
@@ -82,7 +83,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         row_bytes = _row_bytes(engine)
 
         def weigh(request: pb.StreamEmbedRequest) -> int:
-            return request.ByteSize() + row_bytes * len(request.request.texts)
+            size_bytes = request.ByteSize()
+            return size_bytes + row_bytes * _likely_rows(request.request, size_bytes)
 
         answered = self._streams.answer(request_iterator, answer, weigh=weigh, in_order=False)
         async with contextlib.aclosing(answered) as replies:
@@ -163,7 +165,16 @@ async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb
         ],
         space=model.identity.space,
         bits=model.identity.bits,
+        windows=write_windows(embedded.windows),
     )
+
+
+def _likely_rows(request: pb.EmbedRequest, size_bytes: int) -> int:
+    """About as many rows as the reply has: a window has more bytes than tokens."""
+    count, options = len(request.texts), request.options
+    if not options.HasField("windows") or options.windows.pooled:
+        return count
+    return count + size_bytes // max(1, options.windows.tokens)
 
 
 def _row_bytes(engine: Engine) -> int:

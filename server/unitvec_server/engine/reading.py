@@ -1,0 +1,86 @@
+"""What a request asks for, held against the model and the limits before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unitvec_server.engine.checks import Failures, check_ids, check_texts
+from unitvec_server.engine.identity import check_expected
+from unitvec_server.engine.parts import Part
+from unitvec_server.engine.requests import IdsList, Limits, Model, TextList
+from unitvec_server.engine.windowing import read_windows
+from unitvec_server.errors import InvalidRequest
+from unitvec_server.vectors.packing import shape_embeddings
+
+
+def read_part(model: Model, wanted: TextList | IdsList, limits: Limits) -> Part:
+    """Holds a list of texts and its options against the model and the limits.
+
+    Raises:
+        RequestError: They do not fit, or the model is not the one that is expected. Texts of a
+            partial list that do not fit fail alone.
+    """
+    options = wanted.options
+    check_expected(model, options.expected, field="options")
+    prompt = find_prompt(model, options.prompt_name)
+    failures: Failures | None = {} if wanted.is_partial else None
+    sizes_bytes = _check_sizes(model, wanted, limits, failures)
+    if options.dimensions:  # an empty matrix shows whether a full one could be shaped
+        empty = np.empty((0, model.manifest.dim), np.float32)
+        shape_embeddings(empty, normalize=False, dimensions=options.dimensions)
+    if options.windows and isinstance(wanted, IdsList):
+        raise InvalidRequest(
+            "windows are cut out of texts, and these are token ids; send the texts",
+            field="options.windows",
+        )
+    indices: Sequence[int] = range(len(sizes_bytes))
+    if failures:
+        indices = [index for index in indices if index not in failures]
+    prompt_bytes = len(prompt.encode())
+    return Part(
+        wanted,
+        prompt,
+        [prompt_bytes + sizes_bytes[index] for index in indices],
+        indices,
+        failures or {},
+        windows=read_windows(model, options, prompt=prompt, limits=limits),
+    )
+
+
+def _check_sizes(
+    model: Model, wanted: TextList | IdsList, limits: Limits, failures: Failures | None
+) -> list[int]:
+    """Size in bytes of each text, those that fail alone included."""
+    if isinstance(wanted, TextList):
+        return check_texts(wanted.texts, field=wanted.field, limits=limits, failures=failures)
+    return check_ids(
+        wanted.ids,
+        field=wanted.field,
+        limits=limits,
+        vocabulary_size=model.tokenizer.vocabulary_size,
+        failures=failures,
+    )
+
+
+def find_prompt(model: Model, name: str | None) -> str:
+    """The prompt of this name: None for that of the model, empty for none.
+
+    Raises:
+        InvalidRequest: There is none of this name.
+    """
+    if name is None:
+        name = model.manifest.default_prompt_name or ""
+    if not name:
+        return ""
+    prompt = model.manifest.prompts.get(name)
+    if prompt is None:
+        # Clients of text-embeddings-inference read the names out of these words.
+        have = ", ".join(model.manifest.prompts)
+        raise InvalidRequest(
+            f"no prompt {name[:100]!r} in model {model.name}. Available prompts: [{have}]",
+            reason="UNKNOWN_PROMPT",
+            field="options.prompt_name",
+        )
+    return prompt
