@@ -29,6 +29,7 @@ from unitvec_client.errors import (
     UnimplementedError,
     UnitvecError,
 )
+from unitvec_client.options import PooledWindows, Windows
 from unitvec_client.results import (
     EmbedResult,
     FailedText,
@@ -41,8 +42,10 @@ from unitvec_client.results import (
     StreamItem,
     Timings,
     TokenizedText,
+    Window,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.windowed import WindowedResult
 from unitvec_protos import __version__
 
 __all__ = [
@@ -64,6 +67,7 @@ __all__ = [
     "ModelNotFoundError",
     "OverloadedError",
     "PartialVectors",
+    "PooledWindows",
     "ProtocolError",
     "Rankings",
     "RefusedError",
@@ -79,6 +83,9 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "UnitvecError",
+    "Window",
+    "WindowedResult",
+    "Windows",
     "__version__",
     "open_aio_channel",
     "open_channel",

@@ -24,11 +24,13 @@ from unitvec_client.options import (
     EmbedOptions,
     ErrorsName,
     MetricName,
+    PooledWindows,
     SearchOptions,
     SimilarityOptions,
     StreamOptions,
     TokenizeOptions,
     TruncateName,
+    Windows,
 )
 from unitvec_client.results import (
     EmbedResult,
@@ -41,6 +43,7 @@ from unitvec_client.results import (
 )
 from unitvec_client.retry import RetryPolicy
 from unitvec_client.targets import resolve_target
+from unitvec_client.windowed import WindowedResult
 
 T = TypeVar("T")
 
@@ -88,6 +91,7 @@ class AsyncClient:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: PooledWindows | None = None,
         errors: Literal["raise"] = "raise",
         timeout_s: float | None = None,
     ) -> NDArray[Any]: ...
@@ -102,9 +106,11 @@ class AsyncClient:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: PooledWindows | None = None,
         errors: Literal["return"],
         timeout_s: float | None = None,
     ) -> PartialVectors: ...
+    @overload
     async def embed(
         self,
         texts: str | Sequence[str],
@@ -115,9 +121,24 @@ class AsyncClient:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: Windows,
         errors: ErrorsName = "raise",
         timeout_s: float | None = None,
-    ) -> NDArray[Any] | PartialVectors:
+    ) -> WindowedResult: ...
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        windows: Windows | PooledWindows | None = None,
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> NDArray[Any] | PartialVectors | WindowedResult:
         """Turn texts into vectors; see `Client.embed`.
 
         Raises:
@@ -125,13 +146,24 @@ class AsyncClient:
             UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            dtype,
+            windows,
+            errors,
+            timeout_s=timeout_s,
         )
+        if isinstance(windows, Windows):
+            return await self._run(self._core.embed_windows(texts, options))
         result, single = await self._run(self._core.embed(texts, options)), isinstance(texts, str)
         if errors == "return":
             return result.unpack_partly(single=single)
         return result.unpack(single=single)
 
+    @overload
     async def embed_result(
         self,
         texts: str | Sequence[str],
@@ -142,9 +174,39 @@ class AsyncClient:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: PooledWindows | None = None,
         errors: ErrorsName = "raise",
         timeout_s: float | None = None,
-    ) -> EmbedResult:
+    ) -> EmbedResult: ...
+    @overload
+    async def embed_result(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        windows: Windows,
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> WindowedResult: ...
+    async def embed_result(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        windows: Windows | PooledWindows | None = None,
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> EmbedResult | WindowedResult:
         """Like `embed`, with all that came along; see `Client.embed_result`.
 
         Raises:
@@ -152,8 +214,18 @@ class AsyncClient:
             UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            dtype,
+            windows,
+            errors,
+            timeout_s=timeout_s,
         )
+        if isinstance(windows, Windows):
+            return await self._run(self._core.embed_windows(texts, options))
         return await self._run(self._core.embed(texts, options))
 
     def embed_stream(
@@ -166,6 +238,7 @@ class AsyncClient:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: Windows | PooledWindows | None = None,
         chunk_texts: int = 64,
         timeout_s: float | None = None,
     ) -> AsyncIterator[StreamItem]:
@@ -189,6 +262,7 @@ class AsyncClient:
             truncate,
             prompt_name,
             dtype,
+            windows,
             chunk_texts,
             timeout_s=timeout_s,
         )

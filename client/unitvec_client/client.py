@@ -22,11 +22,13 @@ from unitvec_client.options import (
     EmbedOptions,
     ErrorsName,
     MetricName,
+    PooledWindows,
     SearchOptions,
     SimilarityOptions,
     StreamOptions,
     TokenizeOptions,
     TruncateName,
+    Windows,
 )
 from unitvec_client.results import (
     EmbedResult,
@@ -39,6 +41,7 @@ from unitvec_client.results import (
 )
 from unitvec_client.retry import RetryPolicy
 from unitvec_client.targets import resolve_target
+from unitvec_client.windowed import WindowedResult
 
 T = TypeVar("T")
 
@@ -85,6 +88,7 @@ class Client:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: PooledWindows | None = None,
         errors: Literal["raise"] = "raise",
         timeout_s: float | None = None,
     ) -> NDArray[Any]: ...
@@ -99,9 +103,11 @@ class Client:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: PooledWindows | None = None,
         errors: Literal["return"],
         timeout_s: float | None = None,
     ) -> PartialVectors: ...
+    @overload
     def embed(
         self,
         texts: str | Sequence[str],
@@ -112,9 +118,24 @@ class Client:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: Windows,
         errors: ErrorsName = "raise",
         timeout_s: float | None = None,
-    ) -> NDArray[Any] | PartialVectors:
+    ) -> WindowedResult: ...
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        windows: Windows | PooledWindows | None = None,
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> NDArray[Any] | PartialVectors | WindowedResult:
         """Turn texts into vectors. Any number of texts is split and put together again.
 
         Args:
@@ -129,6 +150,8 @@ class Client:
                 prompt, empty for no prompt.
             dtype: Number type on the wire and in the result: ``float32``; ``float16`` at half
                 the bytes; ``int8`` at a quarter; ``binary``, sign bits, at a 32nd.
+            windows: Cut long texts into windows instead: `Windows` for a vector of each window,
+                `PooledWindows` for one of each text.
             errors: What a text does that cannot be embedded (too large, too long with ``truncate``
                 ``error``, not valid Unicode, or one that the model fails on): ``raise`` its error,
                 and there are no vectors; or ``return`` it beside the vectors of all others.
@@ -139,20 +162,32 @@ class Client:
             float32 (n, D), or (D,) for a single str. float16 for dtype ``float16``; float32,
             rounded to 8 bits, for ``int8``; uint8 (n, ceil(D / 8)) of packed sign bits for
             ``binary``. No texts give (0, D). With `errors` ``return``, these vectors, with NaN in
-            the rows of texts that failed, and the list of errors: `PartialVectors`.
+            the rows of texts that failed, and the list of errors: `PartialVectors`. With `Windows`,
+            the windows and their vectors: `WindowedResult`, which is no array.
 
         Raises:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            dtype,
+            windows,
+            errors,
+            timeout_s=timeout_s,
         )
+        if isinstance(windows, Windows):
+            return self._run(self._core.embed_windows(texts, options))
         result, single = self._run(self._core.embed(texts, options)), isinstance(texts, str)
         if errors == "return":
             return result.unpack_partly(single=single)
         return result.unpack(single=single)
 
+    @overload
     def embed_result(
         self,
         texts: str | Sequence[str],
@@ -163,9 +198,39 @@ class Client:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: PooledWindows | None = None,
         errors: ErrorsName = "raise",
         timeout_s: float | None = None,
-    ) -> EmbedResult:
+    ) -> EmbedResult: ...
+    @overload
+    def embed_result(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        windows: Windows,
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> WindowedResult: ...
+    def embed_result(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        prompt_name: str | None = None,
+        dtype: DtypeName = "float32",
+        windows: Windows | PooledWindows | None = None,
+        errors: ErrorsName = "raise",
+        timeout_s: float | None = None,
+    ) -> EmbedResult | WindowedResult:
         """Like `embed`, with scales, token counts, truncation, model and timings.
 
         Arguments are those of `embed`; a single str is one text, (1, D) here.
@@ -175,8 +240,18 @@ class Client:
             UnitvecError: If the call fails, or a text while `errors` is ``raise``.
         """
         options = EmbedOptions(
-            model, normalize, dimensions, truncate, prompt_name, dtype, errors, timeout_s=timeout_s
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            prompt_name,
+            dtype,
+            windows,
+            errors,
+            timeout_s=timeout_s,
         )
+        if isinstance(windows, Windows):
+            return self._run(self._core.embed_windows(texts, options))
         return self._run(self._core.embed(texts, options))
 
     def embed_stream(
@@ -189,6 +264,7 @@ class Client:
         truncate: TruncateName = "model",
         prompt_name: str | None = None,
         dtype: DtypeName = "float32",
+        windows: Windows | PooledWindows | None = None,
         chunk_texts: int = 64,
         timeout_s: float | None = None,
     ) -> Iterator[StreamItem]:
@@ -218,6 +294,7 @@ class Client:
             truncate,
             prompt_name,
             dtype,
+            windows,
             chunk_texts,
             timeout_s=timeout_s,
         )

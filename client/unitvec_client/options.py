@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -87,11 +87,69 @@ class EncodeOptions(CallOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class _WindowOptions:
+    tokens: int | None = None
+    overlap_tokens: int = 0
+    pooled: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None:
+            object.__setattr__(self, "tokens", read_count("tokens", self.tokens))
+        if self.overlap_tokens:
+            overlap = read_count("overlap_tokens", self.overlap_tokens)
+            object.__setattr__(self, "overlap_tokens", overlap)
+
+    def to_proto(self) -> pb.Windows:
+        """Return the message."""
+        return pb.Windows(
+            tokens=self.tokens or 0, overlap_tokens=self.overlap_tokens, pooled=self.pooled
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Windows(_WindowOptions):
+    """Cut long texts into windows, each of which has a vector of its own.
+
+    A window is embedded as if it were a text by itself. It ends with a sentence or a word where
+    there is one near its end; docs/long-texts.md has the rules.
+
+    Attributes:
+        tokens: Most tokens of a window, special tokens and prompt included; None for as many as
+            the model takes.
+        overlap_tokens: Most tokens that a window shares with the one before it.
+    """
+
+    pooled = False
+
+
+@dataclass(frozen=True, slots=True)
+class PooledWindows(_WindowOptions):
+    """Cut long texts into windows, and join the vectors of each text to one.
+
+    It is the mean of the vectors of the windows, weighted by their tokens, and normalized.
+
+    Attributes:
+        tokens: As in `Windows`.
+        overlap_tokens: As in `Windows`.
+    """
+
+    pooled = True
+
+
+@dataclass(frozen=True, slots=True)
 class VectorOptions(EncodeOptions):
     """How texts become vectors that are sent back."""
 
     prompt_name: str | None = None
     dtype: DtypeName = "float32"
+    windows: Windows | PooledWindows | None = None
+
+    def to_proto(self, prompt_name: str | None) -> pb.EncodeOptions:
+        """Return the message, with the windows."""
+        options = EncodeOptions.to_proto(self, prompt_name)
+        if self.windows is not None:
+            options.windows.CopyFrom(self.windows.to_proto())
+        return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +256,11 @@ def _read_seconds(name: str, value: object) -> float:
     return seconds
 
 
+def _read_windows(name: str, value: object) -> object:
+    check_type(name, value, (Windows, PooledWindows, type(None)))
+    return value
+
+
 def _choice(choices: dict[str, Any]) -> Callable[[str, object], str]:
     def read(name: str, value: object) -> str:
         check_choice(name, value, choices)
@@ -218,6 +281,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "query_prompt_name": _read_text,
     "document_prompt_name": _read_text,
     "dtype": _choice(DTYPES),
+    "windows": _read_windows,
     "errors": _choice(ERRORS),
     "chunk_texts": read_count,
     "metric": _choice(METRICS),

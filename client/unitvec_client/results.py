@@ -54,7 +54,7 @@ class PartialVectors(NamedTuple):
     errors: list[FailedText]
 
     def __repr__(self) -> str:
-        return f"<PartialVectors {_describe(self.vectors)}, {len(self.errors):,} failed>"
+        return f"<PartialVectors {describe(self.vectors)}, {len(self.errors):,} failed>"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -90,7 +90,7 @@ class EmbedResult:
     def __repr__(self) -> str:
         cut = f", {len(self.truncated)} truncated" if self.truncated else ""
         failed = f", {len(self.errors)} failed" if self.errors else ""
-        return f"<EmbedResult {_describe(self.vectors)} of {self.model!r}{cut}{failed}>"
+        return f"<EmbedResult {describe(self.vectors)} of {self.model!r}{cut}{failed}>"
 
     def unpack(self, *, single: bool) -> NDArray[Any]:
         """Return the vectors as numbers, as `Client.embed` does.
@@ -114,6 +114,27 @@ class EmbedResult:
         return scale_rows(self.vectors, self.scales)
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a text that a vector is of: ``text[start:end]``.
+
+    Attributes:
+        text_index: Place of the text in the input, from 0.
+        start: Start in the text, in code points.
+        end: End in the text, in code points, exclusive.
+        byte_start: Start in the text's UTF-8 bytes.
+        byte_end: End in the text's UTF-8 bytes, exclusive.
+        tokens: Number of tokens encoded, special tokens and prompt included.
+    """
+
+    text_index: int
+    start: int
+    end: int
+    byte_start: int
+    byte_end: int
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class StreamItem:
     """The answer to one text of a stream: a vector or an error.
@@ -126,6 +147,9 @@ class StreamItem:
         tokens: Number of tokens encoded; 0 if there is an error.
         truncated: Whether the text was cut.
         left_out_tokens: Number of tokens that were cut off.
+        windows: The windows of the text, where they are asked for and not pooled; `vector` is then
+            None.
+        vectors: Their vectors, (w, D), of the type of `vector`; None without windows.
     """
 
     index: int
@@ -134,9 +158,12 @@ class StreamItem:
     tokens: int = 0
     truncated: bool = False
     left_out_tokens: int = 0
+    windows: tuple[Window, ...] = ()
+    vectors: NDArray[Any] | None = None
 
     def __repr__(self) -> str:
-        answer = repr(self.error) if self.vector is None else _describe(self.vector)
+        found = self.vector if self.vectors is None else self.vectors
+        answer = repr(self.error) if found is None else describe(found)
         return f"<StreamItem {self.index}: {answer}{', truncated' if self.truncated else ''}>"
 
 
@@ -256,6 +283,8 @@ class ServerLimits:
         max_scores: Highest number of scores in one reply.
         max_stream_bytes: Bytes of vectors (float32) that one search holds.
         max_comparisons: Queries times documents in one request.
+        max_windows_per_request: Highest number of windows of the texts of one request; 0 of a
+            server that knows no windows.
     """
 
     max_texts_per_request: int
@@ -267,6 +296,7 @@ class ServerLimits:
     max_scores: int
     max_stream_bytes: int
     max_comparisons: int
+    max_windows_per_request: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,5 +321,6 @@ def scale_rows(vectors: NDArray[Any], scales: NDArray[np.float32] | None) -> NDA
     return vectors.astype(np.float32) * scales[:, np.newaxis]
 
 
-def _describe(array: NDArray[Any]) -> str:
+def describe(array: NDArray[Any]) -> str:
+    """Return the shape and the type of an array in a few words."""
     return f"{' x '.join(f'{length:,}' for length in array.shape)} {array.dtype}"

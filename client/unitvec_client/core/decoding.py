@@ -18,6 +18,7 @@ from unitvec_client.results import (
     ServerLimits,
     Timings,
     TokenizedText,
+    Window,
 )
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -143,6 +144,34 @@ def decode_errors(response: pb.EmbedResponse, rows: int) -> dict[int, Failure]:
     if failures and max(failures) >= rows:
         raise _bad_reply("a text that failed is not in the request")
     return dict(sorted(failures.items()))
+
+
+def decode_windows(response: pb.EmbedResponse, texts: int) -> list[Window]:
+    """Return what each row of a reply is the vector of.
+
+    Args:
+        response: The reply to a request for windows that are not pooled.
+        texts: How many texts the request had.
+
+    Raises:
+        ProtocolError: If the windows are not in order, or a text has none and has not failed.
+    """
+    windows = [
+        Window(
+            item.text_index,
+            item.char_start,
+            item.char_end,
+            item.byte_start,
+            item.byte_end,
+            item.tokens,
+        )
+        for item in response.windows
+    ]
+    indices = [window.text_index for window in windows]
+    failed = {error.index for error in response.errors}
+    if indices != sorted(indices) or {*indices} | failed != set(range(texts)):
+        raise _bad_reply(f"the windows are not those of {texts} texts in order")
+    return windows
 
 
 def decode_scores(matrix: pb.Matrix, rows: int, columns: int) -> NDArray[np.float32]:

@@ -160,7 +160,8 @@ class Provider:
         checked = check_texts(texts)
         with self._model_may_be_outdated():
             keywords = self._keywords(self.model(), len(checked), options)
-            return self._open().embed_result(checked, **keywords)
+            result: EmbedResult = self._open().embed_result(checked, **keywords)
+            return result
 
     async def aembed(self, texts: object, options: TextOptions = _AS_THEY_ARE) -> EmbedResult:
         """Turn texts into vectors (n, D); see `embed`.
@@ -176,7 +177,8 @@ class Provider:
                 info = await client.models(timeout_s=self.endpoint.timeout_s)
                 self._model = find_model(info, self.endpoint.model)
             keywords = self._keywords(self._model, len(checked), options)
-            return await client.embed_result(checked, **keywords)
+            result: EmbedResult = await client.embed_result(checked, **keywords)
+            return result
 
     def model(self) -> ModelInfo:
         """Return what the server says of the model; asked once.

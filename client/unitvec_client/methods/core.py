@@ -49,6 +49,12 @@ from unitvec_client.methods.server_facts import Knowledge
 from unitvec_client.methods.streaming import stream_script
 from unitvec_client.methods.tokenizing import Tokenizing
 from unitvec_client.methods.window import MAX_WINDOW_CHUNKS, StreamWindow
+from unitvec_client.methods.windowing import (
+    Windowing,
+    empty_windows,
+    fit_windows,
+    spread_windows,
+)
 from unitvec_client.options import (
     DTYPES,
     ERRORS,
@@ -70,6 +76,7 @@ from unitvec_client.results import (
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.windowed import WindowedResult
 
 T = TypeVar("T")
 
@@ -120,7 +127,7 @@ class Core:
     ) -> Script[EmbedResult]:
         info, model = yield from self.knowledge.find(context, options.model)
         is_partial, texts = ERRORS[options.errors], given.texts
-        if len(texts) == 1 and not is_partial:
+        if len(texts) == 1 and not is_partial and options.windows is None:
             return (yield from embed_at_once(context, texts, options))
         budget = self._embed_budget(info, model, options)
         if is_partial:
@@ -132,6 +139,27 @@ class Core:
         for failed in result.errors:
             self.knowledge.note(failed.error)
         return spread(result, given)
+
+    def embed_windows(self, texts: object, options: EmbedOptions) -> Script[WindowedResult]:
+        """`embed` and `embed_result` where the windows of long texts are told apart."""
+        given = give(texts, partial=ERRORS[options.errors])
+        context = self._context(options.timeout_s or self.timeout_s, given.texts)
+        attempt = partial(self._embed_windows, context, given, options)
+        return self.knowledge.keep_right(context, attempt)
+
+    def _embed_windows(
+        self, context: CallContext, given: GivenTexts, options: EmbedOptions
+    ) -> Script[WindowedResult]:
+        info, model = yield from self.knowledge.find(context, options.model)
+        budget = self._embed_budget(info, model, options)
+        if ERRORS[options.errors]:
+            given = given.within(budget)
+        result = empty_windows(empty_result(model.dim, model.name, options))
+        if given.texts:
+            result = yield from Windowing(context, given.texts, options, budget).run()
+        for failed in result.errors:
+            self.knowledge.note(failed.error)
+        return spread_windows(result, given)
 
     def embed_stream(self, options: StreamOptions) -> Script[None]:
         """`embed_stream`: pulls texts, emits items."""
@@ -234,7 +262,10 @@ class Core:
     def _embed_budget(self, info: ServerInfo, model: ModelInfo, options: VectorOptions) -> Budget:
         dim = min(model.dim, options.dimensions or model.dim)
         reply_bytes = row_bytes(dim, DTYPES[options.dtype])
-        return make_budget(info.limits, model, reply_bytes, self.connection.max_message_bytes)
+        budget = make_budget(info.limits, model, reply_bytes, self.connection.max_message_bytes)
+        if options.windows is None:
+            return budget
+        return fit_windows(budget, options.windows, info.limits, model)
 
     def _bounds(self, info: ServerInfo, model: ModelInfo) -> Bounds:
         # `max_scores` bounds scores and rankings, so that a row counts for little here.

@@ -79,30 +79,39 @@ def give(texts: object, *, partial: bool) -> GivenTexts:
 
 def spread(result: EmbedResult, given: GivenTexts) -> EmbedResult:
     """Return the result of the texts that were sent as that of all texts of the call."""
-    moved = [_move(failed, given.indices[failed.index]) for failed in result.errors]
-    own = [FailedText(index, error) for index, error in given.errors.items()]
-    errors = sorted(moved + own, key=lambda failed: failed.index)
-    if not own:
-        return replace(result, errors=tuple(errors))
-    at = np.array(given.indices, np.intp)
-    scales = None if result.scales is None else _spread(result.scales, at, len(given))
+    errors = tuple(move(result.errors, given))
+    if not given.errors:
+        return replace(result, errors=errors)
     return replace(
         result,
-        vectors=_spread(result.vectors, at, len(given)),
-        scales=scales,
-        tokens=_spread(result.tokens, at, len(given)),
+        vectors=spread_rows(result.vectors, given),
+        scales=None if result.scales is None else spread_rows(result.scales, given),
+        tokens=spread_rows(result.tokens, given),
         truncated=tuple(given.indices[row] for row in result.truncated),
-        errors=tuple(errors),
+        errors=errors,
     )
 
 
-def _move(failed: FailedText, index: int) -> FailedText:
-    return FailedText(index, at_field(failed.error, f"texts[{index}]"))
+def move(failed: Iterable[FailedText], given: GivenTexts) -> list[FailedText]:
+    """Return all texts of the call that failed, in order.
+
+    Args:
+        failed: Those that were sent, counted among these.
+        given: All texts of the call.
+    """
+    errors = dict(given.errors)
+    for item in failed:
+        index = given.indices[item.index]
+        errors[index] = at_field(item.error, f"texts[{index}]")
+    return [FailedText(index, error) for index, error in sorted(errors.items())]
 
 
-def _spread(rows: NDArray[Any], at: NDArray[np.intp], count: int) -> NDArray[Any]:
-    """Return rows at their places among `count`; those between are NaN, or 0 in whole numbers."""
+def spread_rows(rows: NDArray[Any], given: GivenTexts) -> NDArray[Any]:
+    """Return rows of the texts that were sent at their places among all texts of the call.
+
+    Those between are NaN, or 0 in whole numbers.
+    """
     fill = np.nan if rows.dtype.kind == "f" else 0
-    spread = np.full((count, *rows.shape[1:]), fill, rows.dtype)
-    spread[at] = rows
+    spread = np.full((len(given), *rows.shape[1:]), fill, rows.dtype)
+    spread[np.array(given.indices, np.intp)] = rows
     return spread

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from unitvec_client.core.backoff import Backoff
 from unitvec_client.core.calls import CallContext
@@ -24,7 +24,8 @@ from unitvec_client.errors import (
     at_field,
 )
 from unitvec_client.methods.embedding import decode_reply, embed_request
-from unitvec_client.options import DTYPES, StreamOptions
+from unitvec_client.methods.windowing import decode_windowed
+from unitvec_client.options import DTYPES, StreamOptions, Windows
 from unitvec_client.results import StreamItem
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -203,6 +204,9 @@ class StreamWindow:
             self._on_vectors(chunk, reply.response)
 
     def _on_vectors(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
+        if isinstance(self.options.windows, Windows):
+            self._on_windows(chunk, response)
+            return
         result = decode_reply(response, len(chunk.texts), DTYPES[self.options.dtype])
         vectors = result.values()
         failures = decode_errors(response, len(chunk.texts))
@@ -214,6 +218,24 @@ class StreamWindow:
             tokens, is_cut = int(result.tokens[row]), row in left_out
             self._items[index] = StreamItem(
                 index, vectors[row], None, tokens, is_cut, left_out.get(row, 0)
+            )
+
+    def _on_windows(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
+        result = decode_windowed(response, len(chunk.texts), DTYPES[self.options.dtype])
+        failures = decode_errors(response, len(chunk.texts))
+        left_out = dict(zip(result.truncated, result.left_out_tokens, strict=True))
+        for row, index in enumerate(chunk.indices):
+            if row in failures:
+                self._refuse(index, failures[row])
+                continue
+            rows = result.rows_of(row)
+            self._items[index] = StreamItem(
+                index,
+                tokens=int(result.tokens[row]),
+                truncated=row in left_out,
+                left_out_tokens=left_out.get(row, 0),
+                windows=tuple(replace(each, text_index=index) for each in result.windows[rows]),
+                vectors=result.vectors[rows],
             )
 
     def _on_error(self, chunk: _Chunk, failure: Failure) -> None:
