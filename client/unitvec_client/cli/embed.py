@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from numpy.typing import NDArray
@@ -23,26 +24,29 @@ from unitvec_client.console.records import Line
 from unitvec_client.console.terminal import StatusLine, waiting_for, working
 from unitvec_client.console.texts import TextSource
 from unitvec_client.console.writing import say_written
-from unitvec_client.errors import RefusedError, UnitvecError, at_field
-from unitvec_client.options import StreamOptions
+from unitvec_client.errors import InputError, RefusedError, UnitvecError, at_field
+from unitvec_client.options import PooledWindows, StreamOptions, Windows
 from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
+from unitvec_client.windowed import WindowedResult
 
 
 def embed(client: Client, args: argparse.Namespace) -> int:
     """`unitvec embed`: one vector for each line."""
     check_rows(args)
+    windows = _windows(args)
     source = text_source(args)
     lines = source.lines()
     total = source.count() if sys.stderr.isatty() else None
     keywords = keywords_of(args, "model", "prompt_name", "truncate", "dtype", "dimensions")
-    keywords["normalize"] = not args.no_normalize
+    keywords |= {"normalize": not args.no_normalize, "windows": windows}
     info = client.models()
-    like = client.embed([], **keywords)
+    empty: Any = client.embed([], **keywords)
+    like = empty.vectors if isinstance(empty, WindowedResult) else empty
     about = _describe(args, _find(info, args.model), StreamOptions(**keywords))
     rows = make_rows(args, like, about)
     with _open_sink(args, rows, about=about, lines=lines) as sink:
         # Rows that are seen on the terminal say themselves how far they are.
-        feed, progress = Feed(lines), Progress(total, done=sink.progressed.rows)
+        feed, progress = Feed(lines), Progress(total, done=sink.progressed.texts)
         with working(progress.forms, sys.stderr, hidden=args.on_terminal) as status:
             writer = _EmbedWriter(sink, feed, progress, status)
             for item in client.embed_stream(feed.texts(), timeout_s=args.timeout_s, **keywords):
@@ -54,11 +58,20 @@ def embed(client: Client, args: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if sink.progressed.failed else EXIT_OK
 
 
+def _windows(args: argparse.Namespace) -> Windows | PooledWindows | None:
+    if args.window is None:
+        if args.overlap is not None or args.pooled:
+            raise InputError("--overlap and --pooled are for windows: --window sets their tokens")
+        return None
+    kind = PooledWindows if args.pooled else Windows
+    return kind(args.window, args.overlap or 0)
+
+
 def _say_done(output: str | None, sink: Sink, like: NDArray[Any]) -> None:
     progressed = sink.progressed
     if progressed.all_failed:
         where = "" if output is None else f"; {output} is not written"
-        print(f"unitvec: all {progressed.rows:,} texts failed{where}", file=sys.stderr)
+        print(f"unitvec: all {progressed.texts:,} texts failed{where}", file=sys.stderr)
     elif output is not None and not is_special(output):
         failed = f", {progressed.failed:,} of them failed" if progressed.failed else ""
         rows = f"{progressed.rows:,} rows of {like.shape[1]} {like.dtype} values{failed}, "
@@ -87,6 +100,9 @@ def _describe(
         "dimensions": options.dimensions,
         "dtype": options.dtype,
         "format": args.format,
+        "window": args.window,
+        "overlap": args.overlap,
+        "pooled": args.pooled,
         "id": args.id_field is not None,
         "text": args.with_text,
     }
@@ -101,7 +117,7 @@ def _open_sink(
             yield StreamSink(file, rows)
         return
     with open_part(args.output, rows, about=about, lines=lines, restart=args.restart) as part:
-        done = part.progressed.rows
+        done = part.progressed.texts
         if done:
             print(f"unitvec: {done:,} texts were done before; going on", file=sys.stderr)
         yield part
@@ -123,10 +139,10 @@ class _EmbedWriter:
         if _refuses_all(item.error):
             raise item.error
         if item.error is None:
-            self._add(line, item)
+            self._add(list(_rows_of(self._sink.progressed.rows, line, item)))
         else:
-            # The stream counts the texts of this run, the rows those of all runs.
-            self._fail(line, at_field(item.error, f"texts[{self._sink.progressed.rows}]"))
+            # The stream counts the texts of this run, the sink those of all runs.
+            self._fail(line, at_field(item.error, f"texts[{self._sink.progressed.texts}]"))
 
     def write_bad(self) -> None:
         """Write the lines before the next one that could be read."""
@@ -135,11 +151,21 @@ class _EmbedWriter:
 
     def _fail(self, line: Line, error: UnitvecError) -> None:
         self._status.say(f"unitvec: line {line.number}: {error}")
-        self._add(line, None, error.message)
+        self._add([Row(self._sink.progressed.rows, line, None, error.message)])
 
-    def _add(self, line: Line, item: StreamItem | None, problem: str = "") -> None:
-        self._sink.add(Row(self._sink.progressed.rows, line, item, problem))
+    def _add(self, rows: list[Row]) -> None:
+        self._sink.add(rows)
         self._progress.advance()
+
+
+def _rows_of(first: int, line: Line, item: StreamItem) -> Iterator[Row]:
+    """Yield a row for the vector of a line, or one for each window of its text."""
+    if item.vectors is None:
+        yield Row(first, line, item)
+        return
+    for index, (window, vector) in enumerate(zip(item.windows, item.vectors, strict=True), first):
+        part = replace(item, vector=vector, tokens=window.tokens, windows=(), vectors=None)
+        yield Row(index, line, part, window=window)
 
 
 def _refuses_all(error: UnitvecError | None) -> TypeGuard[RefusedError]:

@@ -43,6 +43,7 @@ _EXAMPLES = {
   unitvec embed 'a cat on a mat'
   unitvec embed -i texts.txt -o vectors.npy
   unitvec embed -i big.jsonl --field body --id-field id -o vectors.parquet
+  unitvec embed -i books.jsonl --window 256 --overlap 32 --with-text -o windows.parquet
 
 A run into a file that is cut short (Ctrl-C, a kill, a server that is gone) leaves FILE.part; the
 same command goes on from there.""",
@@ -168,7 +169,21 @@ def _add_embed(commands: Any) -> None:
         help="int8 arrives as float32 (default float32)",
     )
     parser.add_argument("--no-normalize", action="store_true", help="as the model returns them")
+    _add_windows(parser)
     _add_rows(parser)
+
+
+def _add_windows(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "windows", "Long texts are cut into windows, each with a row of its own and its span."
+    )
+    group.add_argument("--window", type=int, metavar="TOKENS", help="most tokens of a window")
+    group.add_argument(
+        "--overlap", type=int, metavar="TOKENS", help="most tokens shared with the window before"
+    )
+    group.add_argument(
+        "--pooled", action="store_true", help="one row a text: the mean of its windows"
+    )
 
 
 def _add_rows(parser: argparse.ArgumentParser) -> None:

@@ -23,12 +23,12 @@ from unitvec_client.cli.output import (
     text_line,
 )
 from unitvec_client.cli.parquet import ParquetRows, load_pyarrow
-from unitvec_client.cli.rows import Row, Rows, id_text
+from unitvec_client.cli.rows import NO_COLUMNS, SPAN, Columns, Row, Rows, id_text
 from unitvec_client.errors import InputError
 
 # A fixed place for a version 1.0 header, so that the number of rows can be filled in last;
-# numpy itself pads headers to a multiple of 64.
-_NPY_HEADER_BYTES = 128
+# numpy itself pads headers to a multiple of 64. That of records takes some 250 bytes.
+_NPY_HEADER_BYTES = 384
 _VALUES_SHOWN = 4
 
 
@@ -52,16 +52,17 @@ def make_rows(args: argparse.Namespace, like: NDArray[Any], about: Mapping[str, 
         like: (0, D): shape and type of a row.
         about: How the vectors were made, for formats that can say so.
     """
-    extras = {"with_id": args.id_field is not None, "with_text": args.with_text}
+    has_span = args.window is not None and not args.pooled
+    columns = Columns(id=args.id_field is not None, text=args.with_text, span=has_span)
     if args.format == "npy":
-        return NpyRows(like)
+        return WindowNpyRows(like) if has_span else NpyRows(like)
     if args.format == "table":
-        return TableRows()
+        return TableRows(has_span=has_span)
     if args.format == "csv":
-        return CsvRows(like.shape[1], **extras)
+        return CsvRows(like.shape[1], columns)
     if args.format == "parquet":
-        return ParquetRows(like, about, **extras)
-    return JsonRows(**extras, array=args.format == "json")
+        return ParquetRows(like, about, columns)
+    return JsonRows(columns, array=args.format == "json")
 
 
 class _PlainRows:
@@ -84,11 +85,19 @@ class _PlainRows:
 
 
 class TableRows(_PlainRows):
-    """For people: the first values of each vector; what failed is on standard error alone."""
+    """For people: the first values of each vector; what failed is on standard error alone.
+
+    Args:
+        has_span: Whether each row is a window, and has its place in the text.
+    """
+
+    def __init__(self, *, has_span: bool = False) -> None:
+        self._has_span = has_span
 
     def head(self) -> bytes:
         """Return the heads of the columns."""
-        return text_line(f"{'line':>8}  {'tokens':>6}  {'cut off':>7}  vector")
+        span = f"{'start':>8}  {'end':>8}  " if self._has_span else ""
+        return text_line(f"{'line':>8}  {span}{'tokens':>6}  {'cut off':>7}  vector")
 
     def encode(self, row: Row) -> bytes:
         """Return the row as a line."""
@@ -96,23 +105,20 @@ class TableRows(_PlainRows):
             return b""
         cut = f"{row.item.left_out_tokens:,}" if row.item.truncated else "-"
         shown = _shorten(row.item.vector)
-        return text_line(f"{row.line.number:>8}  {row.item.tokens:>6}  {cut:>7}  {shown}")
+        span = "" if row.window is None else f"{row.window.start:>8}  {row.window.end:>8}  "
+        return text_line(f"{row.line.number:>8}  {span}{row.item.tokens:>6}  {cut:>7}  {shown}")
 
 
 class JsonRows(_PlainRows):
     """JSON lines, or one JSON array of the same objects.
 
     Args:
-        with_id: Whether each has the line's own id.
-        with_text: Whether each has its text.
+        columns: What each has beside its vector.
         array: Whether they are items of an array.
     """
 
-    def __init__(
-        self, *, with_id: bool = False, with_text: bool = False, array: bool = False
-    ) -> None:
-        self._with_id = with_id
-        self._with_text = with_text
+    def __init__(self, columns: Columns = NO_COLUMNS, *, array: bool = False) -> None:
+        self._columns = columns
         self._array = array
 
     def head(self) -> bytes:
@@ -130,10 +136,12 @@ class JsonRows(_PlainRows):
 
     def _record(self, row: Row) -> dict[str, Any]:
         record: dict[str, Any] = {"index": row.index, "line": row.line.number}
-        if self._with_id:
+        if self._columns.id:
             record["id"] = row.line.id
-        if self._with_text:
-            record["text"] = row.line.text
+        if self._columns.text:
+            record["text"] = row.text
+        if self._columns.span and row.window is not None:
+            record |= zip(SPAN, row.span, strict=True)
         if row.item is None or row.item.vector is None:
             record["error"] = row.problem
         else:
@@ -151,26 +159,26 @@ class CsvRows(_PlainRows):
 
     Args:
         width: Values in a vector.
-        with_id: Whether each has the line's own id: JSON, if it is no string.
-        with_text: Whether each has its text.
+        columns: What each has beside its vector; an id is JSON, if it is no string.
     """
 
-    def __init__(self, width: int, *, with_id: bool = False, with_text: bool = False) -> None:
+    def __init__(self, width: int, columns: Columns) -> None:
         self._width = width
-        self._with_id = with_id
-        self._with_text = with_text
+        self._columns = columns
 
     def head(self) -> bytes:
         """Return the names of the columns."""
-        given = ["id"] * self._with_id + ["text"] * self._with_text
+        columns = self._columns
+        given = ["id"] * columns.id + ["text"] * columns.text + [*SPAN] * columns.span
         values = [f"v{place}" for place in range(self._width)]
         counts = ["tokens", "truncated", "left_out_tokens"]
         return csv_line(["index", "line", *given, *counts, "error", *values])
 
     def encode(self, row: Row) -> bytes:
         """Return the row as a line of the table."""
-        given = [id_text(row.line.id)] * self._with_id + [row.line.text] * self._with_text
-        cells = [row.index, row.line.number, *given]
+        columns = self._columns
+        given = [id_text(row.line.id)] * columns.id + [row.text] * columns.text
+        cells = [row.index, row.line.number, *given, *row.span * columns.span]
         if row.item is None or row.item.vector is None:
             return csv_line([*cells, None, None, None, row.problem, *[None] * self._width])
         truncated = "true" if row.item.truncated else "false"
@@ -205,19 +213,55 @@ class NpyRows(_PlainRows):
 
     def finish(self, path: Path) -> Path:
         """Fill in the header."""
-        row_bytes = self._width * self._dtype.itemsize
-        rows = (path.stat().st_size - _NPY_HEADER_BYTES) // row_bytes
+        dtype, shape = self._shape(path.stat().st_size - _NPY_HEADER_BYTES)
         with path.open("r+b") as file:
-            file.write(self._header(rows))
+            file.write(self._header(dtype, shape))
         return path
 
-    def _header(self, rows: int) -> bytes:
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        fields = {"descr": descr, "fortran_order": False, "shape": (rows, self._width)}
+    def _shape(self, size_bytes: int) -> tuple[Any, tuple[int, ...]]:
+        """Return the type and the shape of an array of this size."""
+        rows = size_bytes // (self._width * self._dtype.itemsize)
+        return self._dtype, (rows, self._width)
+
+    @staticmethod
+    def _header(dtype: Any, shape: tuple[int, ...]) -> bytes:
+        descr = np.lib.format.dtype_to_descr(dtype)
+        fields = {"descr": descr, "fortran_order": False, "shape": shape}
         start = np.lib.format.magic(1, 0)
         room = _NPY_HEADER_BYTES - len(start) - 2
         text = repr(fields).ljust(room - 1) + "\n"
         return start + room.to_bytes(2, "little") + text.encode("latin1")
+
+
+class WindowNpyRows(NpyRows):
+    """A .npy file of records: the place of a window in the input and in its text, and its vector.
+
+    The fields are line, start, end, byte_start, byte_end, tokens and vector. A text that failed is
+    one record, from 0 to 0, whose vector is as in `NpyRows`.
+
+    Args:
+        like: (0, D): shape and type of a vector.
+    """
+
+    def __init__(self, like: NDArray[Any]) -> None:
+        super().__init__(like)
+        names = ("line", *SPAN, "tokens")
+        vector = ("vector", self._dtype, (self._width,))
+        self._record = np.dtype([*((name, "<u4") for name in names), vector])
+
+    def encode(self, row: Row) -> bytes:
+        """Return the record."""
+        record = np.zeros((), self._record)
+        record["line"] = row.line.number
+        record["vector"] = self._missing if row.vector is None else row.vector
+        if row.window is not None:
+            record["tokens"] = row.window.tokens
+            for name, value in zip(SPAN, row.span, strict=True):
+                record[name] = value
+        return record.tobytes()
+
+    def _shape(self, size_bytes: int) -> tuple[Any, tuple[int, ...]]:
+        return self._record, (size_bytes // self._record.itemsize,)
 
 
 def _shorten(vector: NDArray[Any]) -> str:

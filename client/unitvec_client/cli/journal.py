@@ -26,26 +26,29 @@ class Progressed:
     """How far a run has come.
 
     Attributes:
-        rows: Lines done, one row each.
-        failed: Those of them that have no vector.
-        size_bytes: Of their rows in the file.
+        texts: Lines done.
+        rows: Their rows: one for each line, or for each window of its text.
+        failed: Lines that have no vector.
+        size_bytes: Of the rows in the file.
     """
 
+    texts: int = 0
     rows: int = 0
     failed: int = 0
     size_bytes: int = 0
     _digest: Any = field(default_factory=hashlib.sha256)
 
-    def count(self, line: Line, *, failed: bool = False) -> None:
-        """Count a line as done."""
-        self.rows += 1
+    def count(self, line: Line, *, rows: int = 1, failed: bool = False) -> None:
+        """Count a line as done, with so many rows."""
+        self.texts += 1
+        self.rows += rows
         self.failed += failed
         self._digest.update(json.dumps([line.number, line.text, line.problem, line.id]).encode())
 
     @property
     def all_failed(self) -> bool:
         """Whether there were lines and none of them has a vector."""
-        return 0 < self.rows == self.failed
+        return 0 < self.texts == self.failed
 
     @property
     def digest(self) -> str:
@@ -59,6 +62,7 @@ class Journal:
 
     Attributes:
         about: How its vectors and rows are made: names and JSON values.
+        texts: As in `Progressed`.
         rows: As in `Progressed`.
         failed: As in `Progressed`.
         size_bytes: As in `Progressed`.
@@ -66,6 +70,7 @@ class Journal:
     """
 
     about: Mapping[str, Any]
+    texts: int
     rows: int
     failed: int
     size_bytes: int
@@ -95,7 +100,7 @@ class Journal:
         Raises:
             OSError: If that fails.
         """
-        names = ("about", "rows", "failed", "size_bytes", "digest")
+        names = ("about", "texts", "rows", "failed", "size_bytes", "digest")
         record = {"version": _VERSION, **{name: getattr(self, name) for name in names}}
         new = path.with_suffix(".new")
         with new.open("w", encoding="utf-8") as file:
@@ -114,7 +119,7 @@ class Journal:
         changes = [f"{name} was {old!r} and is {new!r}" for name, old, new in pairs if old != new]
         if changes:
             raise InputError(
-                f"an earlier run into this file did {self.rows:,} texts, but not as this one: "
+                f"an earlier run into this file did {self.texts:,} texts, but not as this one: "
                 f"{'; '.join(changes)}. Run it as before to go on, or with --restart to begin anew"
             )
 
@@ -128,21 +133,27 @@ class Journal:
             InputError: If they are not what they were.
         """
         progressed = Progressed()
-        for line in _take(lines, self.rows):
+        for line in _take(lines, self.texts):
             progressed.count(line)
-        if (progressed.rows, progressed.digest) != (self.rows, self.digest):
+        if (progressed.texts, progressed.digest) != (self.texts, self.digest):
             raise InputError(
-                f"the first {self.rows:,} texts of the input are not what they were when an "
+                f"the first {self.texts:,} texts of the input are not what they were when an "
                 "earlier run into this file did them; --restart begins anew"
             )
-        progressed.failed, progressed.size_bytes = self.failed, self.size_bytes
+        progressed.rows, progressed.failed = self.rows, self.failed
+        progressed.size_bytes = self.size_bytes
         return progressed
 
 
 def journal_of(progressed: Progressed, about: Mapping[str, Any]) -> Journal:
     """Return the journal of a run that has come this far."""
     return Journal(
-        about, progressed.rows, progressed.failed, progressed.size_bytes, progressed.digest
+        about,
+        progressed.texts,
+        progressed.rows,
+        progressed.failed,
+        progressed.size_bytes,
+        progressed.digest,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.cli.rows import Row, id_text
+from unitvec_client.cli.rows import NO_COLUMNS, SPAN, Columns, Row, id_text
 from unitvec_client.errors import InputError
 from unitvec_protos.installation import install_command
 
@@ -25,7 +25,7 @@ _MAX_GROUP_BYTES = 8 * _GROUP_BYTES
 
 
 class ParquetRows:
-    """Columns index, line, tokens, truncated, left_out_tokens, vector, error; or id and text too.
+    """Columns index, line, tokens, truncated, left_out_tokens, vector, error; or id, text and span.
 
     The vector is a list of fixed size, D. A row that failed has no vector but an error. Row
     groups hold about 16 MiB of vectors, and at most 16,384 rows.
@@ -33,8 +33,8 @@ class ParquetRows:
     Args:
         like: (0, D): shape and type of a row.
         about: How the vectors were made: the file's metadata under ``unitvec``, as JSON.
-        with_id: Whether each row has the line's own id, as a string: JSON, if it is no string.
-        with_text: Whether each row has its text.
+        columns: What else each row has: an id is a string, JSON if it was none; a span is start,
+            end, byte_start and byte_end.
 
     Raises:
         InputError: If pyarrow is not installed.
@@ -44,16 +44,14 @@ class ParquetRows:
         self,
         like: NDArray[Any],
         about: Mapping[str, Any],
-        *,
-        with_id: bool = False,
-        with_text: bool = False,
+        columns: Columns = NO_COLUMNS,
     ) -> None:
         self._pa, self._pq = load_pyarrow()
         self._dtype = like.dtype
         self._width = like.shape[1]
         fitting = _GROUP_BYTES // (like.itemsize * self._width)
         self._group_rows = max(1, min(_MAX_GROUP_ROWS, fitting))
-        self._schema = self._make_schema(about, with_id=with_id, with_text=with_text)
+        self._schema = self._make_schema(about, columns)
         self._held: list[Row] = []
 
     def head(self) -> bytes:
@@ -74,7 +72,8 @@ class ParquetRows:
             "index": [row.index for row in held],
             "line": [row.line.number for row in held],
             "id": [_encodable(id_text(row.line.id)) for row in held],
-            "text": [_encodable(row.line.text) for row in held],
+            "text": [_encodable(row.text) for row in held],
+            **dict(zip(SPAN, zip(*(row.span for row in held), strict=True), strict=True)),
             "tokens": [None if row.item is None else row.item.tokens for row in held],
             "truncated": [None if row.item is None else row.item.truncated for row in held],
             "left_out_tokens": [row.item and row.item.left_out_tokens for row in held],
@@ -99,11 +98,12 @@ class ParquetRows:
                 writer.write_table(table, row_group_size=self._group_rows)
         return whole
 
-    def _make_schema(self, about: Mapping[str, Any], *, with_id: bool, with_text: bool) -> Any:
+    def _make_schema(self, about: Mapping[str, Any], columns: Columns) -> Any:
         vector = self._pa.list_(self._pa.from_numpy_dtype(self._dtype), self._width)
         fields = [("index", self._pa.int64()), ("line", self._pa.int64())]
-        fields += [("id", self._pa.string())] if with_id else []
-        fields += [("text", self._pa.large_string())] if with_text else []
+        fields += [("id", self._pa.string())] if columns.id else []
+        fields += [("text", self._pa.large_string())] if columns.text else []
+        fields += [(name, self._pa.int32()) for name in SPAN] if columns.span else []
         fields += [("tokens", self._pa.int32()), ("truncated", self._pa.bool_())]
         fields += [("left_out_tokens", self._pa.int32())]
         fields += [("vector", vector), ("error", self._pa.string())]

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -41,8 +41,8 @@ class Sink(Protocol):
 
     progressed: Progressed
 
-    def add(self, row: Row) -> None:
-        """Take the next row."""
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take the rows of the next line, at least one."""
 
     def finish(self) -> None:
         """All rows are there."""
@@ -62,13 +62,13 @@ class StreamSink:
         self._rows = rows
         self._is_terminal = file.isatty()
 
-    def add(self, row: Row) -> None:
-        """Write the row."""
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write the rows of a line."""
         self._begin()
-        self._file.write(self._rows.encode(row))
+        self._file.writelines(map(self._rows.encode, rows))
         if self._is_terminal:
             self._file.flush()
-        self.progressed.count(row.line, failed=row.item is None)
+        self.progressed.count(rows[0].line, rows=len(rows), failed=rows[0].item is None)
 
     def finish(self) -> None:
         """Write what comes after all rows."""
@@ -77,7 +77,7 @@ class StreamSink:
 
     def _begin(self) -> None:
         """Write what comes before all rows: only now, since nothing may come of the run."""
-        if self.progressed.rows == 0:
+        if self.progressed.texts == 0:
             self._file.write(self._rows.head())
 
 
@@ -92,7 +92,7 @@ class PartSink:
 
     Attributes:
         progressed: How far it has come, an earlier run's rows included.
-        counted: Rows that a later run would go on with.
+        counted: Texts that a later run would go on with.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class PartSink:
         self._about = about
         self._clock = clock
         self._file: IO[bytes] | None = None
-        self.counted = 0
+        self.counted = self._counted_rows = 0
         self._due_s = 0.0
 
     @property
@@ -138,14 +138,14 @@ class PartSink:
         else:
             journal.check_about(self._about)
             self._file = self._go_on(journal, lines)
-        self.counted = self.progressed.rows
-        self._due_s = self._clock() + CHECKPOINT_S
+        self._note_counted()
 
-    def add(self, row: Row) -> None:
-        """Write the row; now and then, count what was written."""
-        self._write(self._rows.encode(row))
-        self.progressed.count(row.line, failed=row.item is None)
-        waiting = self.progressed.rows - self.counted
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write the rows of a line; now and then, count what was written."""
+        for row in rows:
+            self._write(self._rows.encode(row))
+        self.progressed.count(rows[0].line, rows=len(rows), failed=rows[0].item is None)
+        waiting = self.progressed.rows - self._counted_rows
         if waiting >= CHECKPOINT_ROWS or self._clock() >= self._due_s:
             self.checkpoint()
 
@@ -156,7 +156,10 @@ class PartSink:
             self._file.flush()
             os.fsync(self._file.fileno())
         journal_of(self.progressed, self._about).save(self._journal_path)
-        self.counted = self.progressed.rows
+        self._note_counted()
+
+    def _note_counted(self) -> None:
+        self.counted, self._counted_rows = self.progressed.texts, self.progressed.rows
         self._due_s = self._clock() + CHECKPOINT_S
 
     def finish(self) -> None:
@@ -240,7 +243,7 @@ def open_part(
             raise
         except UnitvecError:
             # It came between two rows, so all of them count. Ctrl-C can come within one.
-            if sink.progressed.rows:
+            if sink.progressed.texts:
                 with writing(path):
                     sink.checkpoint()
             raise

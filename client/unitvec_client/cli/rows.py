@@ -10,29 +10,63 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from unitvec_client.console.records import Line
-from unitvec_client.results import StreamItem
+from unitvec_client.results import StreamItem, Window
+
+SPAN = ("start", "end", "byte_start", "byte_end")
+"""Columns of a row that is a window: its place in the text, in code points and in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one line.
+    """What became of one line, or of one window of its text.
 
     Attributes:
         index: Of the row, from 0.
         line: The line.
         item: The vector; None if there is none.
         problem: Why there is none.
+        window: The part of the text that the vector is of; None for all of it.
     """
 
     index: int
     line: Line
     item: StreamItem | None = None
     problem: str = ""
+    window: Window | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The text that the vector is of."""
+        text, window = self.line.text, self.window
+        return text if text is None or window is None else text[window.start : window.end]
+
+    @property
+    def span(self) -> list[int | None]:
+        """Values of `SPAN`; None where there is no window."""
+        return [None if self.window is None else getattr(self.window, name) for name in SPAN]
 
     @property
     def vector(self) -> NDArray[Any] | None:
         """The vector (D,), if there is one."""
         return None if self.item is None else self.item.vector
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a row has beside its vector.
+
+    Attributes:
+        id: The line's own id.
+        text: The text that the vector is of.
+        span: The place of a window in its text.
+    """
+
+    id: bool = False
+    text: bool = False
+    span: bool = False
+
+
+NO_COLUMNS = Columns()
 
 
 class Rows(Protocol):
