@@ -42,6 +42,8 @@ _STOPS = frozenset(".!?\u2026\u061f\u06d4\u0964")
 """Full stop, marks, ellipsis; the Arabic question mark, the Urdu full stop, the danda."""
 _WIDE_STOPS = frozenset("\u3002\uff01\uff1f\uff61\uff0e")
 """Ideographic full stop, its half width form, and marks and stop of full width."""
+_BLANKS = 16
+"""Blanks before a word that are looked at: more are no line breaks that anyone wrote."""
 _JOINER = "\u200d"
 _SENTENCE, _WORD, _CHARACTER, _CODE_POINT = 3, 2, 1, 0
 
@@ -67,17 +69,18 @@ class Places:
     def __init__(self, text: str, offsets: npt.NDArray[np.int64]) -> None:
         self.count = len(offsets)
         self._text = text
-        self._starts = offsets[:, 0].tolist()
         self._reached = np.maximum.accumulate(offsets[:, 1]).tolist()
+        self._starts = np.maximum(offsets[:, 0], [0, *self._reached[:-1]][: self.count]).tolist()
+        self._is_inside = (offsets[:, 0] < self._starts).tolist()
+        self._blanks_end = _ends_of_blanks(text)
 
     def position(self, place: int) -> int:
-        """The code point at which what comes after a place begins."""
+        """The code point at which what comes after a place begins: a word, or a token of blanks."""
         if place in (0, self.count):
             return len(self._text) if place else 0
-        position: int = max(self._starts[place], self._reached[place - 1])
-        while position < len(self._text) and self._text[position].isspace():
-            position += 1
-        return position
+        start: int = self._starts[place]
+        word = self._blanks_end[start]
+        return start if word >= self._reached[place] else word
 
     def end(self, first: int, last: int) -> int:
         """The best place to end a window that begins at one place and has room up to another."""
@@ -107,19 +110,15 @@ class Places:
         return last
 
     def _kind(self, place: int) -> int:
-        """How good a place is; -1 within a character, or with nothing but blanks on one side.
-
-        A token of blanks alone lies before the position of its place, which is that of the next
-        place too, and counts there.
-        """
-        text, position = self._text, self.position(place)
-        if self._starts[place] < self._reached[place - 1] or self._reached[place] <= position:
+        """How good a place is; -1 within a code point, or with nothing after it."""
+        text, position, start = self._text, self.position(place), self._starts[place]
+        if self._is_inside[place] or self._reached[place] <= start or position == len(text):
             return -1
-        last = position
-        while last and text[last - 1].isspace():
+        if text[position].isspace():
+            return _CODE_POINT
+        last = start
+        while last and start - last < _BLANKS and text[last - 1].isspace():
             last -= 1
-        if last == 0 or position == len(text):
-            return -1
         if _ends_sentence(text, last, position):
             return _SENTENCE
         if last < position or _is_wide_mark(text[position - 1]):
@@ -131,11 +130,21 @@ class Places:
         return _CODE_POINT if is_joined else _CHARACTER
 
 
+def _ends_of_blanks(text: str) -> list[int]:
+    """For each code point the next one that is no blank, itself included."""
+    is_word = np.array([not character.isspace() for character in text], bool)
+    places = np.where(is_word, np.arange(len(text)), len(text))
+    return [*np.minimum.accumulate(places[::-1])[::-1].tolist(), len(text)]
+
+
 def _ends_sentence(text: str, last: int, position: int) -> bool:
     """Whether a sentence ends at `last`, after which blanks go up to `position`."""
     if "\n\n" in text[last:position].replace("\r\n", "\n"):
         return True
-    while last > 1 and _closes(text[last - 1]):
+    if last == 0:
+        return False
+    least = max(1, last - _BLANKS)
+    while last > least and _closes(text[last - 1]):
         last -= 1
     stop = text[last - 1]
     return stop in _WIDE_STOPS or (stop in _STOPS and text[position - 1].isspace())
