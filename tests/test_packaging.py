@@ -26,6 +26,8 @@ DATA = {
     "unitvec_export/prove/sample.jsonl",
     "unitvec_loadtest/data/default_texts.jsonl",
     "unitvec_loadtest/data/page.html",
+    "unitvec_protos/inference/inference.binpb",
+    "unitvec_protos/tei/tei.binpb",
     "unitvec_protos/v1/embedding.binpb",
     "unitvec_protos/v1/embedding_pb2.pyi",
     "unitvec_client/py.typed",
