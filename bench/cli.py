@@ -32,6 +32,7 @@ from bench.harness.environments import EnvironmentMissing, interpreter
 from bench.harness.machine import commit, describe
 from bench.harness.process import ROOT, Command, Worker, WorkerFailed
 from bench.harness.runner import Plan, Runner
+from bench.http_doors import add_http_command
 from bench.pressure.commands import PRESSURE_SUFFIXES, add_pressure_commands, publish_pressure
 from bench.report import layers_markdown, report_markdown
 from bench.results import Record, Results, Run, collect, read, write
@@ -261,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
     add_pressure_commands(commands)
     add_doors_command(commands)
+    add_http_command(commands)
     listing = commands.add_parser("list", help="list the contenders; * marks the standard ones")
     _add_variants(listing)
     listing.set_defaults(command=_list)

@@ -103,7 +103,9 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signals = Signals()
     signals.listen()
-    config = dataclasses.replace(config, max_connections=make_room(config.max_connections))
+    doors = 1 if config.http_port is None else 2
+    fit = make_room(config.max_connections, doors=doors)
+    config = dataclasses.replace(config, max_connections=fit)
     with (
         Heartbeat(stuck_after_s=limits.stuck_after_s, on_stuck=_end_stuck) as heartbeat,
         Telemetry(config, logs) as telemetry,
