@@ -85,7 +85,7 @@ def add_doors_command(commands: Any) -> None:
     doors = commands.add_parser("doors", help="the cost of one text over each door")
     add = doors.add_argument
     add("--artifact", type=Path, default=ROOT / "artifacts" / "all-MiniLM-L6-v2")
-    add("--rounds", type=int, default=7, help="(default %(default)s)")
+    add("--rounds", type=int, default=6, help="(default %(default)s)")
     add("--calls", type=int, default=2000, help="of a door in a round (default %(default)s)")
     add("--callers", type=int, default=32, help="at a time (default %(default)s)")
     doors.set_defaults(command=_doors)
@@ -101,12 +101,17 @@ def _doors(args: argparse.Namespace) -> None:
 async def _measure(
     server: ServerProcess, args: argparse.Namespace
 ) -> Mapping[str, Sequence[Round]]:
-    """All rounds of each door. The first one warms up and does not count."""
+    """All rounds of each door. The first one warms up and does not count.
+
+    The doors take turns in being the first of a round, which on a busy machine is the fastest.
+    """
+    doors = list(DOORS.items())
     found: dict[str, list[Round]] = {name: [] for name in DOORS}
     texts = [f"the cat number {number} sat on the mat" for number in range(args.calls)]
     async with grpc.aio.insecure_channel(server.target) as channel:
         for number in range(args.rounds + 1):
-            for name, door in DOORS.items():
+            turn = number % len(doors)
+            for name, door in (*doors[turn:], *doors[:turn]):
                 call: Any = channel.unary_unary(door.path)
                 requests = list(map(door.write, texts))
                 measured = await _measure_once(call, requests, server.pid, args.callers)
