@@ -24,6 +24,9 @@ PACKAGES = {
 }
 DATA = {
     "unitvec_export/prove/sample.jsonl",
+    "unitvec_export/stored/all-MiniLM-L6-v2/graph.onnx",
+    "unitvec_export/stored/all-MiniLM-L6-v2/record.json",
+    "unitvec_export/stored/all-MiniLM-L6-v2/vectors.npy",
     "unitvec_loadtest/data/default_texts.jsonl",
     "unitvec_loadtest/data/page.html",
     "unitvec_protos/inference/inference.binpb",

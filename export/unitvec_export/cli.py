@@ -40,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 1 the export failed or parity does not hold, 2 the command line or the
         model cannot be used, or a package is not installed.
     """
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if (args.texts or args.vectors) and not (args.verify or args.from_onnx):
+        parser.error("--texts and --vectors go with --verify or --from-onnx")
     if missing := _missing(args):
         sys.stderr.write(explain_missing("unitvec-export", missing, extra="export"))
         return _MISSING_CODE
@@ -64,8 +67,9 @@ def _missing(args: argparse.Namespace) -> str | None:
     needed: tuple[str, ...] = _NEEDED_TO_RUN
     if not args.verify and not args.list:
         needed += _NEEDED
-        # Without torch the packaged model is built from its files.
-        if not args.without_torch and not is_packaged(_request(args)):
+        # Without torch the packaged model is built from its files, and others from ONNX.
+        can_do_without = args.without_torch or args.from_onnx or is_packaged(_request(args))
+        if not can_do_without:
             needed += _NEEDED_TO_TRACE
     return next((name for name in needed if not _is_installed(name)), None)
 
@@ -90,7 +94,8 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _export(args: argparse.Namespace) -> str:
-    from unitvec_export.export import STEPS, ExportOptions, export
+    from unitvec_export.export import STEPS, export
+    from unitvec_export.origins import ExportOptions
 
     started_s = time.monotonic()
     options = ExportOptions(
@@ -100,6 +105,9 @@ def _export(args: argparse.Namespace) -> str:
         opset=args.opset,
         verbose=args.verbose,
         without_torch=args.without_torch or not all(map(_is_installed, _NEEDED_TO_TRACE)),
+        onnx=args.from_onnx,
+        texts=args.texts,
+        vectors=args.vectors,
     )
     manifest = export(options, Progress(sys.stdout, steps=STEPS))
     return report_export(manifest, options.out, time.monotonic() - started_s)

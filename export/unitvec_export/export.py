@@ -13,15 +13,14 @@ import numpy as np
 import onnx
 
 from unitvec_export.errors import ParityError
-from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.noise import muted
-from unitvec_export.origins import Origin, open_origin
+from unitvec_export.origins import ExportOptions, Origin, open_origin
 from unitvec_export.progress import Progress
 from unitvec_export.prove.identity import identify, with_fingerprints
 from unitvec_export.prove.verification import Verification, hash_texts
 from unitvec_export.provenance import describe_origin
 from unitvec_export.quantize.graphs import Graphs
-from unitvec_export.source import Request, Source, resolve_source
+from unitvec_export.source import Source, resolve_source
 from unitvec_export.writer import TOKENIZER_FILE, VECTORS_FILE, graph_file, staged
 from unitvec_server.model.artifact import (
     MANIFEST_FILE,
@@ -34,29 +33,6 @@ from unitvec_server.model.artifact import (
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
 STEPS = 6
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportOptions:
-    """What to export, and how.
-
-    Attributes:
-        request: Which model.
-        out: Folder that becomes the artifact.
-        precisions: Graphs to write, fp32 among them; None means fp32 and, where the fused operator
-            runs the model, int16.
-        opset: Version of ONNX's operator set.
-        verbose: Show what the libraries log.
-        without_torch: Build the packaged model from its files, and prove it against the stored
-            vectors.
-    """
-
-    request: Request
-    out: Path
-    precisions: Sequence[str] | None = None
-    opset: int = DEFAULT_OPSET
-    verbose: bool = False
-    without_torch: bool = False
 
 
 def export(options: ExportOptions, progress: Progress) -> Manifest:
@@ -81,12 +57,7 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
             if not options.without_torch:
                 stack.enter_context(muted(verbose=options.verbose))
             source = resolve_source(options.request)
-            origin = open_origin(
-                source,
-                without_torch=options.without_torch,
-                opset=options.opset,
-                verbose=options.verbose,
-            )
+            origin = open_origin(source, options)
         for line in origin.notes:
             progress.note(line)
         verification = Verification(origin.model, origin.groups, tokens=origin.model)

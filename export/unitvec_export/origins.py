@@ -2,22 +2,61 @@
 
 model    sentence-transformers loads the model, torch traces it
 stored   the packaged model, without torch: graph and vectors were stored before
+onnx     a graph that somebody else exported, proved by the model or by vectors that are given
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import onnx
 
+from unitvec_export.errors import InputError
+from unitvec_export.graph.onnx_file import read_body
+from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.graph.tracing import export_body
+from unitvec_export.prove.known import KnownVectors
 from unitvec_export.prove.model import Model
 from unitvec_export.prove.reference import load_reference
+from unitvec_export.prove.texts import read_texts, read_vectors
 from unitvec_export.prove.verification import Group, check_padding, load_sample, make_groups
 from unitvec_export.provenance import TRACING, installed_versions
-from unitvec_export.source import Source
+from unitvec_export.source import Request, Source, find_file
+from unitvec_export.stored.checkpoint import Checkpoint
 from unitvec_export.stored.minilm import build_body, load_record, load_stored
+from unitvec_export.stored.reference import StoredReference
+from unitvec_protos.installation import install_command
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and how.
+
+    Attributes:
+        request: Which model.
+        out: Folder that becomes the artifact.
+        precisions: Graphs to write, fp32 among them; None means fp32 and, where the fused operator
+            runs the model, int16.
+        opset: Version of ONNX's operator set.
+        verbose: Show what the libraries log.
+        without_torch: Build the model from its files, and prove it against stored vectors.
+        onnx: An ONNX file to start from, here or in the model's folder or repository; None traces
+            the model, or takes the stored graph.
+        texts: File of texts to prove it on; None means the bundled ones.
+        vectors: File of the model's own vectors of these texts; None means to ask the model.
+    """
+
+    request: Request
+    out: Path
+    precisions: Sequence[str] | None = None
+    opset: int = DEFAULT_OPSET
+    verbose: bool = False
+    without_torch: bool = False
+    onnx: str | None = None
+    texts: Path | None = None
+    vectors: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +84,24 @@ class Origin:
     notes: Sequence[str] = ()
 
 
-def open_origin(source: Source, *, without_torch: bool, opset: int, verbose: bool) -> Origin:
+def open_origin(source: Source, options: ExportOptions) -> Origin:
     """Loads a model.
 
     Raises:
         InputError: It cannot be exported this way.
     """
-    if without_torch:
-        return _open_stored(source, opset=opset)
-    return _open_model(source, opset=opset, verbose=verbose)
+    if options.onnx is None and options.without_torch:
+        return _open_stored(source, opset=options.opset)
+    origin = _open_proof(source, options)
+    if options.onnx is None:
+        return origin
+    path = find_file(options.request, source, options.onnx)
+    max_tokens = origin.model.facts.max_seq_length
+    return dataclasses.replace(
+        origin,
+        build=lambda: read_body(path, max_tokens=max_tokens),
+        build_step=f"reading the graph in {path.name}",
+    )
 
 
 def _open_stored(source: Source, *, opset: int) -> Origin:
@@ -69,9 +117,47 @@ def _open_stored(source: Source, *, opset: int) -> Origin:
     )
 
 
-def _open_model(source: Source, *, opset: int, verbose: bool) -> Origin:
-    reference = load_reference(source, verbose=verbose)
-    texts = load_sample()
+def _open_proof(source: Source, options: ExportOptions) -> Origin:
+    """An origin by what proves it: vectors that are given, the model itself, or stored vectors."""
+    if options.vectors is not None:
+        return _open_given(source, options)
+    if not options.without_torch:
+        return _open_model(source, options)
+    try:
+        return _open_stored(source, opset=options.opset)
+    except InputError as exc:
+        raise InputError(
+            "there is nothing to prove the graph by: give the model's own vectors with --texts and "
+            f"--vectors, or {install_command('export')}"
+        ) from exc
+
+
+def _open_given(source: Source, options: ExportOptions) -> Origin:
+    if options.texts is None or options.vectors is None:
+        raise InputError("--vectors needs --texts: the texts that they belong to")
+    checkpoint = Checkpoint(source.folder, weights=False)
+    facts = checkpoint.facts
+    groups = [Group(read_texts(options.texts), None, facts.default_prompt)]
+    vectors = KnownVectors(groups, read_vectors(options.vectors), dim=facts.dim)
+    return Origin(
+        StoredReference(checkpoint, vectors),
+        groups,
+        check=lambda: None,
+        build=_no_graph,
+        proof_step=f"reading the vectors in {options.vectors.name}",
+        build_step="",
+        libraries={},
+    )
+
+
+def _no_graph() -> onnx.ModelProto:
+    raise AssertionError("given vectors prove a graph, and make none")
+
+
+def _open_model(source: Source, options: ExportOptions) -> Origin:
+    reference = load_reference(source, verbose=options.verbose)
+    texts = load_sample() if options.texts is None else read_texts(options.texts)
+    opset, verbose = options.opset, options.verbose
     return Origin(
         reference,
         make_groups(reference.facts, texts),

@@ -159,6 +159,32 @@ def _fetch(model: str, request: Request) -> Source:
     return Source(folder, model_id, folder.name)
 
 
+def find_file(request: Request, source: Source, name: str) -> Path:
+    """A file that is here, or in the folder of a model, or in its repository on the hub.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    for path in (Path(name).expanduser(), source.folder / name):
+        if path.is_file():
+            return path
+    if not source.revision:
+        raise InputError(f"there is no file {name}, neither here nor in {source.folder}")
+    from huggingface_hub import constants, hf_hub_download
+
+    try:
+        found = hf_hub_download(
+            source.model_id,
+            name,
+            revision=source.revision,
+            local_files_only=request.offline or constants.HF_HUB_OFFLINE,
+            cache_dir=_cache_folder(),
+        )
+    except Exception as exc:  # as in `_fetch`
+        raise InputError(f"{source.model_id} has no file {name}: {_reason(exc)}") from exc
+    return Path(found)
+
+
 def _download(model_id: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, errors, snapshot_download
 

@@ -132,25 +132,24 @@ def _given(manifest: Manifest, options: VerifyOptions) -> _Standard:
 def _stored(artifact: Artifact, options: VerifyOptions) -> _Standard:
     """The vectors inside the artifact."""
     manifest = artifact.manifest
-    if options.texts is not None:
-        raise InputError(
-            "for texts of your own, sentence-transformers must be here, or its vectors of them: "
-            f"{install_command('export')}, or give --vectors"
-        )
     if manifest.expected is None or manifest.provenance is None:
         raise InputError(
             f"{artifact.folder} was made by an older unitvec-export and holds no vectors of its "
             f"model: export it again, or {install_command('export')}"
         )
-    groups = make_groups(manifest, load_sample())
+    if options.texts is None:
+        groups = make_groups(manifest, load_sample())
+    else:
+        groups = [Group(read_texts(options.texts), None, manifest.default_prompt)]
     if hash_texts(groups) != manifest.provenance.texts_sha256:
         raise InputError(
-            f"the vectors in {artifact.folder} are of the texts of another unitvec release "
-            f"({manifest.created_by}): use that one, or {install_command('export')}"
+            f"the vectors in {artifact.folder} are of other texts (it was made by "
+            f"{manifest.created_by}): give their texts with --texts, vectors of yours with "
+            f"--vectors, or {install_command('export')}"
         )
     verify_file(artifact, manifest.expected)
     vectors = read_vectors(artifact.folder / manifest.expected.name)
-    name = "the artifact, where sentence-transformers' own are stored"
+    name = "the artifact, where the model's own are stored"
     return _Standard(name, KnownVectors(groups, vectors, dim=manifest.dim), groups)
 
 

@@ -50,6 +50,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--revision", metavar="R", help="branch, tag or commit of a hub model")
     add("--offline", action="store_true", help="use only what is on this machine")
+    add(
+        "--from-onnx",
+        metavar="FILE",
+        help="take the graph of this ONNX file, here or in MODEL, instead of tracing; pooling and "
+        "normalization are added as MODEL's files say. It is compared with sentence-transformers "
+        "where that is installed, else with --vectors",
+    )
     add("--list", action="store_true", help="show exported models, those in the cache and packages")
     add(
         "--verify",
@@ -59,7 +66,12 @@ def make_parser() -> argparse.ArgumentParser:
         "installed against its model (MODEL, where another than its manifest names), else "
         "against the vectors stored in it",
     )
-    add("--texts", type=Path, metavar="FILE", help="texts of your own: lines, or JSON lines")
+    add(
+        "--texts",
+        type=Path,
+        metavar="FILE",
+        help="texts of your own to compare on (lines, or .jsonl)",
+    )
     add("--vectors", type=Path, metavar="FILE", help="the model's own vectors of --texts (.npy)")
     add("--verbose", action="store_true", help="show what the libraries log")
     return parser

@@ -25,7 +25,7 @@ from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.static import static_body
 from unitvec_export.graph.wiring import Wiring, read_by
 from unitvec_export.noise import muted
-from unitvec_export.pipeline.tail import append
+from unitvec_export.pipeline.tail import OUTPUT, append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.prove.reference import Reference
 
@@ -68,14 +68,19 @@ def trace_body(reference: Reference, *, opset: int, verbose: bool = False) -> on
     return trim(model)
 
 
-def trim(model: onnx.ModelProto) -> onnx.ModelProto:
+def trim(model: onnx.ModelProto, *, output: str = _TOKENS, rank: int = 3) -> onnx.ModelProto:
     """Reduces a traced graph to what leads from ids and mask to the token vectors.
+
+    Args:
+        model: The graph; changed in place.
+        output: The name that its one output gets.
+        rank: Dimensions of that output: 2 takes finished vectors.
 
     Raises:
         InputError: It has no token vectors, or needs an input that an artifact cannot give.
     """
     graph = model.graph
-    _rename_output(graph)
+    _rename_output(graph, output, rank=rank)
     _drop_unused(graph)
     names = {value.name for value in graph.input}
     if "token_type_ids" in names:
@@ -104,8 +109,9 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
         wiring = Wiring(model)
         block_attention(wiring)
         wiring.write()
-    append(model, facts.steps, dim=facts.dim)
     graph = model.graph
+    if graph.output[0].name != OUTPUT:  # else the steps are in it already
+        append(model, facts.steps, dim=facts.dim)
     graph.name = "unitvec"
     model.producer_name = "unitvec-export"
     model.producer_version = ""  # a release alone does not change the file, nor its fingerprint
@@ -137,16 +143,16 @@ def _trace(transformer: Any, folder: Path, *, opset: int, verbose: bool) -> onnx
     return onnx.load(str(path))
 
 
-def _rename_output(graph: onnx.GraphProto) -> None:
-    outputs = [value for value in graph.output if len(value.type.tensor_type.shape.dim) == 3]
+def _rename_output(graph: onnx.GraphProto, new: str, *, rank: int) -> None:
+    outputs = [value for value in graph.output if len(value.type.tensor_type.shape.dim) == rank]
     if not outputs:
         raise InputError("the model's graph has no token vectors: not supported")
     name = outputs[0].name
     for node in graph.node:
-        _replace(node.output, name, _TOKENS)
-        _replace(node.input, name, _TOKENS)
+        _replace(node.output, name, new)
+        _replace(node.input, name, new)
     kept = outputs[0]
-    kept.name = _TOKENS
+    kept.name = new
     output = onnx.ValueInfoProto()
     output.CopyFrom(kept)
     del graph.output[:]

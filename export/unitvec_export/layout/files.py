@@ -16,8 +16,12 @@ _WEIGHTED = ("Transformer", "StaticEmbedding", "Dense", "LayerNorm")
 """Modules that cannot do without weights."""
 
 
-def check_files(folder: Path) -> list[Module]:
+def check_files(folder: Path, *, weights: bool = True) -> list[Module]:
     """Looks for the files that a sentence-transformers model cannot do without.
+
+    Args:
+        folder: The model.
+        weights: Whether its weights are among them.
 
     Returns:
         The modules, as `read_modules` does.
@@ -30,7 +34,7 @@ def check_files(folder: Path) -> list[Module]:
     modules = read_modules(folder)
     _check_pointers([folder, *(folder / module.path for module in modules)])
     for module in modules:
-        _check_module(folder, module)
+        _check_module(folder, module, weights=weights)
     return modules
 
 
@@ -51,14 +55,14 @@ def _check_plain(folder: Path) -> None:
         )
 
 
-def _check_module(folder: Path, module: Module) -> None:
+def _check_module(folder: Path, module: Module, *, weights: bool) -> None:
     root = folder / module.path
     if (root / "adapter_config.json").is_file():
         raise InputError(_adapter(root))
     config = root / "config.json"
     if module.name in _CONFIGURED and not config.is_file():
         raise InputError(f"{folder} is incomplete: it has no {config.relative_to(folder)}")
-    if module.name in _WEIGHTED and find_weights(root) is None:
+    if weights and module.name in _WEIGHTED and find_weights(root) is None:
         raise InputError(f"{root} has no weights: none of {', '.join(WEIGHTS)}")
 
 

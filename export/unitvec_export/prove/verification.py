@@ -170,7 +170,8 @@ def check_padding(reference: Reference, texts: Sequence[str]) -> None:
         InputError: It does not, so no server that batches can reproduce it.
     """
     by_length = sorted(texts, key=len)
-    some = [*by_length[1 : len(texts) : len(texts) // _PADDED_TEXTS], by_length[-1]]
+    step = max(1, len(texts) // _PADDED_TEXTS)
+    some = [*by_length[1 : len(texts) : step], by_length[-1]]
     alone = reference.encode(some, batch_size=1)
     parity = compare(reference.encode(some, batch_size=len(some)), alone)
     if parity.cosine_min < _MIN_PADDING_COSINE:

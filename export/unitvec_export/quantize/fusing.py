@@ -8,6 +8,7 @@ from typing import cast
 
 import onnx
 
+from unitvec_export.errors import InputError
 from unitvec_export.graph.architecture import Encoder, UnsupportedEncoder, read_encoder
 from unitvec_export.graph.wiring import Wiring
 from unitvec_export.prove.model import Model
@@ -44,6 +45,8 @@ class Fusing:
             self._check_products()
         except UnsupportedEncoder as exc:
             return f"the fused operator does not run this model: {exc}"
+        except InputError as exc:  # an ONNX file can come without the weights that it was made of
+            return str(exc)
         return ""
 
     def make(self, name: str) -> onnx.ModelProto:

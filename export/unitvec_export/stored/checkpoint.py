@@ -28,13 +28,14 @@ class Checkpoint:
 
     Args:
         folder: The model, with `modules.json` and `tokenizer.json`.
+        weights: Whether its weights must be there.
 
     Raises:
         InputError: A file is missing, damaged, or asks for what is not supported.
     """
 
-    def __init__(self, folder: Path) -> None:
-        modules = check_files(folder)
+    def __init__(self, folder: Path, *, weights: bool = True) -> None:
+        modules = check_files(folder, weights=weights)
         check_settings(folder, modules)
         self._root = folder / modules[0].path
         self.config: Mapping[str, Any] = _read_json(self._root / "config.json")
