@@ -96,10 +96,9 @@ def open_origin(source: Source, options: ExportOptions) -> Origin:
     if options.onnx is None:
         return origin
     path = find_file(options.request, source, options.onnx)
-    max_tokens = origin.model.facts.max_seq_length
     return dataclasses.replace(
         origin,
-        build=lambda: read_body(path, max_tokens=max_tokens),
+        build=lambda: read_body(path, origin.model.facts),
         build_step=f"reading the graph in {path.name}",
     )
 

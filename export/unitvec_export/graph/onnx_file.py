@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import version_converter
+from onnx import TensorProto, helper, version_converter
 
 from unitvec_export.errors import InputError, first_line
 from unitvec_export.graph.opsets import DEFAULT_OPSET, OPSETS
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.tracing import trim
 from unitvec_export.pipeline.tail import OUTPUT
+from unitvec_export.prove.facts import Facts
 
 _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
 _VECTORS = "sentence_embedding"
 
 
-def read_body(path: Path, *, max_tokens: int) -> onnx.ModelProto:
+def read_body(path: Path, facts: Facts) -> onnx.ModelProto:
     """Reads a graph as optimum and transformers.js write it.
 
     Its token vectors are taken where it has them, so that what follows is ours; else its
@@ -25,7 +26,7 @@ def read_body(path: Path, *, max_tokens: int) -> onnx.ModelProto:
 
     Args:
         path: The file, with its outside data beside it.
-        max_tokens: Longest text of the model.
+        facts: What is known of its model.
 
     Returns:
         A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H), or to finished
@@ -43,18 +44,19 @@ def read_body(path: Path, *, max_tokens: int) -> onnx.ModelProto:
     elif _VECTORS in outputs:
         _keep_output(model.graph, _VECTORS)
         body = trim(model, output=OUTPUT, rank=2)
+        shape = ["batch", facts.dim]  # which the file need not tell
+        output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape)
+        body.graph.output[0].CopyFrom(output)
     else:
         known = ", ".join((*_TOKEN_VECTORS, _VECTORS))
         raise InputError(f"{path} has the outputs {', '.join(outputs)}, and none of {known}")
-    return simplify(body, max_tokens=max_tokens)
+    return simplify(body, max_tokens=facts.max_seq_length)
 
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(str(path))
-    except FileNotFoundError as exc:
-        raise InputError(f"{path} keeps weights in a file that is missing: {exc}") from exc
-    except Exception as exc:  # protobuf and onnx raise their own for a damaged file
+    except Exception as exc:  # protobuf and onnx raise their own; weights may be in a lost file
         raise InputError(f"{path} cannot be read as ONNX: {first_line(exc)}") from exc
 
 
