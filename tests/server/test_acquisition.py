@@ -129,3 +129,10 @@ def test_where_the_cache_is() -> None:
     assert default_cache({"XDG_CACHE_HOME": "/c"}) == Path("/c/unitvec")
     assert default_cache({"XDG_CACHE_HOME": "/c", VARIABLE: "/m"}) == Path("/m")
     assert entry_name("a/b", "", "") != entry_name("a/b", "v1", "")
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}[0])  # as of a user that nobody has made
+    with pytest.raises(ArtifactError, match=f"name one with {VARIABLE}$"):
+        default_cache({})

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unitvec_protos import __version__
+from unitvec_server.errors import ArtifactError
 
 VARIABLE = "UNITVEC_MODEL_CACHE"
 _KEY_CHARS = 12
@@ -18,12 +19,25 @@ def default_cache(environ: Mapping[str, str]) -> Path:
 
     Args:
         environ: Variables of the process.
+
+    Raises:
+        ArtifactError: The user has no home folder.
     """
     if environ.get(VARIABLE):
         return Path(environ[VARIABLE])
-    base = environ.get("XDG_CACHE_HOME", "")
-    # The specification asks to ignore relative paths.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "unitvec"
+    base = Path(environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # the specification asks to ignore others
+        base = _home() / ".cache"
+    return base / "unitvec"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as exc:  # a user of a container that nobody has made
+        raise ArtifactError(
+            f"there is no home folder to keep exported models in: name one with {VARIABLE}"
+        ) from exc
 
 
 def entry_name(model: str, revision: str, precision: str) -> str:
