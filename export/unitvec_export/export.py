@@ -132,7 +132,7 @@ def _write_manifest(
         similarity_fn_name=facts.similarity_fn_name,
         truncation_side=facts.truncation_side,
         split_special_tokens=facts.split_special_tokens,
-        identity=identify(origin.model),
+        identity=identify(origin.model) if origin.is_identified else None,
     )
     _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest

@@ -70,6 +70,7 @@ class Origin:
         build: Makes the fp32 body, (B, S) ids and mask -> token vectors (B, S, H).
         proof_step: What is done to get the expected vectors, for the progress lines.
         build_step: What is done to get the body.
+        is_identified: Whether its weights and architecture are known, which its space is made of.
         notes: Lines that whoever exports it should read.
         libraries: Versions of what loaded and traced the model.
     """
@@ -81,6 +82,7 @@ class Origin:
     proof_step: str
     build_step: str
     libraries: Mapping[str, str]
+    is_identified: bool = True
     notes: Sequence[str] = ()
 
 
@@ -139,13 +141,15 @@ def _open_given(source: Source, options: ExportOptions) -> Origin:
     groups = [Group(read_texts(options.texts), None, facts.default_prompt)]
     vectors = KnownVectors(groups, read_vectors(options.vectors), dim=facts.dim)
     return Origin(
-        StoredReference(checkpoint, vectors),
+        StoredReference(checkpoint, vectors, architecture={}),
         groups,
         check=lambda: None,
         build=_no_graph,
         proof_step=f"reading the vectors in {options.vectors.name}",
         build_step="",
         libraries={},
+        # Only transformers knows which settings are not the defaults of their kind.
+        is_identified=False,
     )
 
 

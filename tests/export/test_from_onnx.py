@@ -126,6 +126,7 @@ sys.exit(main({[*args, "--without-torch"]!r}))
     assert (done.returncode, done.stderr) == (0, "")
     manifest = load_artifact(out).manifest
     assert list(manifest.graphs) == ["fp32"]
+    assert manifest.identity is None  # no space is claimed for weights that nobody saw
     assert manifest.graphs["fp32"].parity.texts == len(TEXTS)
     # The vectors stay in it, for their own texts and no others.
     assert main(["--verify", str(out), "--without-torch", *given[:2]]) == 0
