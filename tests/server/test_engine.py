@@ -26,6 +26,7 @@ from unitvec_server.engine.requests import (
     Limits,
     Model,
     TextList,
+    WindowOptions,
 )
 from unitvec_server.engine.scheduler import Rows, Scheduler
 from unitvec_server.errors import InvalidRequest, Overloaded
@@ -187,6 +188,32 @@ async def test_ids_of_a_partial_list_fail_one_by_one(
     reasons = {index: error.reason for index, error in embedded.failures.items()}
     assert reasons == {1: "UNKNOWN_TOKEN_ID", 2: "TEXT_TOO_LARGE"}
     assert np.isnan(embedded.vectors).any(axis=1).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("text", ["! " * 900, "word " * 900])
+async def test_all_tokens_of_windows_are_admitted(
+    make: Callable[..., Scheduler], prompted_artifact: Path, waits: bool, text: str
+) -> None:
+    """Those of marks are more than bytes tell, so that they are let in a second time."""
+    held: list[int] = []
+
+    class Counted(Sums):
+        def encode(self, rows: Rows) -> np.ndarray:
+            held.append(engine.gate.queued_tokens)
+            return super().encode(rows)
+
+    options = EncodeOptions(prompt_name="", normalize=False, windows=WindowOptions(16, 2))
+    with ThreadPoolExecutor(1) as executor:
+        engine = over(make(Counted()), prompted_artifact, executor)
+        caller = Caller(object(), waits=waits)
+        [embedded] = await engine.embed(
+            engine.model(""), [TextList([text], options)], caller=caller
+        )
+    assert {*held} == {sum(max(window.tokens, 8) for window in embedded.windows)}
+    assert engine.gate.queued_tokens == 0
+    assert embedded.tokens == [sum(window.tokens for window in embedded.windows)]
+    assert len(embedded.vectors) == len(embedded.windows) > 60
 
 
 async def test_all_texts_of_a_partial_list_may_fail(
