@@ -17,6 +17,7 @@ from unitvec_client.core.inputs import Comparable, Vectors, check_iterable, in_p
 from unitvec_client.core.steps import Script
 from unitvec_client.drivers.asynchronous import Wire, iterate, run
 from unitvec_client.errors import ClientClosedError
+from unitvec_client.expectation import read_expectation
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S, Core
 from unitvec_client.options import (
     CallOptions,
@@ -72,10 +73,13 @@ class AsyncClient:
         connection: ConnectionOptions | None = None,
         retry: RetryPolicy | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        expect: str | None = None,
     ) -> None:
         self._connection = connection or ConnectionOptions()
         self._target = resolve_target(target, tls=self._connection.tls)
-        self._core = Core(self._target, self._connection, retry or RetryPolicy(), timeout_s)
+        wanted = read_expectation(expect)
+        policy = retry or RetryPolicy()
+        self._core = Core(self._target, self._connection, policy, timeout_s, wanted)
         self._wire: Wire | None = None
         self._inherited: list[Wire] = []
         self._closed = False

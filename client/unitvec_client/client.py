@@ -15,6 +15,7 @@ from unitvec_client.core.inputs import Comparable, Vectors, check_iterable, in_p
 from unitvec_client.core.steps import Script
 from unitvec_client.drivers.blocking import Wire, iterate, run
 from unitvec_client.errors import ClientClosedError
+from unitvec_client.expectation import read_expectation
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S, Core
 from unitvec_client.options import (
     CallOptions,
@@ -61,6 +62,9 @@ class Client:
         connection: TLS, token and channel options.
         retry: When to send again.
         timeout_s: Time for a call that names none, in seconds; None for no deadline.
+        expect: Fingerprint that all vectors must have, of their space (``s1-...``) or of their bits
+            (``b1-...``), as `ModelInfo` and results tell it; None for any. Calls to a model that
+            has another raise IdentityMismatchError before any text is sent.
     """
 
     def __init__(
@@ -70,10 +74,13 @@ class Client:
         connection: ConnectionOptions | None = None,
         retry: RetryPolicy | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        expect: str | None = None,
     ) -> None:
         self._connection = connection or ConnectionOptions()
         self._target = resolve_target(target, tls=self._connection.tls)
-        self._core = Core(self._target, self._connection, retry or RetryPolicy(), timeout_s)
+        wanted = read_expectation(expect)
+        policy = retry or RetryPolicy()
+        self._core = Core(self._target, self._connection, policy, timeout_s, wanted)
         self._wire: Wire | None = Wire(open_channel(self._target, self._connection))
         self._inherited: list[Wire] = []
 

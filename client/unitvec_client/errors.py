@@ -6,6 +6,7 @@
     │   │   └── InputError              found before anything was sent (also a ValueError)
     │   │       └── InputTypeError      of the wrong type (also a TypeError)
     │   ├── ModelNotFoundError          NOT_FOUND
+    │   ├── IdentityMismatchError       FAILED_PRECONDITION: vectors would not be the expected ones
     │   ├── UnauthenticatedError        UNAUTHENTICATED
     │   ├── UnimplementedError          UNIMPLEMENTED
     │   └── MessageTooLargeError        RESOURCE_EXHAUSTED by the size of one message
@@ -28,6 +29,8 @@ Errors that came from a call are raised `from` the grpc error.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import grpc
@@ -44,6 +47,7 @@ class ErrorFacts:
         retry_delay_s: Time after which the server says to try again, in seconds; None if it
             does not say.
         code: Status of the call; None if nothing was sent.
+        metadata: Further facts by name, such as ``expected_space`` and ``space``.
     """
 
     reason: str = ""
@@ -51,6 +55,7 @@ class ErrorFacts:
     request_id: str = ""
     retry_delay_s: float | None = None
     code: grpc.StatusCode | None = None
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
 class UnitvecError(Exception):
@@ -116,6 +121,13 @@ class ModelNotFoundError(RefusedError):
     """The server has no model of this name."""
 
 
+class IdentityMismatchError(RefusedError):
+    """The model's vectors are of another space, or of other bits, than the client expects.
+
+    ``facts.metadata`` has both fingerprints.
+    """
+
+
 class UnauthenticatedError(RefusedError):
     """The token is missing or wrong."""
 
@@ -174,7 +186,7 @@ STATUS_TO_ERROR: dict[grpc.StatusCode, type[UnitvecError]] = {
     grpc.StatusCode.ALREADY_EXISTS: RefusedError,
     grpc.StatusCode.PERMISSION_DENIED: RefusedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
-    grpc.StatusCode.FAILED_PRECONDITION: RefusedError,
+    grpc.StatusCode.FAILED_PRECONDITION: IdentityMismatchError,
     grpc.StatusCode.ABORTED: TransientError,
     grpc.StatusCode.OUT_OF_RANGE: RefusedError,
     grpc.StatusCode.UNIMPLEMENTED: UnimplementedError,
@@ -191,7 +203,7 @@ _LIMIT_REASONS = frozenset({"TOO_MANY_TEXTS", "TEXT_TOO_LARGE", "TOO_MANY_TOKENS
 
 def tells_of_change(error: UnitvecError) -> bool:
     """Return whether the server may no longer be what it said it was: other models or limits."""
-    kinds = (ModelNotFoundError, MessageTooLargeError)
+    kinds = (ModelNotFoundError, MessageTooLargeError, IdentityMismatchError)
     return isinstance(error, kinds) or error.reason in _LIMIT_REASONS
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from unitvec_client.errors import InputError, InputTypeError
+from unitvec_client.expectation import Expectation
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 TruncateName = Literal["model", "end", "start", "error"]
@@ -71,10 +72,11 @@ class EncodeOptions(CallOptions):
     dimensions: int | None = None
     truncate: TruncateName = "model"
 
-    def to_proto(self, prompt_name: str | None) -> pb.EncodeOptions:
+    def to_proto(self, prompt_name: str | None, expect: Expectation) -> pb.EncodeOptions:
         """Return the message.
 
         Args:
+            expect: Fingerprints that the vectors must have.
             prompt_name: The prompt put before each text: None for the model's default, empty
                 for no prompt.
         """
@@ -83,6 +85,8 @@ class EncodeOptions(CallOptions):
             dimensions=self.dimensions or 0,
             prompt_name=prompt_name,
             truncate=TRUNCATES[self.truncate],
+            expected_space=expect.space,
+            expected_bits=expect.bits,
         )
 
 
@@ -144,9 +148,9 @@ class VectorOptions(EncodeOptions):
     dtype: DtypeName = "float32"
     windows: Windows | PooledWindows | None = None
 
-    def to_proto(self, prompt_name: str | None) -> pb.EncodeOptions:
+    def to_proto(self, prompt_name: str | None, expect: Expectation) -> pb.EncodeOptions:
         """Return the message, with the windows."""
-        options = EncodeOptions.to_proto(self, prompt_name)
+        options = EncodeOptions.to_proto(self, prompt_name, expect)
         if self.windows is not None:
             options.windows.CopyFrom(self.windows.to_proto())
         return options

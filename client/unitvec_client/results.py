@@ -73,6 +73,8 @@ class EmbedResult:
         left_out_tokens: Number of tokens left out of each text in `truncated`, in that order.
         errors: Texts that failed, in order; their rows are as in `PartialVectors`. Empty unless
             errors are returned.
+        space: Fingerprint of their space: vectors of one space may be compared.
+        bits: Fingerprint of how they were computed. Both are empty if the server does not tell.
     """
 
     vectors: NDArray[Any]
@@ -83,6 +85,8 @@ class EmbedResult:
     timings: Timings
     left_out_tokens: tuple[int, ...] = ()
     errors: tuple[FailedText, ...] = ()
+    space: str = ""
+    bits: str = ""
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -150,6 +154,8 @@ class StreamItem:
         windows: The windows of the text, where they are asked for and not pooled; `vector` is then
             None.
         vectors: Their vectors, (w, D), of the type of `vector`; None without windows.
+        space: Fingerprint of the space of the vector.
+        bits: Fingerprint of how it was computed.
     """
 
     index: int
@@ -160,6 +166,8 @@ class StreamItem:
     left_out_tokens: int = 0
     windows: tuple[Window, ...] = ()
     vectors: NDArray[Any] | None = None
+    space: str = ""
+    bits: str = ""
 
     def __repr__(self) -> str:
         found = self.vector if self.vectors is None else self.vectors
@@ -251,6 +259,10 @@ class ModelInfo:
             if not measured.
         similarity_fn_name: Measure by which its own files say that vectors are compared:
             ``cosine``, ``dot``, ``euclidean`` or ``manhattan``.
+        space: Fingerprint of the space of its vectors: those of one space may be compared. Empty
+            if the server does not tell.
+        bits: Fingerprint of how its vectors are computed.
+        reproducible: Whether equal bits mean equal bytes.
     """
 
     name: str
@@ -267,6 +279,9 @@ class ModelInfo:
     is_default: bool
     parity_cosine_min: float
     similarity_fn_name: str = "cosine"
+    space: str = ""
+    bits: str = ""
+    reproducible: bool = False
 
 
 @dataclass(frozen=True, slots=True)

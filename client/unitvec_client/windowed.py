@@ -29,6 +29,8 @@ class WindowedResult:
         errors: Texts that failed, in order, which have no windows; empty unless they are returned.
         model: Name of the model that made the vectors.
         timings: Parts of the server's time.
+        space: Fingerprint of the space of the vectors.
+        bits: Fingerprint of how they were computed.
     """
 
     windows: tuple[Window, ...]
@@ -39,6 +41,8 @@ class WindowedResult:
     errors: tuple[FailedText, ...]
     model: str
     timings: Timings
+    space: str = ""
+    bits: str = ""
 
     def __len__(self) -> int:
         """Return the number of windows."""

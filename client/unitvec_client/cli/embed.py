@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unitvec_client.cli.feed import Feed
 from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, keywords_of
 from unitvec_client.cli.formats import check_rows, make_rows
-from unitvec_client.cli.output import is_special, open_output
+from unitvec_client.cli.output import is_special, open_output, write_about
 from unitvec_client.cli.progress import Progress
 from unitvec_client.cli.resume import Sink, StreamSink, open_part
 from unitvec_client.cli.rows import Row, Rows
@@ -25,6 +25,7 @@ from unitvec_client.console.terminal import StatusLine, waiting_for, working
 from unitvec_client.console.texts import TextSource
 from unitvec_client.console.writing import say_written
 from unitvec_client.errors import InputError, RefusedError, UnitvecError, at_field
+from unitvec_client.expectation import Expectation
 from unitvec_client.options import PooledWindows, StreamOptions, Windows
 from unitvec_client.results import ModelInfo, ServerInfo, StreamItem
 from unitvec_client.windowed import WindowedResult
@@ -42,17 +43,22 @@ def embed(client: Client, args: argparse.Namespace) -> int:
     info = client.models()
     empty: Any = client.embed([], **keywords)
     like = empty.vectors if isinstance(empty, WindowedResult) else empty
-    about = _describe(args, _find(info, args.model), StreamOptions(**keywords))
-    rows = make_rows(args, like, about)
+    model = _find(info, args.model)
+    about = _describe(args, model, StreamOptions(**keywords))
+    # A run may go on with other bits, such as those of another CPU, but not in another space.
+    told = {**about, "bits": model.bits}
+    rows = make_rows(args, like, told)
     with _open_sink(args, rows, about=about, lines=lines) as sink:
         # Rows that are seen on the terminal say themselves how far they are.
         feed, progress = Feed(lines), Progress(total, done=sink.progressed.texts)
         with working(progress.forms, sys.stderr, hidden=args.on_terminal) as status:
-            writer = _EmbedWriter(sink, feed, progress, status)
+            writer = _EmbedWriter(sink, feed, progress, status, space=model.space)
             for item in client.embed_stream(feed.texts(), timeout_s=args.timeout_s, **keywords):
                 writer.write(item)
             writer.write_bad()
         with working(waiting_for("finishing"), sys.stderr, hidden=args.on_terminal):
+            if args.format != "parquet" and not sink.progressed.all_failed:
+                write_about(args.output, told)
             sink.finish()
     _say_done(args.output, sink, like)
     return EXIT_SOME_FAILED if sink.progressed.failed else EXIT_OK
@@ -92,6 +98,7 @@ def _describe(
         "revision": model.revision,
         "precision": model.precision,
         "dim": model.dim,
+        "space": model.space,
         "max_seq_length": model.max_seq_length,
         "pooling": model.pooling,
         "prompt": model.prompts.get(name, ""),
@@ -126,7 +133,10 @@ def _open_sink(
 class _EmbedWriter:
     """Writes rows in the order of the input, and what failed to standard error too."""
 
-    def __init__(self, sink: Sink, feed: Feed, progress: Progress, status: StatusLine) -> None:
+    def __init__(
+        self, sink: Sink, feed: Feed, progress: Progress, status: StatusLine, *, space: str
+    ) -> None:
+        self._expected = Expectation(space=space)
         self._sink = sink
         self._feed = feed
         self._progress = progress
@@ -139,6 +149,7 @@ class _EmbedWriter:
         if _refuses_all(item.error):
             raise item.error
         if item.error is None:
+            self._expected.check(item.space, "", "of the server")
             self._add(list(_rows_of(self._sink.progressed.rows, line, item)))
         else:
             # The stream counts the texts of this run, the sink those of all runs.

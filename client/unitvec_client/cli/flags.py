@@ -117,6 +117,12 @@ def _add_connection(group: Any) -> None:
     group.add_argument("--client-chain", metavar="FILE", help="for mutual TLS")
     group.add_argument("--server-name", help="name to verify, if not the target's")
     group.add_argument("--token-file", metavar="FILE", help="holds the token")
+    group.add_argument(
+        "--expect",
+        metavar="FINGERPRINT",
+        help="refuse vectors of another space (s1-...) or of other bits (b1-...); `unitvec models` "
+        "tells a server's",
+    )
 
 
 def _add_encoding(parser: argparse.ArgumentParser) -> None:

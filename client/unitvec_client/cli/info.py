@@ -59,7 +59,7 @@ def models(client: Client, args: argparse.Namespace) -> int:
 
 
 def _describe(info: ServerInfo) -> Iterator[str]:
-    head = ("name", "dim", "tokens", "pooling", "precision", "provider", "from")
+    head = ("name", "dim", "tokens", "pooling", "precision", "provider", "space", "bits", "from")
     rows = [
         (
             f"{model.name} (default)" if model.is_default else model.name,
@@ -68,6 +68,8 @@ def _describe(info: ServerInfo) -> Iterator[str]:
             model.pooling,
             model.precision,
             model.provider,
+            model.space or "unknown",
+            model.bits or "unknown",
             model.model_id,
         )
         for model in info.models

@@ -118,7 +118,7 @@ def _connect(args: argparse.Namespace, environ: Mapping[str, str]) -> Client:
         token=_read_token(args.token_file, environ),
     )
     policy = RetryPolicy() if args.max_attempts is None else RetryPolicy(args.max_attempts)
-    return Client(args.target, connection=options, retry=policy)
+    return Client(args.target, connection=options, retry=policy, expect=args.expect)
 
 
 def _read_token(path: str | None, environ: Mapping[str, str]) -> str | None:

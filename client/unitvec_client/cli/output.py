@@ -30,6 +30,7 @@ _SUFFIXES = {
     ".csv": "csv",
 }
 _CELL_WIDTH = 32
+ABOUT_SUFFIX = ".unitvec.json"
 
 
 def choose_format(
@@ -92,6 +93,23 @@ def open_output(path: str | None) -> Iterator[IO[bytes]]:
         yield file
     if not special:
         say_written("unitvec", path)
+
+
+def write_about(path: str | None, about: Mapping[str, Any]) -> None:
+    """Write how the vectors of a file were made beside it, as FILE.unitvec.json.
+
+    Args:
+        path: FILE; nothing is written beside a pipe, a device or standard output.
+        about: Names and JSON values.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if path is None or is_special(path):
+        return
+    beside = f"{resolve_target(path)}{ABOUT_SUFFIX}"
+    with writing(beside), _replace_file(beside) as file:
+        file.write(json.dumps(about, indent=2).encode() + b"\n")
 
 
 def is_special(path: str) -> bool:

@@ -15,6 +15,7 @@ from unitvec_client.core.failures import Failure
 from unitvec_client.core.rpcs import Method
 from unitvec_client.core.steps import Call, Collect, Invoke, Metadata, Script, Sleep, Start
 from unitvec_client.errors import DeadlineExceededError, ErrorFacts, UnitvecError
+from unitvec_client.expectation import ANY, Expectation
 from unitvec_client.retry import RetryPolicy
 
 MAX_IN_FLIGHT = 4
@@ -38,6 +39,7 @@ class CallContext:
         deadline_s: End of the call's time on `clock`; None for never.
         clock: Source of the time, in seconds.
         about: Circumstances that messages of errors name.
+        expect: Fingerprints that vectors must have.
     """
 
     request_id: str
@@ -46,6 +48,7 @@ class CallContext:
     deadline_s: float | None
     clock: Clock = field(default=time.monotonic, repr=False)
     about: Circumstances = field(default_factory=Circumstances)
+    expect: Expectation = ANY
 
     def remaining_s(self) -> float | None:
         """Return the seconds left to the deadline; None if there is none."""

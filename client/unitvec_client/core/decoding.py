@@ -285,6 +285,9 @@ def _decode_model(model: pb.ModelInfo) -> ModelInfo:
         is_default=model.is_default,
         parity_cosine_min=model.parity_cosine_min,
         similarity_fn_name=model.similarity_fn_name or "cosine",
+        space=model.space,
+        bits=model.bits,
+        reproducible=model.reproducible,
     )
 
 

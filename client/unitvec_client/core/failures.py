@@ -130,6 +130,7 @@ class Failure:
             request_id=error.request_id or request_id,
             retry_delay_s=self.retry_delay_s,
             code=self.code,
+            metadata=dict(error.metadata),
         )
         exception = kind(message or self.code.name, facts)
         exception.__cause__ = self.cause

@@ -15,6 +15,7 @@ from unitvec_client.client import Client
 from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import ErrorFacts, InputError, ModelNotFoundError, RefusedError
+from unitvec_client.expectation import read_expectation
 from unitvec_client.integrations.loops import LoopClients
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 from unitvec_client.options import EmbedOptions, check_type
@@ -54,6 +55,7 @@ class ConnectionKeywords(TypedDict, total=False):
     connection: ConnectionOptions | None
     token_env_var: str | None
     timeout_s: float | None
+    expect: str | None
 
 
 class EndpointKeywords(ConnectionKeywords, total=False):
@@ -74,6 +76,7 @@ class Endpoint:
         token_env_var: Name of the environment variable that holds the token, read when a client
             is opened. Unlike a token of `connection` it may be stored.
         timeout_s: Time for each 512 texts of a call, in seconds; None for no deadline.
+        expect: Fingerprint that all vectors must have, as for `Client`; None for any.
 
     Raises:
         InputError: If a value is not valid.
@@ -84,8 +87,10 @@ class Endpoint:
     connection: ConnectionOptions | None = None
     token_env_var: str | None = None
     timeout_s: float | None = DEFAULT_TIMEOUT_S
+    expect: str | None = None
 
     def __post_init__(self) -> None:
+        read_expectation(self.expect)
         check_type("target", self.target, (str, type(None)))
         check_type("model", self.model, (str,))
         check_type("connection", self.connection, (ConnectionOptions, type(None)))
@@ -217,11 +222,15 @@ class Provider:
     def _open(self) -> Client:
         with self._lock:
             if self._client is None:
-                self._client = Client(self.endpoint.target, connection=self.endpoint.connect())
+                endpoint = self.endpoint
+                self._client = Client(
+                    endpoint.target, connection=endpoint.connect(), expect=endpoint.expect
+                )
             return self._client
 
     def _open_async(self) -> AsyncClient:
-        return AsyncClient(self.endpoint.target, connection=self.endpoint.connect())
+        endpoint = self.endpoint
+        return AsyncClient(endpoint.target, connection=endpoint.connect(), expect=endpoint.expect)
 
     def _keywords(self, model: ModelInfo, texts: int, options: TextOptions) -> dict[str, Any]:
         keywords = asdict(options)

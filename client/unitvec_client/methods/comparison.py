@@ -17,6 +17,7 @@ from unitvec_client.core.rpcs import SIMILARITY
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ErrorFacts, InputError, ProtocolError, UnitvecError, at_field
+from unitvec_client.expectation import Expectation
 from unitvec_client.methods.searching import Documents, Search, SearchPlan
 from unitvec_client.options import METRICS, SearchOptions, SimilarityOptions
 from unitvec_client.results import Hit, Rankings
@@ -100,13 +101,15 @@ def search(context: CallContext, plan: SearchPlan, documents: Documents) -> Scri
     ]
 
 
-def search_plan(queries: Side, options: SearchOptions, bounds: Bounds) -> SearchPlan:
+def search_plan(
+    queries: Side, options: SearchOptions, bounds: Bounds, expect: Expectation
+) -> SearchPlan:
     """Return the plan of a `search`."""
     return SearchPlan(
         setup=pb.SimilaritySetup(model=options.model, metric=METRICS[options.metric]),
         queries=queries,
-        query_options=options.to_proto(options.query_prompt_name),
-        document_options=options.to_proto(options.document_prompt_name),
+        query_options=options.to_proto(options.query_prompt_name, expect),
+        document_options=options.to_proto(options.document_prompt_name, expect),
         top_k=options.top_k,
         budget=bounds.budget,
         max_scores=bounds.max_scores,
@@ -123,7 +126,7 @@ def _fits_one_call(a: Side, b: Side, bounds: Bounds) -> bool:
 def _compare_at_once(
     context: CallContext, a: Side, b: Side, options: SimilarityOptions
 ) -> Script[Scores | Rankings]:
-    encode = options.to_proto(options.prompt_name)
+    encode = options.to_proto(options.prompt_name, context.expect)
     comparison = pb.CrossComparison(
         queries=a.to_proto(0, len(a), encode),
         documents=b.to_proto(0, len(b), encode),
@@ -142,7 +145,7 @@ def _compare_streamed(
     context: CallContext, sides: tuple[Side, Side], options: SimilarityOptions, bounds: Bounds
 ) -> Script[Scores | Rankings]:
     a, b = sides
-    encode = options.to_proto(options.prompt_name)
+    encode = options.to_proto(options.prompt_name, context.expect)
     plan = SearchPlan(
         setup=pb.SimilaritySetup(model=options.model, metric=METRICS[options.metric]),
         queries=a,
@@ -193,7 +196,7 @@ class _Pairs:
         return self._scores
 
     def _requests(self) -> Iterator[pb.SimilarityRequest]:
-        encode = self.options.to_proto(self.options.prompt_name)
+        encode = self.options.to_proto(self.options.prompt_name, self.context.expect)
         for start, stop in self._ranges:
             pairs = pb.PairComparison(
                 a=self.a.to_proto(start, stop, encode), b=self.b.to_proto(start, stop, encode)

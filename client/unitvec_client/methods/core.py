@@ -33,6 +33,7 @@ from unitvec_client.core.inputs import (
 from unitvec_client.core.rpcs import HEALTH_CHECK, HEALTH_STATUSES
 from unitvec_client.core.splitting import Budget, make_budget
 from unitvec_client.core.steps import Invoke, Metadata, Script
+from unitvec_client.expectation import ANY, Expectation
 from unitvec_client.methods.comparison import (
     Bounds,
     Scores,
@@ -96,6 +97,7 @@ class Core:
         connection: Options of the connection.
         policy: Rules of trying again.
         timeout_s: Time for calls that name none; None for no deadline.
+        expect: Fingerprints that vectors must have.
         clock: Source of the time, in seconds.
         knowledge: Facts that the server stated.
     """
@@ -104,6 +106,7 @@ class Core:
     connection: ConnectionOptions
     policy: RetryPolicy
     timeout_s: float | None = DEFAULT_TIMEOUT_S
+    expect: Expectation = ANY
     clock: Clock = field(default=time.monotonic, repr=False)
     knowledge: Knowledge = field(default_factory=Knowledge)
     _metadata: Metadata = field(init=False)
@@ -211,7 +214,7 @@ class Core:
             return []
         context = self._context(options.timeout_s or self.timeout_s)
         info, model = yield from self.knowledge.find(context, options.model)
-        plan = search_plan(queries, options, self._bounds(info, model))
+        plan = search_plan(queries, options, self._bounds(info, model), context.expect)
         pulled = Documents(documents, pulling=documents.texts is not None)
         return (yield from search(context, plan, pulled))
 
@@ -257,7 +260,9 @@ class Core:
         deadline_s = None if timeout_s is None else self.clock() + timeout_s
         token_chars = len(self.connection.token or "")
         about = Circumstances(self.target, self.connection.tls, token_chars, timeout_s, texts)
-        return CallContext(request_id, metadata, self.policy, deadline_s, self.clock, about)
+        return CallContext(
+            request_id, metadata, self.policy, deadline_s, self.clock, about, self.expect
+        )
 
     def _embed_budget(self, info: ServerInfo, model: ModelInfo, options: VectorOptions) -> Budget:
         dim = min(model.dim, options.dimensions or model.dim)

@@ -27,6 +27,7 @@ from unitvec_client.core.rpcs import EMBED
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ProtocolError, UnitvecError, at_field
+from unitvec_client.expectation import Expectation
 from unitvec_client.options import DTYPES, ERRORS, EmbedOptions, VectorOptions
 from unitvec_client.results import EmbedResult, FailedText, Timings
 from unitvec_protos.v1 import embedding_pb2 as pb
@@ -40,13 +41,13 @@ _ARRAY_DTYPES: dict[int, type[np.generic]] = {
 
 
 def embed_request(
-    texts: list[str], options: VectorOptions, *, partial: bool = False
+    texts: list[str], options: VectorOptions, expect: Expectation, *, partial: bool = False
 ) -> pb.EmbedRequest:
     """Return the message for these texts, which fail one by one if it is `partial`."""
     return pb.EmbedRequest(
         model=options.model,
         texts=texts,
-        options=options.to_proto(options.prompt_name),
+        options=options.to_proto(options.prompt_name, expect),
         dtype=DTYPES[options.dtype],
         partial=partial,
     )
@@ -66,6 +67,8 @@ def decode_reply(response: pb.EmbedResponse, rows: int, dtype: pb.Dtype) -> Embe
         model=response.model,
         timings=decode_timings(response.timings),
         left_out_tokens=decode_left_out(response.usage),
+        space=response.space,
+        bits=response.bits,
     )
 
 
@@ -120,7 +123,7 @@ def embed_at_once(
     Raises:
         UnitvecError: If the call fails.
     """
-    request = embed_request(texts, options, partial=ERRORS[options.errors])
+    request = embed_request(texts, options, context.expect, partial=ERRORS[options.errors])
     response = yield from exchange(context, EMBED, request)
     result = decode_reply(response, len(texts), DTYPES[options.dtype])
     if not response.errors:
@@ -168,7 +171,8 @@ class Embedding:
     def _requests(self) -> Iterator[pb.EmbedRequest]:
         for start, stop in self._ranges:
             partial = ERRORS[self.options.errors]
-            yield embed_request(self.texts[start:stop], self.options, partial=partial)
+            texts = self.texts[start:stop]
+            yield embed_request(texts, self.options, self.context.expect, partial=partial)
 
     def _on_reply(self, index: int, response: pb.EmbedResponse) -> None:
         start, stop = self._ranges[index]
@@ -186,12 +190,16 @@ class Embedding:
         n = len(self.texts)
         vectors: NDArray[Any] = np.empty((n, part.vectors.shape[1]), part.vectors.dtype)
         scales = None if part.scales is None else np.empty(n, np.float32)
-        return EmbedResult(vectors, scales, np.empty(n, np.uint32), (), part.model, Timings())
+        return replace(
+            part, vectors=vectors, scales=scales, tokens=np.empty(n, np.uint32), truncated=()
+        )
 
     def _place(self, start: int, stop: int, part: EmbedResult) -> None:
         result = self._result
         if result is None or part.vectors.shape[1] != result.vectors.shape[1]:
             raise ProtocolError("bad reply: the model's dimension changed during the call")
+        if (part.space, part.bits) != (result.space, result.bits):
+            raise ProtocolError("bad reply: the model changed during the call")
         result.vectors[start:stop] = part.vectors
         result.tokens[start:stop] = part.tokens
         if result.scales is not None and part.scales is not None:

@@ -39,16 +39,18 @@ class Knowledge:
 
         Raises:
             ModelNotFoundError: If the server has no model of this name.
+            IdentityMismatchError: If its vectors are not the expected ones.
         """
         info = self.info
         model = None if info is None else _find_model(info, name)
-        if info is None or model is None:
+        if info is None or model is None or not context.expect.fits(model.space, model.bits):
             info = yield from self.ask(context)
             model = _find_model(info, name)
         if model is None:
             names = ", ".join(known.name for known in info.models)
             facts = ErrorFacts(reason="MODEL_NOT_FOUND", field="model")
             raise ModelNotFoundError(f"no model {name!r}; the server has {names}", facts)
+        context.expect.check(model.space, model.bits, model.name)
         return info, model
 
     def keep_right(self, context: CallContext, attempt: Callable[[], Script[T]]) -> Script[T]:

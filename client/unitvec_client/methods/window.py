@@ -146,9 +146,8 @@ class StreamWindow:
         request_id = str(self._next_id)
         self._next_id += 1
         self._sent[request_id] = chunk
-        return pb.StreamEmbedRequest(
-            id=request_id, request=embed_request(chunk.texts, self.options, partial=True)
-        )
+        request = embed_request(chunk.texts, self.options, self.context.expect, partial=True)
+        return pb.StreamEmbedRequest(id=request_id, request=request)
 
     def wait_s(self) -> float:
         """Return the seconds until the next request may be sent again."""
@@ -217,7 +216,9 @@ class StreamWindow:
                 continue
             tokens, is_cut = int(result.tokens[row]), row in left_out
             self._items[index] = StreamItem(
-                index, vectors[row], None, tokens, is_cut, left_out.get(row, 0)
+                *(index, vectors[row], None, tokens, is_cut, left_out.get(row, 0)),
+                space=result.space,
+                bits=result.bits,
             )
 
     def _on_windows(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
@@ -236,6 +237,8 @@ class StreamWindow:
                 left_out_tokens=left_out.get(row, 0),
                 windows=tuple(replace(each, text_index=index) for each in result.windows[rows]),
                 vectors=result.vectors[rows],
+                space=result.space,
+                bits=result.bits,
             )
 
     def _on_error(self, chunk: _Chunk, failure: Failure) -> None:

@@ -23,7 +23,7 @@ from unitvec_client.core.inputs import utf8_bytes
 from unitvec_client.core.rpcs import EMBED
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
-from unitvec_client.errors import ErrorFacts, UnimplementedError, UnitvecError
+from unitvec_client.errors import ErrorFacts, ProtocolError, UnimplementedError, UnitvecError
 from unitvec_client.methods.embedding import embed_request, failed_texts, shift_field
 from unitvec_client.methods.partial import GivenTexts, move, spread_rows
 from unitvec_client.options import DTYPES, ERRORS, EmbedOptions, PooledWindows, Windows
@@ -78,6 +78,8 @@ def decode_windowed(response: pb.EmbedResponse, texts: int, dtype: pb.Dtype) -> 
         errors=(),
         model=response.model,
         timings=decode_timings(response.timings),
+        space=response.space,
+        bits=response.bits,
     )
 
 
@@ -116,7 +118,8 @@ class Windowing:
     def _requests(self) -> Iterator[pb.EmbedRequest]:
         for start, stop in self._ranges:
             partial = ERRORS[self.options.errors]
-            yield embed_request(self.texts[start:stop], self.options, partial=partial)
+            texts = self.texts[start:stop]
+            yield embed_request(texts, self.options, self.context.expect, partial=partial)
 
     def _on_reply(self, index: int, response: pb.EmbedResponse) -> None:
         start, stop = self._ranges[index]
@@ -137,6 +140,8 @@ class Windowing:
 def join(parts: Sequence[WindowedResult]) -> WindowedResult:
     """Return results of successive texts as one."""
     first, *others = parts
+    if any((part.space, part.bits) != (first.space, first.bits) for part in others):
+        raise ProtocolError("bad reply: the model changed during the call")
     timings = first.timings
     for part in others:
         timings = add_timings(timings, part.timings)
@@ -148,6 +153,8 @@ def join(parts: Sequence[WindowedResult]) -> WindowedResult:
         left_out_tokens=tuple(count for part in parts for count in part.left_out_tokens),
         errors=tuple(failed for part in parts for failed in part.errors),
         model=first.model,
+        space=first.space,
+        bits=first.bits,
         timings=timings,
     )
 
