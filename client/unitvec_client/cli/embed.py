@@ -57,7 +57,8 @@ def embed(client: Client, args: argparse.Namespace) -> int:
                 writer.write(item)
             writer.write_bad()
         with working(waiting_for("finishing"), sys.stderr, hidden=args.on_terminal):
-            if args.format != "parquet" and not sink.progressed.all_failed:
+            # Parquet has it inside; a server that tells no fingerprints leaves nothing to say.
+            if model.bits and args.format != "parquet" and not sink.progressed.all_failed:
                 write_about(args.output, told)
             sink.finish()
     _say_done(args.output, sink, like)
