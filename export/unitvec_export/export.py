@@ -71,8 +71,8 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
         with progress.step(f"writing {', '.join(names)}"):
             for name in names:
                 onnx.save(graphs.make(name), str(stage / graph_file(name)))
-            manifest = _write_manifest(stage, source, origin, names)
             np.save(stage / VECTORS_FILE, verification.expected)
+            manifest = _write_manifest(stage, source, origin, names)
         with progress.step(f"comparing {texts} vectors with the server's code"):
             # What nobody asked for may be left out.
             optional = frozenset({"int16"} if options.precisions is None else ())
@@ -81,13 +81,10 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
             notes = [f"int16 is left out: {graphs.obstacle}"]
         for line in notes:
             progress.note(line)
-        manifest = dataclasses.replace(
-            _record(manifest, parities),
-            expected=describe_file(stage / VECTORS_FILE),
-            provenance=describe_origin(
-                source.folder, origin.libraries, texts_sha256=hash_texts(origin.groups)
-            ),
+        provenance = describe_origin(
+            source.folder, origin.libraries, texts_sha256=hash_texts(origin.groups)
         )
+        manifest = dataclasses.replace(_record(manifest, parities), provenance=provenance)
         with progress.step(f"putting it in place: {options.out}"):
             _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest
@@ -132,6 +129,7 @@ def _write_manifest(
         similarity_fn_name=facts.similarity_fn_name,
         truncation_side=facts.truncation_side,
         split_special_tokens=facts.split_special_tokens,
+        expected=describe_file(stage / VECTORS_FILE),
         identity=identify(origin.model) if origin.is_identified else None,
     )
     _write_text(stage / MANIFEST_FILE, manifest.to_json())
