@@ -21,6 +21,7 @@ KEPT = REPOSITORY / "artifacts" / "tests"
 CODE = (
     "export/unitvec_export",
     "server/unitvec_server/model",
+    "tests/architectures.py",
     "tests/models.py",
     "tests/pipelines.py",
 )

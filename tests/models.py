@@ -10,13 +10,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from tests.architectures import ARCHITECTURES, BYTE_LEVEL, VOCABULARY_SIZE
 from unitvec_export.noise import muted
 
-Architecture = Literal["bert", "distilbert", "modernbert", "mpnet", "roberta", "t5"]
-
-_VOCABULARY_SIZE = 600
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -26,7 +24,7 @@ class TinyModel:
     """What a tiny model is like.
 
     Attributes:
-        architecture: Kind of transformer. roberta names no longest text of its own.
+        architecture: One of `ARCHITECTURES`. roberta names no longest text of its own.
         pooling: Any pooling mode of sentence-transformers, or several.
         normalize: Whether it ends in a Normalize module.
         prompts: (name, text) pairs.
@@ -41,7 +39,7 @@ class TinyModel:
         special_tokens: Whether the tokenizer puts special tokens around a text.
     """
 
-    architecture: Architecture = "bert"
+    architecture: str = "bert"
     pooling: str | tuple[str, ...] = "mean"
     normalize: bool = True
     prompts: tuple[tuple[str, str], ...] = ()
@@ -83,7 +81,7 @@ def build_parts(folder: Path, spec: TinyModel) -> Path:
 
         torch.manual_seed(0)
         _build_tokenizer(spec).save_pretrained(folder)
-        _build_transformer(spec).save_pretrained(folder)
+        ARCHITECTURES[spec.architecture](spec).save_pretrained(folder)
     return folder
 
 
@@ -119,93 +117,10 @@ def _assemble(parts: Path, spec: TinyModel) -> Any:
     )
 
 
-def _build_transformer(spec: TinyModel) -> Any:
-    import transformers
-
-    if spec.architecture in _BUILDERS:
-        return _BUILDERS[spec.architecture](spec)
-    sizes = _sizes(spec)
-    if spec.architecture == "mpnet":
-        return transformers.MPNetModel(transformers.MPNetConfig(**sizes))
-    if spec.architecture == "roberta":
-        config = transformers.RobertaConfig(**sizes, type_vocab_size=1)
-        return transformers.RobertaModel(config)
-    bert = transformers.BertConfig(**sizes, type_vocab_size=spec.token_types)
-    return transformers.BertModel(bert)
-
-
-def _sizes(spec: TinyModel) -> dict[str, Any]:
-    return {
-        "vocab_size": _VOCABULARY_SIZE,
-        "hidden_size": spec.dim,
-        "num_hidden_layers": 2,
-        "num_attention_heads": spec.heads,
-        "intermediate_size": 2 * spec.dim,
-        "initializer_range": spec.initializer_range,
-        # The roberta kind counts positions from padding_idx + 1 = 2.
-        "max_position_embeddings": spec.max_seq_length + 2,
-    }
-
-
-def _build_distilbert(spec: TinyModel) -> Any:
-    import transformers
-
-    config = transformers.DistilBertConfig(
-        vocab_size=_VOCABULARY_SIZE,
-        dim=spec.dim,
-        n_layers=2,
-        n_heads=spec.heads,
-        hidden_dim=2 * spec.dim,
-        initializer_range=spec.initializer_range,
-        max_position_embeddings=spec.max_seq_length,
-    )
-    return transformers.DistilBertModel(config)
-
-
-def _build_modernbert(spec: TinyModel) -> Any:
-    import transformers
-
-    config = transformers.ModernBertConfig(
-        # The fourth layer is the second that sees the whole text.
-        **{**_sizes(spec), "num_hidden_layers": 4},
-        local_attention=16,
-        pad_token_id=0,
-        cls_token_id=2,
-        bos_token_id=2,
-        sep_token_id=3,
-        eos_token_id=3,
-        reference_compile=False,
-    )
-    return transformers.ModernBertModel(config)
-
-
-def _build_t5(spec: TinyModel) -> Any:
-    import transformers
-
-    config = transformers.T5Config(
-        vocab_size=_VOCABULARY_SIZE,
-        d_model=spec.dim,
-        d_kv=spec.dim // spec.heads,
-        d_ff=2 * spec.dim,
-        num_layers=2,
-        num_heads=spec.heads,
-        pad_token_id=0,
-        initializer_factor=2.0,
-    )
-    return transformers.T5EncoderModel(config)
-
-
-_BUILDERS = {
-    "distilbert": _build_distilbert,
-    "modernbert": _build_modernbert,
-    "t5": _build_t5,
-}
-
-
 def _build_tokenizer(spec: TinyModel) -> Any:
     import transformers
 
-    roberta_kind = spec.architecture in ("roberta", "mpnet")
+    roberta_kind = spec.architecture in BYTE_LEVEL
     tokenizer = _train_bytes() if roberta_kind else _train_wordpiece(spec)
     names = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")
     specials = _ROBERTA_SPECIALS if roberta_kind else ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
@@ -226,7 +141,7 @@ def _train_wordpiece(spec: TinyModel) -> Any:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not spec.lower_case)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=_VOCABULARY_SIZE, special_tokens=list(_BERT_SPECIALS), show_progress=False
+        vocab_size=VOCABULARY_SIZE, special_tokens=list(_BERT_SPECIALS), show_progress=False
     )
     tokenizer.train_from_iterator(sample_texts(), trainer)
     ids = {name: tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")}
@@ -247,7 +162,7 @@ def _train_bytes() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY_SIZE,
+        vocab_size=VOCABULARY_SIZE,
         special_tokens=list(_ROBERTA_SPECIALS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -13,7 +13,7 @@ import pytest
 from tests.models import TinyModel, build_tiny_model
 from unitvec_export.graph import tracing as graphs
 from unitvec_export.graph.long_context import BLOCK, LONG_TOKENS, block_attention
-from unitvec_export.graph.masks import keep_masks_small
+from unitvec_export.graph.masks import rewrite_masks
 from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.wiring import Wiring
@@ -21,14 +21,16 @@ from unitvec_export.prove.reference import Reference, load_reference
 from unitvec_export.quantize.fp16 import to_fp16
 from unitvec_export.source import Request, resolve_source
 
-ARCHITECTURES = ("bert", "distilbert", "mpnet", "roberta")
+ENCODERS = ("bert", "distilbert", "gte", "mpnet", "roberta")
+BOUNDED = ("gemma3", "llama", "mistral", "modernbert", "qwen3")
+"""Those that attend to neighbours or to what was before only, in some layers or in all."""
 SHAPES = (
     *((1, 1), (1, 2), (3, 16), (1, BLOCK - 1), (2, BLOCK), (2, BLOCK + 1)),
     *((1, 2 * BLOCK + 3), (2, 600)),
 )
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=ENCODERS + BOUNDED)
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp(request.param)
     spec = TinyModel(architecture=request.param, max_seq_length=LONG_TOKENS + 100)
@@ -75,7 +77,7 @@ def test_blocks_are_the_same_function(traced: onnx.ModelProto) -> None:
 
 
 def test_a_small_mask_is_the_same_function(traced: onnx.ModelProto) -> None:
-    small = rewritten(traced, partial(keep_masks_small, max_tokens=LONG_TOKENS + 100))
+    small = rewritten(traced, partial(rewrite_masks, max_tokens=LONG_TOKENS + 100))
     for expected, found in zip(results(traced), results(small), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -87,7 +89,8 @@ def test_nothing_is_as_large_as_a_square_of_the_text(
     if reference.transformer.config.model_type == "mpnet":
         pytest.skip("relative positions are a square by themselves; no MPNet reads more than 512")
     finished = graphs.finish(simplify(traced, max_tokens=LONG_TOKENS + 100), reference.facts)
-    assert sum(node.op_type == "Loop" for node in finished.graph.node) == 2
+    layers = reference.transformer.config.num_hidden_layers
+    assert sum(node.op_type == "Loop" for node in finished.graph.node) == layers
     wiring = Wiring(finished)
     shapes = [wiring.dims(name) or () for node in wiring.nodes for name in node.output]
     assert sum("sequence" in dims for dims in shapes) > 10
@@ -104,7 +107,8 @@ def test_short_models_have_no_loop(tmp_path_factory: pytest.TempPathFactory) -> 
 def test_half_precision_has_blocks_as_well(reference: Reference, traced: onnx.ModelProto) -> None:
     body = simplify(traced, max_tokens=LONG_TOKENS + 100)
     half = graphs.finish(to_fp16(body), reference.facts)
-    assert sum(node.op_type == "Loop" for node in half.graph.node) == 2
+    layers = reference.transformer.config.num_hidden_layers
+    assert sum(node.op_type == "Loop" for node in half.graph.node) == layers
     full = graphs.finish(body, reference.facts)
     feed = {"input_ids": np.arange(5, 305)[None], "attention_mask": np.ones((1, 300), np.int64)}
     vectors = [

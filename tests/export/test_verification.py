@@ -23,6 +23,7 @@ from unitvec_export.pipeline.tail import Step
 from unitvec_export.prove.reference import Reference, load_reference
 from unitvec_export.prove.verification import (
     Verification,
+    _batches,
     check_fp32,
     compare,
     load_sample,
@@ -203,3 +204,20 @@ def test_fp32_bounds(cosine_min: float, max_abs_diff: float, passes: bool) -> No
         return
     with pytest.raises(ParityError):
         check_fp32(parity, 1.0)
+
+
+@pytest.mark.parametrize("max_tokens", [64, 1024, 2048, 8192, 32_768])
+def test_texts_are_as_long_as_the_model_reads(verification: Verification, max_tokens: int) -> None:
+    """Up to 8,192 tokens, a word counting as one; long ones are in a group of their own."""
+    facts = dataclasses.replace(verification._reference.facts, max_seq_length=max_tokens)
+    groups = make_groups(facts, load_sample())
+    words = len(groups[-1].texts[-1].split())
+    assert words >= min(max_tokens, 8192) / 2
+    assert (len(groups[-1].texts) == 1) is (max_tokens > 1024)
+
+
+def test_long_texts_are_encoded_alone_and_all_in_order() -> None:
+    lengths = [3, 2000, 5, 7, 1025, 1024, 9, 1500, 1500]
+    batches = [[len(row) for row in batch] for batch in _batches([np.zeros(n) for n in lengths])]
+    assert [length for batch in batches for length in batch] == lengths
+    assert all(len(batch) == 1 for batch in batches if max(batch) > 1024)

@@ -28,7 +28,10 @@ BLOCK = 128
 """Queries in a block: (12 heads, 128, 8,192) scores are 48 MiB, and products of 128 rows are as
 fast as wider ones."""
 
-_QUERY_AXIS = 2
+_QUERY_AXIS, _KEY_AXIS = 2, 3
+
+_ELEMENTWISE = frozenset({"Add", "And", "LessOrEqual", "Mul", "Where"})
+"""Operators that masks are made of: a block of what they make is what they make of blocks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +182,7 @@ class _Body:
         self._outer = root
         self._constants = constants
         self.sliced: list[str] = []
+        self._made: set[str] = set()
         self._nodes = [
             new_node("Mul", [f"{self._root}/index", f"{root}/rows"], f"{self._root}/start"),
             new_node("Add", [f"{self._root}/start", f"{root}/rows"], f"{self._root}/end"),
@@ -190,10 +194,8 @@ class _Body:
         inner = {attention.scores.input[0]: self._slice(attention.scores.input[0])}
         for node in attention.between:
             for name in node.input:
-                dims = wiring.dims(name)
-                is_made_here = name in _outputs(attention)
-                if not is_made_here and dims and len(dims) == 4 and dims[_QUERY_AXIS] != 1:
-                    inner[name] = self._slice(name)
+                if name not in _outputs(attention):
+                    inner[name] = self._block_of(wiring, name)
         for node in (attention.scores, *attention.between, attention.softmax, attention.mix):
             inner[node.output[0]] = f"{self._root}/{node.output[0]}"
             copy = onnx.NodeProto()
@@ -203,6 +205,20 @@ class _Body:
             copy.output[:] = [inner[node.output[0]]]
             self._nodes.append(copy)
         self._result = inner[attention.mix.output[0]]
+
+    def _block_of(self, wiring: Wiring, name: str) -> str:
+        """The rows of this block of any value: made here of smaller ones, where it can be."""
+        dims = wiring.dims(name)
+        if dims is None or len(dims) != 4 or dims[_QUERY_AXIS] == 1:
+            return name
+        node = wiring.producer(name)
+        if node is None or node.op_type not in _ELEMENTWISE or dims[_KEY_AXIS] == 1:
+            return self._slice(name)
+        if self._block(name) not in self._made:
+            self._made.add(self._block(name))
+            inputs = [self._block_of(wiring, part) for part in node.input]
+            self._nodes.append(new_node(node.op_type, inputs, self._block(name)))
+        return self._block(name)
 
     def _slice(self, name: str) -> str:
         """The rows of this block of a value outside."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ _TASK = "feature-extraction"
 _AXES = {0: "batch_size", 1: "sequence_length"}
 
 
-def is_installed() -> bool:
-    """Whether optimum-onnx is here, and transformers 4 with it."""
-    return importlib.util.find_spec("optimum.exporters.onnx") is not None
+def is_needed() -> bool:
+    """Whether transformers 4 is installed. optimum-onnx alone may be left over beside 5."""
+    return importlib.metadata.version("transformers").startswith("4.")
 
 
 def trace(transformer: Any, path: Path, *, opset: int) -> None:

@@ -1,7 +1,8 @@
 """fp32 body -> the same function in fewer, cheaper nodes. Each step is exact but for rounding.
 
-fold       sizes that the trace asks for at run time and that never change become constants
-masks      those that are the same for every query become (B, 1, 1, S)
+fold       sizes that the trace asks for at run time and that never change become constants;
+           conversions from float32 to float32 go
+masks      those that are the same for every query become (B, 1, 1, S); others are made of positions
 attention  scales and biases become part of weights
 flatten    token vectors (B, S, K) become rows (B * S, K)
 
@@ -15,11 +16,12 @@ import functools
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from unitvec_export.graph.attention import fold_attention
 from unitvec_export.graph.flatten import flatten
-from unitvec_export.graph.masks import keep_masks_small
-from unitvec_export.graph.wiring import Dims, Wiring, subgraphs
+from unitvec_export.graph.masks import rewrite_masks
+from unitvec_export.graph.wiring import Dims, Wiring, attribute, subgraphs
 
 
 def simplify(body: onnx.ModelProto, *, max_tokens: int) -> onnx.ModelProto:
@@ -27,14 +29,14 @@ def simplify(body: onnx.ModelProto, *, max_tokens: int) -> onnx.ModelProto:
 
     Args:
         body: Graph from input_ids and attention_mask (B, S) to token vectors (B, S, H).
-        max_tokens: Longest text of the model.
+        max_tokens: Longest text of the model, or the longest at which its masks need be looked at.
     """
     model = onnx.ModelProto()
     model.CopyFrom(body)
     if any(True for node in body.graph.node for _ in subgraphs(node)):
         return model  # names that branches read from outside cannot be followed
-    small_masks = functools.partial(keep_masks_small, max_tokens=max_tokens)
-    for step in (fold, small_masks, fold_attention, flatten):
+    masks = functools.partial(rewrite_masks, max_tokens=max_tokens)
+    for step in (fold, masks, fold_attention, flatten):
         wiring = Wiring(model)
         step(wiring)
         wiring.write()
@@ -45,9 +47,18 @@ def fold(wiring: Wiring) -> None:
     """Makes constants of all that follows from known sizes and other constants."""
     for node in list(wiring.nodes):
         value = _known_value(wiring, node)
-        if value is not None:
+        if _changes_nothing(wiring, node):
+            wiring.redirect(node.output[0], node.input[0])
+            wiring.nodes.remove(node)
+        elif value is not None:
             wiring.add_constant(node.output[0], value)
             wiring.nodes.remove(node)
+
+
+def _changes_nothing(wiring: Wiring, node: onnx.NodeProto) -> bool:
+    """Whether it makes float32 of float32: softmax and norms of many models ask for it."""
+    is_cast = node.op_type == "Cast" and attribute(node, "to") == TensorProto.FLOAT
+    return is_cast and wiring.is_float(node.input[0]) and node.output[0] not in wiring.outputs
 
 
 def _known_value(wiring: Wiring, node: onnx.NodeProto) -> np.ndarray | None:

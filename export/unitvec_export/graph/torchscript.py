@@ -28,7 +28,7 @@ def trace(transformer: Any, path: Path, *, opset: int) -> None:
     """
     import torch
 
-    with torch.no_grad(), _eager_attention(transformer):
+    with torch.no_grad(), _eager_attention(transformer), _broadcast_masks():
         torch.onnx.export(
             _token_vectors(transformer),
             _example(transformer.config),
@@ -50,6 +50,24 @@ def _eager_attention(transformer: Any) -> Iterator[None]:
         yield
     finally:
         transformer.set_attn_implementation(former)
+
+
+@contextlib.contextmanager
+def _broadcast_masks() -> Iterator[None]:
+    """Masks by broadcasting positions, where transformers maps a function that no trace follows."""
+    from transformers import masking_utils as masks
+
+    former = masks.sdpa_mask
+
+    def broadcast(*args: Any, use_vmap: bool = False, **kwargs: Any) -> Any:
+        del use_vmap
+        return former(*args, **kwargs)
+
+    masks.sdpa_mask = broadcast
+    try:
+        yield
+    finally:
+        masks.sdpa_mask = former
 
 
 def _token_vectors(transformer: Any) -> Any:

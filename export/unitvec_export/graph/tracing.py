@@ -10,6 +10,7 @@ finish                    attention in blocks, where contexts are long
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from onnx import TensorProto, helper
 from unitvec_export.errors import ExportError, InputError, first_line
 from unitvec_export.graph import optimum_onnx, torchscript
 from unitvec_export.graph.long_context import LONG_TOKENS, block_attention
+from unitvec_export.graph.masks import MAX_PROBE_TOKENS
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.static import static_body
 from unitvec_export.graph.wiring import Wiring, read_by
@@ -32,6 +34,8 @@ from unitvec_export.prove.reference import Reference
 # A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
 _TOKENS = "token_embeddings"
+_WINDOW = re.compile("window|local|chunk")
+"""Settings of how far attention reaches, in tokens."""
 
 
 def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
@@ -49,8 +53,15 @@ def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> o
         return static_body(reference.static_embeddings, opset=opset)
     return simplify(
         trace_body(reference, opset=opset, verbose=verbose),
-        max_tokens=reference.facts.max_seq_length,
+        max_tokens=_mask_tokens(reference.transformer.config, reference.facts.max_seq_length),
     )
+
+
+def _mask_tokens(config: Any, max_tokens: int) -> int:
+    """How long a text shows all that masks do: longer models have wider windows, if any at all."""
+    windows = (value for key, value in config.to_dict().items() if _WINDOW.search(key))
+    is_wide = any(isinstance(w, int) and MAX_PROBE_TOKENS <= w < max_tokens for w in windows)
+    return max_tokens if is_wide else min(max_tokens, MAX_PROBE_TOKENS)
 
 
 def trace_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
@@ -133,7 +144,7 @@ def _check_size(transformer: Any) -> None:
 
 def _trace(transformer: Any, folder: Path, *, opset: int, verbose: bool) -> onnx.ModelProto:
     path = folder / "model.onnx"
-    trace = optimum_onnx.trace if optimum_onnx.is_installed() else torchscript.trace
+    trace = optimum_onnx.trace if optimum_onnx.is_needed() else torchscript.trace
     with muted(verbose=verbose):
         try:
             trace(transformer, path, opset=opset)

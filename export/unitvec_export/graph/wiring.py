@@ -31,7 +31,7 @@ class Wiring:
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
         self.nodes = [node for node in model.graph.node if not self._take_constant(node)]
-        self._dims = _infer_dims(model)
+        self._values = _infer(model)
         self.outputs = {value.name for value in model.graph.output}
 
     def _take_constant(self, node: onnx.NodeProto) -> bool:
@@ -54,7 +54,16 @@ class Wiring:
 
     def dims(self, name: str) -> Dims | None:
         """Shape of a value, if it can be inferred."""
-        return self._dims.get(name)
+        value = self._values.get(name)
+        if value is None or not value.HasField("shape"):
+            return None
+        dims = value.shape.dim
+        return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value is known to be of float32."""
+        value = self._values.get(name)
+        return value is not None and value.elem_type == TensorProto.FLOAT
 
     def producer(self, name: str) -> onnx.NodeProto | None:
         """The node that makes a value."""
@@ -159,7 +168,8 @@ def attribute(node: onnx.NodeProto, name: str) -> Any:
     return found[0] if found else -1
 
 
-def _infer_dims(model: onnx.ModelProto) -> dict[str, Dims]:
+def _infer(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """Type and shape of each value."""
     # onnx's own inference loses the names of dimensions at every reshape.
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
@@ -170,14 +180,8 @@ def _infer_dims(model: onnx.ModelProto) -> dict[str, Dims]:
     except Exception:  # noqa: BLE001 - it raises bare classes on graphs it does not understand
         inferred = None
     graph = (inferred or onnx.shape_inference.infer_shapes(model, data_prop=True)).graph
-    return {
-        value.name: tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param
-            for dim in value.type.tensor_type.shape.dim
-        )
-        for value in (*graph.value_info, *graph.input, *graph.output)
-        if value.type.tensor_type.HasField("shape")
-    }
+    values = (*graph.value_info, *graph.input, *graph.output)
+    return {value.name: value.type.tensor_type for value in values}
 
 
 def _assign(repeated: Any, items: Iterable[Any]) -> None:

@@ -8,7 +8,7 @@ state dict of a torch file without its numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,19 @@ def check_complete(transformer: Any, root: Path) -> None:
     path = find_weights(root)
     if path is None:
         raise InputError(f"{root} has no weights: none of {', '.join(WEIGHTS)}")
-    stored = _renamed(read_shapes(path), transformer.base_model_prefix)
+    prefix = transformer.base_model_prefix
+    stored = {bare_name(name, prefix): shape for name, shape in read_shapes(path).items()}
     tensors = {
         name: tensor for name, tensor in transformer.state_dict().items() if "pooler" not in name
     }
     # A tensor that the model has under two names is stored under one of them.
     found = {tensor.data_ptr() for name, tensor in tensors.items() if name in stored}
-    missing = [name for name, tensor in tensors.items() if tensor.data_ptr() not in found]
+    unknown = [name for name, tensor in tensors.items() if tensor.data_ptr() not in found]
+    missing = [
+        name
+        for name in _original_names(transformer, unknown)
+        if bare_name(name, prefix) not in stored
+    ]
     if missing:
         raise InputError(
             f"{path.parent} has incomplete weights: {len(missing)} of {len(tensors)} tensors are "
@@ -104,9 +110,15 @@ def _torch_shapes(path: Path) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _renamed(shapes: Shapes, prefix: str) -> Shapes:
-    """The same shapes under the names that the bare model has for them."""
-    return {bare_name(name, prefix): shape for name, shape in shapes.items()}
+def _original_names(transformer: Any, names: Iterable[str]) -> list[str]:
+    """The names in the checkpoint of what transformers 5 has renamed, joined or split."""
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # transformers 4 does no such thing
+        return list(names)
+    state = transformer.state_dict()
+    shapes = {name: state[name].to("meta") for name in names}
+    return list(revert_weight_conversion(transformer, shapes))
 
 
 def bare_name(name: str, prefix: str) -> str:

@@ -36,8 +36,10 @@ MAX_FP32_RELATIVE_DIFF = 1e-3
 _BATCH_SIZES = (1, 4, 2, 8, 3, 16, 1)
 # Every named prompt is tried on each so many-th text.
 _PROMPT_STRIDE = 16
-# Longer models are compared up to the sample's longest text, else it would take minutes.
-_MAX_FULL_LENGTH_TOKENS = 1024
+# Longer texts are encoded alone.
+_MAX_SHARED_TOKENS = 1024
+# Models that read more are compared up to here, else it would take many minutes.
+_MAX_FULL_TOKENS = 8192
 # Rounding alone leaves 0.999999 between a text alone and in a batch.
 _MIN_PADDING_COSINE = 0.9999
 # Of so many lengths, texts are encoded alone and in one batch.
@@ -254,19 +256,32 @@ def hash_texts(groups: Sequence[Group]) -> str:
 
 
 def _make_groups(facts: Prompted, texts: Sequence[str]) -> Iterator[Group]:
-    full = [" ".join(texts)[: 16 * facts.max_seq_length]]
-    extra = full if facts.max_seq_length <= _MAX_FULL_LENGTH_TOKENS else []
-    yield Group([*texts, *extra], None, facts.default_prompt)
+    full = _full_text(facts.max_seq_length, " ".join(texts))
+    is_long = facts.max_seq_length > _MAX_SHARED_TOKENS
+    yield Group([*texts, *([] if is_long else [full])], None, facts.default_prompt)
     for name, prompt in facts.prompts.items():
         yield Group(texts[::_PROMPT_STRIDE], name, prompt)
+    if is_long:  # alone: others would be padded to its length
+        yield Group([full], None, facts.default_prompt)
+
+
+def _full_text(max_tokens: int, text: str) -> str:
+    """A text as long as a model reads, up to `_MAX_FULL_TOKENS`."""
+    length = 16 * max_tokens if max_tokens <= _MAX_FULL_TOKENS else 4 * _MAX_FULL_TOKENS
+    return (f"{text} " * (length // len(text)) + text)[:length]
 
 
 def _batches(
     rows: Sequence[npt.NDArray[np.int64]],
 ) -> Iterator[Sequence[npt.NDArray[np.int64]]]:
-    start = 0
-    for size in itertools.cycle(_BATCH_SIZES):
-        if start >= len(rows):
-            return
-        yield rows[start : start + size]
-        start += size
+    sizes = itertools.cycle(_BATCH_SIZES)
+    batch: list[npt.NDArray[np.int64]] = []
+    size = next(sizes)
+    for row in rows:
+        is_alone = any(len(other) > _MAX_SHARED_TOKENS for other in (row, *batch[:1]))
+        if batch and (is_alone or len(batch) == size):
+            yield batch
+            batch, size = [], next(sizes)
+        batch.append(row)
+    if batch:
+        yield batch
