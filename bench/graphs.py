@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unitvec_server.model.artifact import FUSED, Artifact, load_artifact
+from unitvec_server.model.artifact import Artifact, load_artifact
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import FUSED
 from unitvec_server.model.tokenizer import Tokenizer
 
 Rows = list[npt.NDArray[np.int64]]

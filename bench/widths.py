@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.graphs import Rows, open_encoder
-from unitvec_server.model.artifact import FUSED, load_artifact
+from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.encoder import Encoder
+from unitvec_server.model.manifest import FUSED
 
 _WIDTHS = (64, 128, 256, 512, 1024)
 _LENGTHS = (16, 64)

@@ -22,14 +22,8 @@ from unitvec_export.provenance import describe_origin
 from unitvec_export.quantize.graphs import Graphs
 from unitvec_export.source import Source, resolve_source
 from unitvec_export.writer import TOKENIZER_FILE, VECTORS_FILE, graph_file, staged
-from unitvec_server.model.artifact import (
-    MANIFEST_FILE,
-    File,
-    Graph,
-    Manifest,
-    Parity,
-    describe_file,
-)
+from unitvec_server.model.artifact import MANIFEST_FILE, describe_file
+from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
 STEPS = 6

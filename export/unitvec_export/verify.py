@@ -23,15 +23,9 @@ from unitvec_export.prove.verification import (
 )
 from unitvec_export.source import Request, resolve_source
 from unitvec_protos.installation import install_command
-from unitvec_server.model.artifact import (
-    FUSED,
-    Artifact,
-    Manifest,
-    Parity,
-    load_artifact,
-    verify_file,
-)
+from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import FUSED, Manifest, Parity
 
 if TYPE_CHECKING:
     from unitvec_export.prove.model import Model, Vectors

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unitvec_export.errors import ExportError, InputError
-from unitvec_server.model.artifact import FORMAT, MANIFEST_FILE, PRECISIONS
+from unitvec_server.model.artifact import MANIFEST_FILE
+from unitvec_server.model.manifest import FORMAT, PRECISIONS
 
 TOKENIZER_FILE = "tokenizer.json"
 VECTORS_FILE = "vectors.npy"

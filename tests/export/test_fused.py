@@ -15,9 +15,10 @@ from unitvec_export.errors import InputError, ParityError
 from unitvec_export.export import STEPS, ExportOptions, export
 from unitvec_export.progress import Progress
 from unitvec_export.source import Request
-from unitvec_server.model.artifact import Manifest, load_artifact
+from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import Manifest
 
 KERNELS = find_kernels()
 needs_kernels = pytest.mark.skipif(KERNELS.library is None, reason=KERNELS.reason)

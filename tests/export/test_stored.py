@@ -29,7 +29,8 @@ from unitvec_export.source import DEFAULT_MODEL_ID, Request, Source, resolve_sou
 from unitvec_export.stored import minilm
 from unitvec_export.stored.checkpoint import Checkpoint
 from unitvec_export.stored.skeleton import give_weights, take_weights
-from unitvec_server.model.artifact import Manifest, load_artifact
+from unitvec_server.model.artifact import load_artifact
+from unitvec_server.model.manifest import Manifest
 
 PROMPTED = TinyModel(
     pooling="cls", prompts=(("query", "query: "), ("other", "")), default_prompt_name="query"

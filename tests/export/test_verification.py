@@ -30,7 +30,8 @@ from unitvec_export.prove.verification import (
     make_groups,
 )
 from unitvec_export.source import Source
-from unitvec_server.model.artifact import MANIFEST_FILE, Parity, describe_file, load_artifact
+from unitvec_server.model.artifact import MANIFEST_FILE, describe_file, load_artifact
+from unitvec_server.model.manifest import Parity
 
 
 @pytest.fixture(scope="module")

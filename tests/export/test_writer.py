@@ -14,7 +14,8 @@ import pytest
 
 from unitvec_export.errors import ExportError, InputError
 from unitvec_export.writer import move_aside, staged
-from unitvec_server.model.artifact import FORMAT, MANIFEST_FILE
+from unitvec_server.model.artifact import MANIFEST_FILE
+from unitvec_server.model.manifest import FORMAT
 
 # Replaces an artifact again and again; the manifest and the other files carry its number.
 _REPLACE_FOR_EVER = """

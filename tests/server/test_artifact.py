@@ -12,14 +12,11 @@ from unitvec_server.errors import ArtifactError
 from unitvec_server.model.artifact import (
     MANIFEST_FILE,
     Artifact,
-    File,
-    Graph,
-    Manifest,
-    Parity,
     describe_file,
     load_artifact,
     verify_file,
 )
+from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 
 PARITY = Parity(texts=3, cosine_mean=0.99999, cosine_min=0.9999, max_abs_diff=1e-6)
 

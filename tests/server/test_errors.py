@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import itertools
 from pathlib import Path
-from typing import get_args
 
 import grpc
 import pytest
@@ -19,8 +18,8 @@ from unitvec_server.errors import (
     RequestError,
     StartupError,
 )
-from unitvec_server.model import artifact
 from unitvec_server.model.kernels import Kernels
+from unitvec_server.model.manifest import POOLINGS, PRECISIONS
 from unitvec_server.model.providers import Machine, choose
 from unitvec_server.rpc import messages
 from unitvec_server.rpc.status import STATUS_CODES, status_code, to_message, to_trailers
@@ -129,8 +128,10 @@ class TestEnums:
             assert pb.Dtype.Name(number) == f"DTYPE_{dtype.name}"
 
     def test_every_pooling_of_an_artifact_is_told(self) -> None:
-        assert set(messages._POOLINGS) == set(get_args(artifact.Pooling))
-        assert set(messages._POOLINGS.values()) == set(pb.Pooling.values()) - {0}
+        assert set(messages._POOLINGS) == set(POOLINGS)
+        assert {*messages._POOLINGS.values(), pb.POOLING_CONCATENATED} == set(
+            pb.Pooling.values()
+        ) - {0}
 
     def test_precisions_of_flags_lead_to_all_graphs_of_artifacts(self) -> None:
         providers = frozenset(config.PROVIDERS)
@@ -141,11 +142,9 @@ class TestEnums:
             config.PROVIDERS, config.PRECISIONS, machines
         ):
             with contextlib.suppress(ProviderError):
-                choice = choose(
-                    provider, precision, machine=machine, graphs=frozenset(artifact.PRECISIONS)
-                )
+                choice = choose(provider, precision, machine=machine, graphs=frozenset(PRECISIONS))
                 graphs.add(choice.graph)
-        assert graphs == set(artifact.PRECISIONS)
+        assert graphs == set(PRECISIONS)
 
     @pytest.mark.parametrize("value", [99, -1, 2**31 - 1])
     def test_unknown_values_name_their_field(self, value: int) -> None:

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, processors
 
-from unitvec_server.model.artifact import Artifact, File, Graph, Manifest, Parity
+from unitvec_server.model.artifact import Artifact
 from unitvec_server.model.cpus import cpu_features, lacks_int8
 from unitvec_server.model.fingerprints import bits_of, checked_space, space_of
 from unitvec_server.model.identity import Identity, canonical, tokenizer_digest
+from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 
 IDENTITY = Identity("", "w", {"model_type": "bert"}, "t", "5e", [{"type": "Normalize"}])
 MANIFEST = Manifest(

@@ -10,8 +10,8 @@ from tests.artifacts import keep_fused_artifact
 from tests.models import FUSED_BERT
 from unitvec_server.engine.loading import LoadedModel, _served, load_model
 from unitvec_server.flags import parse_config
-from unitvec_server.model.artifact import File, Graph, Manifest, Parity
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 from unitvec_server.model.providers import Choice
 
 FILE = File("x.onnx", "0" * 64, 1)

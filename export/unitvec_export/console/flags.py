@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unitvec_export.graph.opsets import DEFAULT_OPSET, OPSETS
 from unitvec_export.source import DEFAULT_MODEL_ID
-from unitvec_server.model.artifact import PRECISIONS
+from unitvec_server.model.manifest import PRECISIONS
 
 _DESCRIPTION = """\
 Exports a sentence-transformers model to a folder that unitvec-serve serves: ONNX graphs with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from unitvec_server.model.artifact import Manifest, Parity
+from unitvec_server.model.manifest import Manifest, Parity
 
 _INT8_NOTE = """\
 int8: close to the model, not equal to it, and the same whatever a text is batched with. It is

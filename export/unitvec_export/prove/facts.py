@@ -12,7 +12,7 @@ from unitvec_export.pipeline.pooling import Pooling
 from unitvec_export.pipeline.reading import read_steps
 from unitvec_export.pipeline.tail import Step
 from unitvec_export.prove.inputs import Input
-from unitvec_server.model.artifact import SimilarityFunction, TruncationSide
+from unitvec_server.model.manifest import SimilarityFunction, TruncationSide
 
 _FUNCTIONS: Mapping[str, SimilarityFunction] = {
     "cosine": "cosine",

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from unitvec_export.pipeline.tail import Step
 from unitvec_export.prove.model import Model
-from unitvec_server.model.artifact import FUSED, Manifest
 from unitvec_server.model.fingerprints import bits_of, space_of
 from unitvec_server.model.identity import Identity, digest, tokenizer_digest
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import FUSED, Manifest
 
 _LITTLE_ENDIAN_FLOAT32 = "<f4"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unitvec_export.errors import InputError
-from unitvec_server.model.artifact import TruncationSide
+from unitvec_server.model.manifest import TruncationSide
 
 STATIC_TOKENS = 8192
 """Longest text of a StaticEmbedding whose files name none. sentence-transformers has no bound, but

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_export.errors import InputError, ParityError
-from unitvec_server.model.artifact import FUSED, Artifact, Parity, load_artifact, verify_file
+from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import FUSED, Parity
 from unitvec_server.model.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:  # a machine that only serves verifies, too, and has no onnx

@@ -14,7 +14,7 @@ from unitvec_export.prove.verification import load_sample
 from unitvec_export.quantize.fp16 import to_fp16
 from unitvec_export.quantize.fusing import Fusing
 from unitvec_export.quantize.int8 import to_int8
-from unitvec_server.model.artifact import FUSED
+from unitvec_server.model.manifest import FUSED
 
 _TWINS = {"int8": "int8-fused"}
 """Graphs that are written beside one that was asked for, where they can be."""

@@ -16,7 +16,7 @@ from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ArtifactError
-from unitvec_server.model.artifact import FUSED, Artifact, Manifest, load_artifact, verify_file
+from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
 from unitvec_server.model.cpus import cpu_features, lacks_int8, usable_cpus
 from unitvec_server.model.encoder import (
     Encoder,
@@ -26,6 +26,7 @@ from unitvec_server.model.encoder import (
 )
 from unitvec_server.model.fingerprints import Fingerprints, bits_of, checked_space
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import FUSED, Manifest
 from unitvec_server.model.memory import MemoryPlan, plan_runs, room_bytes, run_bytes
 from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
 from unitvec_server.model.tokenizer import open_tokenizer

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from unitvec_server.config import FIXED_LIMITS
 from unitvec_server.engine.counters import Work
 from unitvec_server.errors import RequestError
-from unitvec_server.model.artifact import Manifest
 from unitvec_server.model.fingerprints import NO_FINGERPRINTS, Fingerprints
+from unitvec_server.model.manifest import Manifest
 from unitvec_server.model.tokenizer import Tokenizer, Truncation
 from unitvec_server.vectors.packing import Floats
 

@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from unitvec_server.model.artifact import Artifact, Manifest
+from unitvec_server.model.artifact import Artifact
 from unitvec_server.model.identity import digest, tokenizer_digest
+from unitvec_server.model.manifest import Manifest
 
 _DIGITS = 20
 
