@@ -6,10 +6,14 @@ Each builder writes a model into a folder, as `SentenceTransformer.save` does, a
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tests.models import FUSED_BERT, TinyModel, build_parts, edit_json
 
@@ -43,7 +47,12 @@ def _build(spec: TinyModel, tail: Tail, *, left: bool = False) -> Builder:
             transformer = models.Transformer(str(parts), max_seq_length=spec.max_seq_length)
             torch.manual_seed(1)
             modules = [transformer, *tail(models, spec.dim)]
-            model = SentenceTransformer(modules=modules, device="cpu", prompts=dict(spec.prompts))
+            model = SentenceTransformer(
+                modules=modules,
+                device="cpu",
+                prompts=dict(spec.prompts),
+                default_prompt_name=spec.default_prompt_name,
+            )
             _scatter(model)
             model.save(str(folder), create_model_card=False)
         return folder
@@ -116,6 +125,63 @@ def _build_static(*, normalize: bool) -> Builder:
     return build
 
 
+def _static_queries(models: Any, transformer: Any, dim: int) -> Sequence[Any]:
+    """A Router whose queries have static embeddings, before a Normalize for all."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(transformer.tokenizer.backend_tokenizer.to_str())
+    router = models.Router.for_query_document(
+        query_modules=[models.StaticEmbedding(tokenizer, embedding_dim=dim)],
+        document_modules=[transformer, models.Pooling(dim, pooling_mode="mean")],
+    )
+    return [router, models.Normalize()]
+
+
+def _routed_dense(models: Any, transformer: Any, dim: int) -> Sequence[Any]:
+    """A Router of Dense modules behind one Transformer, with prompts for both routes."""
+    routes = {name: [models.Dense(dim, 24)] for name in ("query", "document")}
+    pooling = models.Pooling(dim, pooling_mode="cls")
+    return [transformer, pooling, models.Router(routes, default_route="query"), models.Normalize()]
+
+
+def _no_default_route(models: Any, transformer: Any, dim: int) -> Sequence[Any]:
+    """A Router whose tasks have names of their own, one of which must be given."""
+    routes = {name: [models.Dense(dim, 24)] for name in ("one", "two")}
+    mappings = {("query", "text"): "one", ("document", None): "two"}
+    router = models.Router(routes, allow_empty_key=False, route_mappings=mappings)
+    return [transformer, models.Pooling(dim, pooling_mode="mean"), router]
+
+
+def _build_routed(modules: Callable[[Any, Any, int], Sequence[Any]], **options: Any) -> Builder:
+    def build(folder: Path) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import torch
+            from sentence_transformers import SentenceTransformer, models
+
+            parts = build_parts(folder.with_name(f"{folder.name}-parts"), _BASE)
+            transformer = models.Transformer(str(parts), max_seq_length=_BASE.max_seq_length)
+            torch.manual_seed(1)
+            model = SentenceTransformer(
+                modules=list(modules(models, transformer, _BASE.dim)), device="cpu", **options
+            )
+            model.save(str(folder), create_model_card=False)
+        return folder
+
+    return build
+
+
+def _build_asym(folder: Path) -> Path:
+    """The Router of `_routed_dense`, in the files of sentence-transformers before 5.0."""
+    _build_routed(_routed_dense)(folder)
+    (folder / "2_Router" / "router_config.json").rename(folder / "2_Router" / "config.json")
+    path = folder / "modules.json"
+    modules = json.loads(path.read_text(encoding="utf-8"))
+    modules[2]["type"] = "sentence_transformers.models.Asym"
+    path.write_text(json.dumps(modules), encoding="utf-8")
+    return folder
+
+
 def _build_plain(folder: Path) -> Path:
     """A folder of transformers, without modules.json."""
     return build_parts(folder, _BASE)
@@ -131,6 +197,9 @@ def _with_settings(builder: Builder, file: str, **keys: Any) -> Builder:
 
 
 _MEAN = _build(_BASE, _pooled("mean"))
+_PROMPTS = {"query": "Find this text: ", "passage": "Passage: "}
+_PROMPTED = dataclasses.replace(_BASE, prompts=tuple(_PROMPTS.items()))
+_DEFAULTED = dataclasses.replace(_PROMPTED, default_prompt_name="query")
 _NO_SPECIALS = dataclasses.replace(_BASE, special_tokens=False)
 
 PIPELINES: Mapping[str, Builder] = {
@@ -160,5 +229,47 @@ PIPELINES: Mapping[str, Builder] = {
     ),
     "no special tokens": _build(_NO_SPECIALS, _pooled("mean")),
     "no modules.json": _build_plain,
+    "prompts": _build(_DEFAULTED, _pooled("mean")),
+    "mean without prompts": _build(_PROMPTED, _pooled("mean", include_prompt=False)),
+    "all poolings without prompts": _build(
+        _DEFAULTED,
+        _pooled(
+            ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"),
+            include_prompt=False,
+        ),
+    ),
+    "Router, static queries": _build_routed(_static_queries),
+    "Router of Dense, prompts": _build_routed(
+        _routed_dense, prompts=_PROMPTS, default_prompt_name="passage"
+    ),
+    "Router without a default": _build_routed(_no_default_route),
+    "Asym": _build_asym,
 }
 """A builder of each, by the name of its row in docs/models.md."""
+
+
+def encode(folder: Path, texts: Sequence[str], prompt_name: str | None) -> npt.NDArray[np.float32]:
+    """What sentence-transformers itself makes of texts.
+
+    Args:
+        folder: A model of `PIPELINES`.
+        texts: n texts.
+        prompt_name: A prompt, which is a task too where a Router knows it: `encode_query` and
+            `encode_document` name both. A passage is a document to them.
+
+    Returns:
+        (n, D) float32.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    router = next((each for each in model if hasattr(each, "sub_modules")), None)
+    options: dict[str, Any] = {}
+    if router is not None and prompt_name is not None:
+        tasks = [*router.sub_modules, *(task for task, _ in router.route_mappings)]
+        options["task"] = prompt_name if prompt_name in tasks else "document"
+    name = prompt_name if prompt_name in model.prompts else None
+    vectors: npt.NDArray[np.float32] = model.encode(
+        list(texts), prompt_name=name, show_progress_bar=False, **options
+    )
+    return vectors

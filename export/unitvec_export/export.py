@@ -14,7 +14,7 @@ import onnx
 
 from unitvec_export.errors import ParityError
 from unitvec_export.noise import muted
-from unitvec_export.origins import ExportOptions, Origin, open_origin
+from unitvec_export.origins import ExportOptions, Origin, open_origins
 from unitvec_export.progress import Progress
 from unitvec_export.prove.identity import identify, with_fingerprints
 from unitvec_export.prove.verification import Verification, hash_texts
@@ -27,6 +27,8 @@ from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
 STEPS = 6
+_ROUTE_STEPS = 4
+"""Steps of each route, beside loading and putting in place."""
 
 
 def export(options: ExportOptions, progress: Progress) -> Manifest:
@@ -51,37 +53,51 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
             if not options.without_torch:
                 stack.enter_context(muted(verbose=options.verbose))
             source = resolve_source(options.request)
-            origin = open_origin(source, options)
-        for line in origin.notes:
+            origins = open_origins(source, options)
+        progress.expect(STEPS + _ROUTE_STEPS * (len(origins) - 1))
+        for line in origins[0].notes:
             progress.note(line)
-        verification = Verification(origin.model, origin.groups, tokens=origin.model)
-        with progress.step(origin.proof_step):
-            origin.check()
-            texts = len(verification.expected)
-        with progress.step(origin.build_step):
-            body = origin.build()
-        graphs = Graphs(body, origin.model, verbose=options.verbose)
-        names = graphs.plan(options.precisions)
-        with progress.step(f"writing {', '.join(names)}"):
-            for name in names:
-                onnx.save(graphs.make(name), str(stage / graph_file(name)))
-            np.save(stage / VECTORS_FILE, verification.expected)
-            manifest = _write_manifest(stage, source, origin, names)
-        with progress.step(f"comparing {texts} vectors with the server's code"):
-            # What nobody asked for may be left out.
-            optional = frozenset({"int16"} if options.precisions is None else ())
-            parities, notes = _measure(verification, stage, names, optional=optional)
-        if options.precisions is None and graphs.obstacle:
-            notes = [f"int16 is left out: {graphs.obstacle}"]
-        for line in notes:
-            progress.note(line)
-        provenance = describe_origin(
-            source.folder, origin.libraries, texts_sha256=hash_texts(origin.groups)
-        )
-        manifest = dataclasses.replace(_record(manifest, parities), provenance=provenance)
+        manifests = {}
+        # The artifact itself comes last: it can only be tried with its routes in it.
+        for origin in reversed(origins):
+            folder = stage / origin.folder
+            folder.mkdir(exist_ok=True)
+            manifests[folder] = _export_route(origin, folder, source, options, progress)
         with progress.step(f"putting it in place: {options.out}"):
-            _write_text(stage / MANIFEST_FILE, manifest.to_json())
-    return manifest
+            for folder, manifest in manifests.items():
+                _write_text(folder / MANIFEST_FILE, manifest.to_json())
+    return manifests[stage]
+
+
+def _export_route(
+    origin: Origin, folder: Path, source: Source, options: ExportOptions, progress: Progress
+) -> Manifest:
+    """Fills a folder and proves what is in it: most models have no routes, and one folder."""
+    verification = Verification(origin.model, origin.groups, tokens=origin.model)
+    with progress.step(origin.proof_step):
+        origin.check()
+        texts = len(verification.expected)
+    with progress.step(origin.build_step):
+        body = origin.build()
+    graphs = Graphs(body, origin.model, verbose=options.verbose)
+    names = graphs.plan(options.precisions)
+    with progress.step(f"writing {', '.join(names)}"):
+        for name in names:
+            onnx.save(graphs.make(name), str(folder / graph_file(name)))
+        np.save(folder / VECTORS_FILE, verification.expected)
+        manifest = _write_manifest(folder, source, origin, names)
+    with progress.step(f"comparing {texts} vectors with the server's code"):
+        # What nobody asked for may be left out.
+        optional = frozenset({"int16"} if options.precisions is None else ())
+        parities, notes = _measure(verification, folder, names, optional=optional)
+    if options.precisions is None and graphs.obstacle:
+        notes = [f"int16 is left out: {graphs.obstacle}"]
+    for line in notes:
+        progress.note(line)
+    provenance = describe_origin(
+        source.folder, origin.libraries, texts_sha256=hash_texts(origin.groups)
+    )
+    return dataclasses.replace(_record(manifest, parities), provenance=provenance)
 
 
 def _measure(
@@ -125,6 +141,8 @@ def _write_manifest(
         split_special_tokens=facts.split_special_tokens,
         expected=describe_file(stage / VECTORS_FILE),
         identity=identify(origin.model) if origin.is_identified else None,
+        unpooled_tokens=dict(facts.unpooled_tokens),
+        routes=dict(facts.routes),
     )
     _write_text(stage / MANIFEST_FILE, manifest.to_json())
     return manifest

@@ -19,7 +19,7 @@ from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.graph.tracing import export_body
 from unitvec_export.prove.known import KnownVectors
 from unitvec_export.prove.model import Model
-from unitvec_export.prove.reference import load_reference
+from unitvec_export.prove.reference import Reference, load_references
 from unitvec_export.prove.texts import read_texts, read_vectors
 from unitvec_export.prove.verification import Group, check_padding, load_sample, make_groups
 from unitvec_export.provenance import TRACING, installed_versions
@@ -73,6 +73,7 @@ class Origin:
         is_identified: Whether its weights and architecture are known, which its space is made of.
         notes: Lines that whoever exports it should read.
         libraries: Versions of what loaded and traced the model.
+        folder: Folder of this route inside the artifact; empty for the artifact itself.
     """
 
     model: Model
@@ -84,25 +85,32 @@ class Origin:
     libraries: Mapping[str, str]
     is_identified: bool = True
     notes: Sequence[str] = ()
+    folder: str = ""
 
 
-def open_origin(source: Source, options: ExportOptions) -> Origin:
-    """Loads a model.
+def open_origins(source: Source, options: ExportOptions) -> list[Origin]:
+    """Loads a model: its routes, the default first; one for most models.
 
     Raises:
         InputError: It cannot be exported this way.
     """
     if options.onnx is None and options.without_torch:
-        return _open_stored(source, opset=options.opset)
-    origin = _open_proof(source, options)
+        return [_open_stored(source, opset=options.opset)]
+    origins = _open_proof(source, options)
     if options.onnx is None:
-        return origin
-    path = find_file(options.request, source, options.onnx)
-    return dataclasses.replace(
-        origin,
-        build=lambda: read_body(path, origin.model.facts),
-        build_step=f"reading the graph in {path.name}",
-    )
+        return origins
+    if len(origins) > 1:
+        raise InputError(
+            "a model with routes has a graph for each: not supported from an ONNX file"
+        )
+    origin, path = origins[0], find_file(options.request, source, options.onnx)
+    return [
+        dataclasses.replace(
+            origin,
+            build=lambda: read_body(path, origin.model.facts),
+            build_step=f"reading the graph in {path.name}",
+        )
+    ]
 
 
 def _open_stored(source: Source, *, opset: int) -> Origin:
@@ -118,14 +126,15 @@ def _open_stored(source: Source, *, opset: int) -> Origin:
     )
 
 
-def _open_proof(source: Source, options: ExportOptions) -> Origin:
-    """An origin by what proves it: vectors that are given, the model itself, or stored vectors."""
+def _open_proof(source: Source, options: ExportOptions) -> list[Origin]:
+    """Origins by what proves it: vectors that are given, the model itself, or stored vectors."""
     if options.vectors is not None:
-        return _open_given(source, options)
+        return [_open_given(source, options)]
     if not options.without_torch:
-        return _open_model(source, options)
+        references = load_references(source, verbose=options.verbose)
+        return [_open_model(each, options) for each in references]
     try:
-        return _open_stored(source, opset=options.opset)
+        return [_open_stored(source, opset=options.opset)]
     except InputError as exc:
         raise InputError(
             "there is nothing to prove the graph by: give the model's own vectors with --texts and "
@@ -157,8 +166,7 @@ def _no_graph() -> onnx.ModelProto:
     raise AssertionError("given vectors prove a graph, and make none")
 
 
-def _open_model(source: Source, options: ExportOptions) -> Origin:
-    reference = load_reference(source, verbose=options.verbose)
+def _open_model(reference: Reference, options: ExportOptions) -> Origin:
     texts = load_sample() if options.texts is None else read_texts(options.texts)
     opset, verbose = options.opset, options.verbose
     return Origin(
@@ -170,4 +178,5 @@ def _open_model(source: Source, options: ExportOptions) -> Origin:
         build_step=f"tracing the graph, opset {opset}",
         notes=reference.notes,
         libraries=installed_versions(TRACING),
+        folder=reference.route.folder,
     )

@@ -21,6 +21,10 @@ class Progress:
         self._steps = steps
         self._done = 0
 
+    def expect(self, steps: int) -> None:
+        """Says anew how many steps there will be."""
+        self._steps = steps
+
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Announces a step at once, and its duration when the block ends."""

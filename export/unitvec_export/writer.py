@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unitvec_export.errors import ExportError, InputError
-from unitvec_server.model.artifact import MANIFEST_FILE
+from unitvec_server.model.artifact import MANIFEST_FILE, ROUTE_PREFIX
 from unitvec_server.model.manifest import FORMAT, PRECISIONS
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -81,13 +81,16 @@ def check_replaceable(target: Path) -> None:
         raise InputError(f"{where} is a file, not a folder") from None
     except OSError as exc:
         raise InputError(f"{target} cannot be read: {exc.strerror}") from exc
-    foreign = sorted(names - _ARTIFACT_FILES)
+    routes = {name for name in names if name.startswith(ROUTE_PREFIX) and (target / name).is_dir()}
+    foreign = sorted(names - _ARTIFACT_FILES - routes)
     if foreign:
         raise InputError(f"{target} holds {foreign[0]}, which is not ours: choose another --out")
     # Make used to take the manifest away when it was interrupted.
     lost_manifest = MANIFEST_FILE not in names and not names.isdisjoint(_GRAPH_FILES)
     if names and not lost_manifest and not _is_ours(target / MANIFEST_FILE):
         raise InputError(f"{target} is not a unitvec model folder: choose another --out")
+    for name in routes:
+        check_replaceable(target / name)
 
 
 def _is_ours(manifest: Path) -> bool:
@@ -149,6 +152,8 @@ def _flush(folder: Path) -> None:
     """Makes the content durable, the manifest last."""
     files = sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE)
     for path in (*files, folder):
+        if path.is_dir() and path != folder:
+            _flush(path)
         _fsync(path)
 
 

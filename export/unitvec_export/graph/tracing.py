@@ -23,10 +23,12 @@ from unitvec_export.errors import ExportError, InputError, first_line
 from unitvec_export.graph import optimum_onnx, torchscript
 from unitvec_export.graph.long_context import LONG_TOKENS, block_attention
 from unitvec_export.graph.masks import MAX_PROBE_TOKENS
+from unitvec_export.graph.prompts import take_marked_ids
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.static import static_body
 from unitvec_export.graph.wiring import Wiring, read_by
 from unitvec_export.noise import muted
+from unitvec_export.pipeline.pooling import Pooling
 from unitvec_export.pipeline.tail import OUTPUT, append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.prove.reference import Reference
@@ -122,7 +124,11 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
         wiring.write()
     graph = model.graph
     if graph.output[0].name != OUTPUT:  # else the steps are in it already
+        if not all(step.include_prompt for step in facts.steps if isinstance(step, Pooling)):
+            take_marked_ids(model)
         append(model, facts.steps, dim=facts.dim)
+    elif facts.unpooled_tokens:
+        raise InputError("the graph pools prompts too, which the model leaves out: not supported")
     graph.name = "unitvec"
     model.producer_name = "unitvec-export"
     model.producer_version = ""  # a release alone does not change the file, nor its fingerprint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unitvec_export.errors import InputError
 from unitvec_export.layout.checkpoint import WEIGHTS, find_weights
-from unitvec_export.layout.modules import MODULES_FILE, Module, read_modules
+from unitvec_export.layout.modules import MODULES_FILE, Module, read_modules, walk
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _CONFIGURED = ("Transformer", "Pooling", "Dense", "LayerNorm")
@@ -32,8 +32,9 @@ def check_files(folder: Path, *, weights: bool = True) -> list[Module]:
     if not (folder / MODULES_FILE).is_file():
         _check_plain(folder)
     modules = read_modules(folder)
-    _check_pointers([folder, *(folder / module.path for module in modules)])
-    for module in modules:
+    every = list(walk(modules))
+    _check_pointers([folder, *(folder / module.path for module in every)])
+    for module in every:
         _check_module(folder, module, weights=weights)
     return modules
 

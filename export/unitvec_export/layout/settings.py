@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unitvec_export.errors import InputError, first_line
-from unitvec_export.layout.modules import MODULES_FILE, Module
+from unitvec_export.layout.modules import MODULES_FILE, Module, router_file, walk
 from unitvec_export.pipeline.dense import ACTIVATIONS
 
 MODULES = MODULES_FILE
@@ -22,6 +22,7 @@ MODEL = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_bert_config.json"
 POOLING = "1_Pooling/config.json"
 DENSE = "2_Dense/config.json"
+ROUTER = "router_config.json"
 LAYER_NORM = "2_LayerNorm/config.json"
 NORMALIZE = "2_Normalize/config.json"
 TOKENIZER = "tokenizer_config.json"
@@ -62,8 +63,8 @@ SETTINGS = (
     _row(
         MODULES,
         "type",
-        "followed: Transformer, StaticEmbedding, Pooling, Dense, LayerNorm, Normalize; Dropout has "
-        "no effect; others are refused",
+        "followed: Transformer, StaticEmbedding, Router, Pooling, Dense, LayerNorm, Normalize; "
+        "Dropout has no effect; others are refused",
     ),
     _row(MODULES, "path", "followed"),
     _row(MODULES, "idx name kwargs", "no effect: modules run in the order of the list"),
@@ -115,12 +116,7 @@ SETTINGS = (
         "pooling_mode_mean_sqrt_len_tokens pooling_mode_weightedmean_tokens pooling_mode_lasttoken",
         "followed: each, and several, whose vectors are concatenated",
     ),
-    _row(
-        POOLING,
-        "include_prompt",
-        "refused but for true: a prompt is always a part of the mean",
-        (True,),
-    ),
+    _row(POOLING, "include_prompt", "followed: if false, the tokens of prompts are not pooled"),
     _row(DENSE, "in_features out_features bias", "followed"),
     _row(
         DENSE,
@@ -133,6 +129,11 @@ SETTINGS = (
         "module_input_name module_output_name",
         "followed: both sentence_embedding or both token_embeddings; others are refused",
         (None, "sentence_embedding", "token_embeddings"),
+    ),
+    _row(
+        ROUTER,
+        "types structure parameters",
+        "followed: a prompt's name chooses the route, as a task does",
     ),
     _row(LAYER_NORM, "dimension", "followed"),
     _row(
@@ -198,6 +199,9 @@ _CONFIGS = {"Pooling": POOLING, "Dense": DENSE, "LayerNorm": LAYER_NORM, "Normal
 def _files(folder: Path, modules: Sequence[Module]) -> Iterator[tuple[str, Path]]:
     yield MODEL, folder / MODEL
     for module in modules:
+        if module.routes:
+            yield ROUTER, router_file(folder / module.path)
+    for module in walk(modules):
         root = folder / module.path
         if module.name == "Transformer":
             yield TRANSFORMER, _transformer_file(root)

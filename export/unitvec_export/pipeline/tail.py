@@ -16,6 +16,10 @@ Step = Pooling | Dense | LayerNorm | Normalize | Cut
 """What a module computes."""
 
 OUTPUT = "embeddings"
+ATTENDED = "attention_mask"
+"""Name of the mask (B, S) int64 of a text's tokens."""
+POOLED = "unitvec/pooled_tokens"
+"""Name of that of the tokens that count, in graphs that leave prompts out of pooling."""
 
 
 def append(model: onnx.ModelProto, steps: Sequence[Step], *, dim: int) -> None:
@@ -56,8 +60,8 @@ def _rename(graph: onnx.GraphProto, name: str) -> str:
 def _add(nodes: Nodes, value: str, step: Step) -> str:
     match step:
         case Pooling():
-            tokens = TokenVectors(value, "attention_mask", "attention_mask")
-            return pool(nodes, tokens, step)
+            pooled = ATTENDED if step.include_prompt else POOLED
+            return pool(nodes, TokenVectors(value, ATTENDED, pooled), step)
         case Dense():
             return project(nodes, value, step)
         case LayerNorm():

@@ -15,12 +15,13 @@ import numpy.typing as npt
 from unitvec_export.errors import InputError, first_line
 from unitvec_export.layout.checkpoint import check_complete
 from unitvec_export.layout.files import check_files
-from unitvec_export.layout.modules import MODULES_FILE
+from unitvec_export.layout.modules import INPUTS, MODULES_FILE, Module, walk
 from unitvec_export.layout.settings import check_settings
 from unitvec_export.noise import muted
 from unitvec_export.prove.architecture import read_architecture
 from unitvec_export.prove.facts import Facts, check_model, read_facts
 from unitvec_export.prove.inputs import Input, read_input
+from unitvec_export.prove.routes import Route, read_routes
 from unitvec_export.source import Source
 from unitvec_protos.installation import install_command
 
@@ -34,16 +35,19 @@ class Reference:
 
     Args:
         model: A `SentenceTransformer` whose modules have been checked.
-        source: Its first module.
+        route: What its texts go through.
+        source: The first module of that.
         facts: What is known of it.
+
+    Attributes:
         notes: Lines that whoever exports it should read.
     """
 
-    def __init__(
-        self, model: Any, source: Input, facts: Facts, *, notes: Sequence[str] = ()
-    ) -> None:
+    notes: Sequence[str] = ()
+
+    def __init__(self, model: Any, route: Route, source: Input, facts: Facts) -> None:
         self.facts = facts
-        self.notes = notes
+        self.route = route
         self._model = model
         self._source = source
 
@@ -108,7 +112,11 @@ class Reference:
         Raises:
             InputError: The model itself fails, or gives what is not a number.
         """
-        return _encode(self._model, texts, prompt_name=prompt_name, batch_size=batch_size)
+        facts = self.facts
+        prompt = facts.default_prompt if prompt_name is None else facts.prompts[prompt_name]
+        return _encode(
+            self._model, texts, prompt=prompt, task=self.route.task, batch_size=batch_size
+        )
 
     def token_ids(self, texts: Sequence[str], *, prompt: str = "") -> list[list[int]]:
         """Ids of each text as the model sees them, cut at its longest length.
@@ -118,7 +126,7 @@ class Reference:
         """
         rows: list[list[int]] = []
         for text in texts:
-            features = self._model.preprocess([text], prompt=prompt or None)
+            features = self._source.module.preprocess([text], prompt=prompt or None)
             types = features.get("token_type_ids")
             if types is not None and bool(types.any()):
                 raise InputError("the tokenizer gives token_type_ids other than 0: not supported")
@@ -144,29 +152,70 @@ class _Arrays(Mapping[str, Any]):
 
 
 def load_reference(source: Source, *, verbose: bool = False) -> Reference:
+    """Loads the first route of a model, as `load_references` does."""
+    return load_references(source, verbose=verbose)[0]
+
+
+def load_references(source: Source, *, verbose: bool = False) -> list[Reference]:
     """Loads a model the way sentence-transformers does, on CPU in fp32.
+
+    Returns:
+        Its routes, the default first; one for most models.
 
     Raises:
         InputError: The folder is not whole, or something in it is not supported.
     """
     modules = check_files(source.folder)
     check_settings(source.folder, modules)
-    root = source.folder / modules[0].path
-    _check_tokenizer_files(root)
-    _check_version(root)
+    for module in walk(modules):
+        if module.name in INPUTS:
+            _check_tokenizer_files(source.folder / module.path)
+        if module.name == "Transformer":
+            _check_version(source.folder / module.path)
     with muted(verbose=verbose):
         model = _load(source.folder)
-        if modules[0].name == "Transformer":
-            check_complete(model[0].auto_model, root)
+        _check_weights(model, modules, source.folder)
         model.float().eval()
-        first = read_input(model[0])
         check_model(model)
-        dim = _encode(model, ["A cat."]).shape[1]
-        with model.truncate_embeddings(None):
-            full_dim = _encode(model, ["A cat."]).shape[1]
-        facts = read_facts(model, first, dim=dim, full_dim=full_dim)
-    notes = () if (source.folder / MODULES_FILE).is_file() else (_describe_default(facts),)
-    return Reference(model, first, facts, notes=notes)
+        routes = read_routes(model)
+        references = [_read(model, routes if each is routes[0] else [each]) for each in routes]
+    _check_dims(references)
+    if not (source.folder / MODULES_FILE).is_file():
+        references[0].notes = (_describe_default(references[0].facts),)
+    return references
+
+
+def _check_weights(model: Any, modules: Sequence[Module], folder: Path) -> None:
+    """Makes sure that each tensor of each Transformer comes from its checkpoint."""
+    loaded = [
+        part
+        for module in model
+        for route in getattr(module, "sub_modules", {"": [module]}).values()
+        for part in route
+    ]
+    for module, part in zip(walk(modules), loaded, strict=False):
+        if module.name == "Transformer":
+            check_complete(part.auto_model, folder / module.path)
+
+
+def _read(model: Any, routes: Sequence[Route]) -> Reference:
+    """The first of some routes."""
+    route = routes[0]
+    first = read_input(route.modules[0])
+    dim = _encode(model, ["A cat."], task=route.task).shape[1]
+    with model.truncate_embeddings(None):
+        full_dim = _encode(model, ["A cat."], task=route.task).shape[1]
+    facts = read_facts(model, routes, first, dim=dim, full_dim=full_dim)
+    return Reference(model, route, first, facts)
+
+
+def _check_dims(references: Sequence[Reference]) -> None:
+    dims = {reference.facts.dim for reference in references}
+    if len(dims) > 1:
+        raise InputError(
+            f"its routes give vectors of {' and '.join(map(str, sorted(dims)))} dimensions, which "
+            "cannot be compared: not supported"
+        )
 
 
 def _describe_default(facts: Facts) -> str:
@@ -234,12 +283,17 @@ def _encode(
     model: Any,
     texts: Sequence[str],
     *,
-    prompt_name: str | None = None,
+    prompt: str = "",
+    task: str | None = None,
     batch_size: int = _BATCH_SIZE,
 ) -> npt.NDArray[np.float32]:
     try:
         embeddings: npt.NDArray[np.float32] = model.encode(
-            list(texts), prompt_name=prompt_name, batch_size=batch_size, show_progress_bar=False
+            list(texts),
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=False,
+            **({} if task is None else {"task": task}),
         )
     except Exception as exc:  # torch and the tokenizer raise what they like
         raise InputError(f"the model itself fails on a text: {first_line(exc)}") from exc

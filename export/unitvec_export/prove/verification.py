@@ -22,7 +22,7 @@ from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import FUSED, Parity
-from unitvec_server.model.tokenizer import open_tokenizer
+from unitvec_server.model.tokenizer import Encoding, Tokenizer, mark_unpooled, open_tokenizer
 
 if TYPE_CHECKING:  # a machine that only serves verifies, too, and has no onnx
     from unitvec_export.prove.model import Model, Vectors
@@ -57,11 +57,13 @@ class Group:
         texts: The texts.
         prompt_name: Name of the prompt asked for; None means the model's default.
         prompt: Its text.
+        unpooled_tokens: Number of its tokens, where pooling leaves them out.
     """
 
     texts: Sequence[str]
     prompt_name: str | None
     prompt: str
+    unpooled_tokens: int = 0
 
 
 class Prompted(Protocol):
@@ -78,6 +80,18 @@ class Prompted(Protocol):
     @property
     def default_prompt(self) -> str:
         """Text put before each text when no prompt is named; may be empty."""
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """Its name, or None."""
+
+    @property
+    def unpooled_tokens(self) -> Mapping[str, int]:
+        """Number of first tokens that pooling leaves out, by the name of the prompt."""
+
+    @property
+    def routes(self) -> Mapping[str, str]:
+        """Folder of the artifact that embeds texts with a prompt; empty for the model itself."""
 
 
 def load_sample() -> list[str]:
@@ -159,7 +173,7 @@ class Verification:
         rows = [
             encoding.input_ids
             for group in self._groups
-            for encoding in tokenizer.encode(group.texts, prompt=group.prompt)
+            for encoding in _encode_group(tokenizer, group)
         ]
         # Runs are single-threaded; the server, too, has several of them side by side.
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -245,6 +259,11 @@ def check_fp32(parity: Parity, scale: float) -> None:
         )
 
 
+def _encode_group(tokenizer: Tokenizer, group: Group) -> list[Encoding]:
+    encodings = tokenizer.encode(group.texts, prompt=group.prompt)
+    return mark_unpooled(encodings, group.unpooled_tokens) if group.unpooled_tokens else encodings
+
+
 def make_groups(facts: Prompted, texts: Sequence[str]) -> list[Group]:
     """The sample of a model: texts, one as long as it reads, and some with each of its prompts."""
     return list(_make_groups(facts, texts))
@@ -259,11 +278,14 @@ def hash_texts(groups: Sequence[Group]) -> str:
 def _make_groups(facts: Prompted, texts: Sequence[str]) -> Iterator[Group]:
     full = _full_text(facts.max_seq_length, " ".join(texts))
     is_long = facts.max_seq_length > _MAX_SHARED_TOKENS
-    yield Group([*texts, *([] if is_long else [full])], None, facts.default_prompt)
-    for name, prompt in facts.prompts.items():
-        yield Group(texts[::_PROMPT_STRIDE], name, prompt)
+    default = facts.default_prompt, facts.unpooled_tokens.get(facts.default_prompt_name or "", 0)
+    yield Group([*texts, *([] if is_long else [full])], None, *default)
+    own = {name: text for name, text in facts.prompts.items() if not facts.routes.get(name)}
+    for name, prompt in own.items():
+        some = texts[::_PROMPT_STRIDE]
+        yield Group(some, name, prompt, facts.unpooled_tokens.get(name, 0))
     if is_long:  # alone: others would be padded to its length
-        yield Group([full], None, facts.default_prompt)
+        yield Group([full], None, *default)
 
 
 def _full_text(max_tokens: int, text: str) -> str:

@@ -75,6 +75,8 @@ def check_supported(encoder: Encoder, facts: Facts) -> None:
         raise UnsupportedEncoder(f"its sizes {hidden} and {ffn} are no multiples of {_MULTIPLE}")
     if hidden // encoder.heads not in (32, 64):
         raise UnsupportedEncoder(f"its heads are of {hidden // encoder.heads}, not 32 or 64")
+    if facts.unpooled_tokens:
+        raise UnsupportedEncoder("it leaves prompts out of pooling")
     if facts.steps[0] not in (Pooling(("mean",)), Pooling(("cls",))):
         raise UnsupportedEncoder(
             f"its token vectors do not become one by mean or cls pooling, but {facts.pooling}"

@@ -14,9 +14,10 @@ from concurrent.futures import Executor
 from unitvec_server.engine.admission import Ticket, TokenGate
 from unitvec_server.engine.checks import check_ids, check_texts
 from unitvec_server.engine.counters import BatchTally, EmbedTally, Work
-from unitvec_server.engine.parts import Part, answer, vectors_of
+from unitvec_server.engine.parts import Part, answer, by_queue, together, vectors_of
 from unitvec_server.engine.pending import Encoded
-from unitvec_server.engine.reading import find_prompt, read_part
+from unitvec_server.engine.prompts import find_prompt
+from unitvec_server.engine.reading import read_part
 from unitvec_server.engine.requests import (
     Caller,
     Embedded,
@@ -119,23 +120,27 @@ class Engine:
             RequestError: See `errors`; nothing else.
         """
         parts = [read_part(model, wanted, self._limits) for wanted in lists]
-        encoded = await self._encode(model, parts, caller)
+        encoded = await self._encode(parts, caller)
         results: list[Embedded] = []
-        start = 0
+        starts = dict.fromkeys(encoded, 0)
         for part in parts:
-            options, end = part.wanted.options, start + len(part.encodings)
-            vectors = vectors_of(part, encoded, start)
+            route, options = part.model, part.wanted.options
+            outcome, start = encoded[route.queue], starts[route.queue]
+            starts[route.queue] += len(part.encodings)
+            vectors = vectors_of(part, outcome, start)
             if part.windows and part.windows.is_pooled:
                 vectors = await self._pool(vectors, part)
-            if options.dimensions or (options.normalize and not model.manifest.normalized):
+            if options.dimensions or (options.normalize and not route.manifest.normalized):
                 vectors = await self._shape(vectors, options)
-            results.append(answer(part, encoded, vectors))
+            results.append(answer(part, outcome, vectors))
             self._note(model, results[-1], part.started_ns, caller)
-            start = end
         return results
 
-    async def _encode(self, model: Model, parts: Sequence[Part], caller: Caller) -> Encoded:
+    async def _encode(self, parts: Sequence[Part], caller: Caller) -> dict[str, Encoded]:
         """Splits the texts and runs them, with permission to queue their tokens.
+
+        Returns:
+            The outcome of the parts of each queue, one after the other, by its name.
 
         Tiny requests are split here and now, and admitted by their true count. Others are admitted
         by an estimate, since splitting them takes time and memory, and the estimate is corrected
@@ -143,47 +148,52 @@ class Engine:
         """
         is_tiny = are_tiny([size for part in parts for size in part.sizes_bytes])
         if is_tiny:
-            tokens = await split(model, parts, executor=None)
+            tokens = await split(parts, executor=None)
         else:
-            tokens = min(estimate_tokens(model, parts), self.gate.bound(waits=caller.waits))
+            tokens = min(estimate_tokens(parts), self.gate.bound(waits=caller.waits))
         with await self._admit(tokens, caller) as ticket:
             if caller.deadline_s < math.inf:
-                self._check_deadline(model, () if is_tiny else parts, caller)
+                self._check_deadline(() if is_tiny else parts, caller)
             if not is_tiny:
-                tokens = await split(model, parts, executor=self.executor)
+                tokens = await split(parts, executor=self.executor)
             if tokens <= ticket.tokens:
                 ticket.correct(tokens)
-                return await self._run(model, parts, caller)
+                return await self._run_all(parts, caller)
         # Windows had more tokens than was likely: what was let in for them is given back first, so
         # that no two requests wait for each other's room.
         with await self._admit(tokens, caller):
-            return await self._run(model, parts, caller)
+            return await self._run_all(parts, caller)
 
     async def _admit(self, tokens: int, caller: Caller) -> Ticket:
         if caller.waits:
             return await self.gate.admit_when_free(tokens, flow=caller.flow)
         return self.gate.admit(tokens)
 
-    async def _run(self, model: Model, parts: Sequence[Part], caller: Caller) -> Encoded:
-        return await self._scheduler.encode(
-            model.name,
+    async def _run_all(self, parts: Sequence[Part], caller: Caller) -> dict[str, Encoded]:
+        runs = [self._run(queue, some, caller) for queue, some in by_queue(parts).items()]
+        return dict([await runs[0]] if len(runs) == 1 else await together(runs))
+
+    async def _run(self, queue: str, parts: Sequence[Part], caller: Caller) -> tuple[str, Encoded]:
+        return queue, await self._scheduler.encode(
+            queue,
             [encoding.input_ids for part in parts for encoding in part.encodings],
             flow=caller.flow,
             deadline_s=caller.deadline_s,
             is_partial=all(part.wanted.is_partial for part in parts),
         )
 
-    def _check_deadline(self, model: Model, parts: Sequence[Part], caller: Caller) -> None:
+    def _check_deadline(self, parts: Sequence[Part], caller: Caller) -> None:
         """Refuses what comes too late before its texts are split: that takes most of the time."""
         if caller.deadline_s <= time.monotonic():  # waiting for room may have taken long
             raise DeadlineExpired("the deadline passed before the work began; not run")
-        if parts and self._scheduler.queues[model.name].batcher.waiting_items:
-            self._scheduler.check_estimate(
-                model.name,
-                likely_lengths(model, parts),
-                flow=caller.flow,
-                deadline_s=caller.deadline_s,
-            )
+        for queue, some in by_queue(parts).items():
+            if self._scheduler.queues[queue].batcher.waiting_items:
+                self._scheduler.check_estimate(
+                    queue,
+                    likely_lengths(some),
+                    flow=caller.flow,
+                    deadline_s=caller.deadline_s,
+                )
 
     async def _pool(self, vectors: Floats, part: Part) -> Floats:
         pool = functools.partial(
@@ -232,7 +242,8 @@ class Engine:
         """
         prompt = find_prompt(model, prompt_name)
         self._check_tokenize_size(check_texts(texts, field="texts", limits=self._limits))
-        tokenize = functools.partial(model.tokenizer.tokenize, prompt=prompt, side=side)
+        tokenizer = prompt.model.tokenizer
+        tokenize = functools.partial(tokenizer.tokenize, prompt=prompt.text, side=side)
         return await in_chunks(self.executor, tokenize, texts)
 
     async def decode(
@@ -266,4 +277,4 @@ class Engine:
         Raises:
             InvalidRequest: The model has no such prompt.
         """
-        return find_prompt(model, name)
+        return find_prompt(model, name).text

@@ -60,11 +60,13 @@ class LoadedModel:
         model: Model that is served.
         encoder: Encoder that runs it.
         run_bytes: Most memory that one run adds, in bytes.
+        routes: Models that embed texts with some of its prompts in its place.
     """
 
     model: Model
     encoder: Encoder
     run_bytes: int
+    routes: tuple[LoadedModel, ...] = ()
 
 
 def worker_count(config: ServerConfig) -> int:
@@ -91,16 +93,17 @@ def load_engine(
         ProviderError: The execution provider is not available.
         ConfigError: The memory does not suffice for one run.
     """
-    loaded = {spec.name: load_model(spec, config) for spec in config.model}
-    plan = _plan_runs(config, loaded.values())
+    models = {spec.name: load_model(spec, config) for spec in config.model}
+    loaded = [each for entry in models.values() for each in (entry, *entry.routes)]
+    plan = _plan_runs(config, loaded)
     scheduler = Scheduler(
-        {name: entry.encoder for name, entry in loaded.items()},
-        limits={name: batch_limits(entry) for name, entry in loaded.items()},
+        {entry.model.queue: entry.encoder for entry in loaded},
+        limits={entry.model.queue: batch_limits(entry) for entry in loaded},
         workers=plan.workers,
         cache_bytes=config.cache_bytes,
     )
     engine = Engine(
-        {name: entry.model for name, entry in loaded.items()},
+        {name: entry.model for name, entry in models.items()},
         scheduler=scheduler,
         gate=TokenGate(config.max_queued_tokens, scheduler.seconds_for),
         executor=executor,
@@ -123,13 +126,30 @@ def batch_limits(loaded: LoadedModel) -> BatchLimits:
 
 
 def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
-    """Loads, verifies and warms up one model.
+    """Loads, verifies and warms up one model with its routes.
 
     Raises:
         ArtifactError: The folder cannot be served.
         ProviderError: The execution provider is not available.
     """
     artifact = load_artifact(spec.folder)
+    loaded = _load_folder(artifact, spec.name, config)
+    if not artifact.routes:
+        return loaded
+    routes = {
+        folder: _load_folder(route, spec.name, config, queue=f"{spec.name}/{folder}")
+        for folder, route in artifact.routes.items()
+    }
+    models = {"": loaded.model, **{folder: route.model for folder, route in routes.items()}}
+    by_prompt = {name: models[folder] for name, folder in artifact.manifest.routes.items()}
+    model = dataclasses.replace(loaded.model, routes=by_prompt)
+    return dataclasses.replace(loaded, model=model, routes=tuple(routes.values()))
+
+
+def _load_folder(
+    artifact: Artifact, name: str, config: ServerConfig, *, queue: str = ""
+) -> LoadedModel:
+    """Loads, verifies and warms up what one folder holds."""
     manifest = artifact.manifest
     choice = choose(
         config.provider,
@@ -138,10 +158,10 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
         graphs=frozenset(manifest.graphs),
     )
     if choice.graph == "int8" and choice.provider == "cpu" and lacks_int8(cpu_features()):
-        logger.warning(_NO_VNNI, spec.name)
+        logger.warning(_NO_VNNI, queue or name)
     logger.info(
         "model %s: provider %s, precision %s: %s",
-        *(spec.name, choice.provider, choice.precision, choice.reason),
+        *(queue or name, choice.provider, choice.precision, choice.reason),
     )
     graph_path = artifact.graph_path(choice.graph)
     verify_file(artifact, manifest.tokenizer)
@@ -158,9 +178,10 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     width = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
     served = _served(manifest, choice)
     model = Model(
-        *(spec.name, served, tokenizer, choice.precision, choice.provider, width),
+        *(name, served, tokenizer, choice.precision, choice.provider, width),
         identity=_identify(artifact, choice),
         is_reproducible=choice.graph in FUSED,
+        queue=queue,
     )
     return LoadedModel(model, encoder, grown_bytes)
 

@@ -6,18 +6,21 @@ on it, and comes back as an error beside the vectors of the others.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from unitvec_server.engine.pending import Encoded
-from unitvec_server.engine.requests import Embedded, IdsList, TextList, Window
+from unitvec_server.engine.requests import Embedded, IdsList, Model, TextList, Window
 from unitvec_server.engine.windowing import CutText, Windows, locate
 from unitvec_server.errors import InferenceFailed, InvalidRequest, RequestError
 from unitvec_server.model.tokenizer import Encoding
 from unitvec_server.vectors.packing import Floats
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(eq=False)
@@ -26,7 +29,9 @@ class Part:
 
     Attributes:
         wanted: Texts, or their token ids, and options.
+        model: Model that embeds them: the route that their prompt takes, where there are several.
         prompt: Text that is put before each of them.
+        unpooled_tokens: Number of first tokens that pooling leaves out.
         sizes_bytes: Size with its prompt of each text, before they are split.
         indices: Index of the text of each encoding, ascending; the same one for all its windows.
         failures: Errors of the texts that failed, by index.
@@ -39,7 +44,9 @@ class Part:
     """
 
     wanted: TextList | IdsList
+    model: Model
     prompt: str
+    unpooled_tokens: int
     sizes_bytes: list[int]
     indices: Sequence[int]
     failures: dict[int, RequestError] = dataclasses.field(default_factory=dict)
@@ -100,6 +107,26 @@ class Part:
         self.tokens = [self.tokens[place] for place in kept]
         self.spans = [self.spans[place] for place in kept] if self.spans else ()
         self.indices = [self.indices[place] for place in kept]
+
+
+def by_queue(parts: Iterable[Part]) -> dict[str, list[Part]]:
+    """The parts of each queue, by its name."""
+    queues: dict[str, list[Part]] = {}
+    for part in parts:
+        queues.setdefault(part.model.queue, []).append(part)
+    return queues
+
+
+async def together(runs: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Waits for all runs of a request; when one fails, the others are given up."""
+    tasks = [asyncio.ensure_future(run) for run in runs]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def vectors_of(part: Part, encoded: Encoded, start: int) -> Floats:

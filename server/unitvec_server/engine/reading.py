@@ -9,6 +9,7 @@ import numpy as np
 from unitvec_server.engine.checks import Failures, check_ids, check_texts
 from unitvec_server.engine.identity import check_expected
 from unitvec_server.engine.parts import Part
+from unitvec_server.engine.prompts import find_prompt
 from unitvec_server.engine.requests import IdsList, Limits, Model, TextList
 from unitvec_server.engine.windowing import read_windows
 from unitvec_server.errors import InvalidRequest
@@ -26,7 +27,7 @@ def read_part(model: Model, wanted: TextList | IdsList, limits: Limits) -> Part:
     check_expected(model, options.expected, field="options")
     prompt = find_prompt(model, options.prompt_name)
     failures: Failures | None = {} if wanted.is_partial else None
-    sizes_bytes = _check_sizes(model, wanted, limits, failures)
+    sizes_bytes = _check_sizes(prompt.model, wanted, limits, failures)
     if options.dimensions:  # an empty matrix shows whether a full one could be shaped
         empty = np.empty((0, model.manifest.dim), np.float32)
         shape_embeddings(empty, normalize=False, dimensions=options.dimensions)
@@ -38,14 +39,14 @@ def read_part(model: Model, wanted: TextList | IdsList, limits: Limits) -> Part:
     indices: Sequence[int] = range(len(sizes_bytes))
     if failures:
         indices = [index for index in indices if index not in failures]
-    prompt_bytes = len(prompt.encode())
+    prompt_bytes = len(prompt.text.encode())
     return Part(
         wanted,
-        prompt,
+        *(prompt.model, prompt.text, prompt.unpooled_tokens),
         [prompt_bytes + sizes_bytes[index] for index in indices],
         indices,
         failures or {},
-        windows=read_windows(model, options, prompt=prompt, limits=limits),
+        windows=read_windows(prompt.model, options, prompt=prompt.text, limits=limits),
     )
 
 
@@ -62,25 +63,3 @@ def _check_sizes(
         vocabulary_size=model.tokenizer.vocabulary_size,
         failures=failures,
     )
-
-
-def find_prompt(model: Model, name: str | None) -> str:
-    """The prompt of this name: None for that of the model, empty for none.
-
-    Raises:
-        InvalidRequest: There is none of this name.
-    """
-    if name is None:
-        name = model.manifest.default_prompt_name or ""
-    if not name:
-        return ""
-    prompt = model.manifest.prompts.get(name)
-    if prompt is None:
-        # Clients of text-embeddings-inference read the names out of these words.
-        have = ", ".join(model.manifest.prompts)
-        raise InvalidRequest(
-            f"no prompt {name[:100]!r} in model {model.name}. Available prompts: [{have}]",
-            reason="UNKNOWN_PROMPT",
-            field="options.prompt_name",
-        )
-    return prompt

@@ -29,6 +29,9 @@ class Model:
         max_batch_tokens: Most tokens in one run of it, padding included.
         identity: Fingerprints of its vectors.
         is_reproducible: Whether equal `bits` mean equal bytes, whatever a text is batched with.
+        queue: Name of its queue: that of the model, but for routes.
+        routes: The model that embeds texts with a prompt, by the name of the prompt, which is empty
+            for those that name none. None for most models, which embed all texts themselves.
     """
 
     name: str
@@ -39,6 +42,11 @@ class Model:
     max_batch_tokens: int
     identity: Fingerprints = NO_FINGERPRINTS
     is_reproducible: bool = False
+    queue: str = ""
+    routes: Mapping[str, Model] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "queue", self.queue or self.name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ ENTRY_OVERHEAD_BYTES = 256
 and data up by some 24 each."""
 
 _NUMBER_BYTES = 4
-_ID_TYPE = np.dtype("<u4")  # tokenizers' own type for ids
+_ID_TYPE = np.dtype("<i4")  # signed, for ids that are marked as left out of pooling
 
 
 def equal_texts(rows: Sequence[npt.NDArray[np.int64]]) -> dict[bytes, list[int]]:
@@ -46,7 +46,7 @@ def cache_key(input_ids: npt.NDArray[np.int64], *, model_number: int) -> bytes:
     """A compact key for a text: equal only for equal ids of the same model.
 
     Args:
-        input_ids: Token ids (S,) int64, from 0 to 2**32 - 1.
+        input_ids: Token ids (S,) int64, from -2**31 to 2**31 - 1.
         model_number: Number of the model.
     """
     return model_number.to_bytes(_NUMBER_BYTES, "little") + input_ids.astype(_ID_TYPE).tobytes()

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from unitvec_server.engine.admission import count_tokens
 from unitvec_server.engine.parts import Part
-from unitvec_server.engine.requests import IdsList, Model
+from unitvec_server.engine.requests import IdsList
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.engine.windowing import TextCutter, Windows
 from unitvec_server.errors import InvalidRequest, RequestError
-from unitvec_server.model.tokenizer import Encoding
+from unitvec_server.model.tokenizer import Encoding, mark_unpooled
 
 _T = TypeVar("_T")
 _Text = TypeVar("_Text", bound=Sequence[Any])
@@ -42,26 +42,28 @@ def are_tiny(sizes_bytes: Sequence[int]) -> bool:
     return len(sizes_bytes) <= _TINY_TEXTS and sum(sizes_bytes) <= _TINY_BYTES
 
 
-def estimate_tokens(model: Model, parts: Sequence[Part]) -> int:
+def estimate_tokens(parts: Sequence[Part]) -> int:
     """About as many tokens as the texts can count, before they are split.
 
     That is one token for each byte, up to the longest text. Windows have no such bound, and nobody
     else would be let in beside a long text: they count as many tokens as are likely.
     """
-    longest = model.manifest.max_seq_length
     return sum(
         count_tokens(
             length for size in part.sizes_bytes for length in _likely_windows(part.windows, size)
         )
         if part.windows
-        else count_tokens(min(size + _SPECIAL_TOKENS, longest) for size in part.sizes_bytes)
+        else count_tokens(
+            min(size + _SPECIAL_TOKENS, part.model.manifest.max_seq_length)
+            for size in part.sizes_bytes
+        )
         for part in parts
     )
 
 
-def likely_lengths(model: Model, parts: Sequence[Part]) -> list[int]:
-    """About the lengths in tokens of all different texts, or of their windows."""
-    longest, lengths = model.manifest.max_seq_length, []
+def likely_lengths(parts: Sequence[Part]) -> list[int]:
+    """About the lengths in tokens of all different texts of a model, or of their windows."""
+    longest, lengths = parts[0].model.manifest.max_seq_length, []
     sizes = {
         (part.prompt, key): (size, part.windows)
         for part in parts
@@ -82,11 +84,10 @@ def likely_tokens(size_bytes: int) -> int:
     return _SPECIAL_TOKENS + math.ceil(size_bytes / _BYTES_PER_TOKEN)
 
 
-async def split(model: Model, parts: Sequence[Part], *, executor: Executor | None) -> int:
+async def split(parts: Sequence[Part], *, executor: Executor | None) -> int:
     """Splits texts into tokens. Those of partial lists that are too long fail here.
 
     Args:
-        model: Model whose tokenizer splits them.
         parts: Lists of texts, which are filled in.
         executor: Pool whose threads do it; None to do it here and now.
 
@@ -100,26 +101,28 @@ async def split(model: Model, parts: Sequence[Part], *, executor: Executor | Non
     for part in parts:
         wanted, part.started_ns = part.wanted, time.monotonic_ns()
         if part.windows:
-            await _cut(model, part, part.windows, executor=executor)
+            await _cut(part, part.windows, executor=executor)
         else:
-            part.encodings = await encode(model, part, executor=executor)
+            part.encodings = await encode(part, executor=executor)
+        if part.unpooled_tokens:
+            part.encodings = mark_unpooled(part.encodings, part.unpooled_tokens)
         part.tokens = [len(encoding.input_ids) for encoding in part.encodings]
         part.tokenize_ns = time.monotonic_ns() - part.started_ns
         if wanted.options.refuses_long:
-            _check_uncut(model, part)
+            _check_uncut(part)
     return sum([count_tokens(part.tokens) for part in parts])
 
 
-async def encode(model: Model, part: Part, *, executor: Executor | None) -> Sequence[Encoding]:
+async def encode(part: Part, *, executor: Executor | None) -> Sequence[Encoding]:
     """Encodes the texts of a part on the threads of a pool; None for here and now."""
-    is_ids, tokenizer = isinstance(part.wanted, IdsList), model.tokenizer
+    is_ids, tokenizer = isinstance(part.wanted, IdsList), part.model.tokenizer
     work = functools.partial(tokenizer.encode_ids if is_ids else tokenizer.encode, **_how(part))
     return await in_chunks(executor, work, part.texts) if executor else work(part.texts)
 
 
-async def _cut(model: Model, part: Part, windows: Windows, *, executor: Executor | None) -> None:
+async def _cut(part: Part, windows: Windows, *, executor: Executor | None) -> None:
     """Cuts the texts of a part into windows, and encodes these."""
-    work, texts = TextCutter(model, windows, _how(part)).cut, part.texts
+    work, texts = TextCutter(part.model, windows, _how(part)).cut, part.texts
     found = await in_chunks(executor, work, texts) if executor else work(texts)
     part.take_windows(found)
 
@@ -128,15 +131,15 @@ def _how(part: Part) -> dict[str, Any]:
     return {"prompt": part.prompt, "side": part.wanted.options.side}
 
 
-def _check_uncut(model: Model, part: Part) -> None:
+def _check_uncut(part: Part) -> None:
     """Refuses texts that are longer than the model takes: the first, or each of a partial list."""
     errors: dict[int, RequestError] = {}
     for index, encoding in zip(part.indices, part.encodings, strict=True):
         if encoding.truncated:
             field = part.field(index)
             errors[index] = InvalidRequest(
-                f"{field} has {encoding.full_length} tokens; model {model.name} takes "
-                f"{model.manifest.max_seq_length}; shorten it, or ask for truncation",
+                f"{field} has {encoding.full_length} tokens; model {part.model.name} takes "
+                f"{part.model.manifest.max_seq_length}; shorten it, or ask for truncation",
                 reason="TEXT_TOO_LONG",
                 field=field,
             )

@@ -4,9 +4,11 @@ manifest.json     what it is; every other file with its sha256
 tokenizer.json    Hugging Face tokenizers file, without padding or truncation
 vectors.npy       what sentence-transformers made of the bundled texts: nothing that is served
 model.<p>.onnx    one graph for each precision: input_ids, attention_mask (B, S) int64
--> embeddings (B, D) float32, pooled and normalized as the model says.
+-> embeddings (B, D) float32, pooled and normalized as the model says. Where
+prompts are left out of pooling, their tokens come as -1 - id.
 int16 and int8-fused are one operator of unitvec-kernels instead, and take
 texts without padding: input_ids (T,) int64, starts (B + 1,) int64
+route-<name>/     where prompts take another way through the model: an artifact of its own
 """
 
 from __future__ import annotations
@@ -14,20 +16,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.manifest import File, Manifest, parse_manifest
 
 MANIFEST_FILE = "manifest.json"
+ROUTE_PREFIX = "route-"
+"""What names of folders of routes begin with."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """A verified model folder."""
+    """A verified model folder.
+
+    Attributes:
+        folder: The folder.
+        manifest: What it is.
+        routes: Artifacts inside it, by the names of their folders.
+    """
 
     folder: Path
     manifest: Manifest
+    routes: Mapping[str, Artifact] = dataclasses.field(default_factory=dict)
 
     @property
     def tokenizer_path(self) -> Path:
@@ -66,7 +78,13 @@ def load_artifact(folder: Path) -> Artifact:
         ) from None
     except (OSError, ValueError, RecursionError) as exc:
         raise ArtifactError(f"{path} cannot be read: {exc}") from exc
-    return Artifact(folder, parse_manifest(content, path))
+    manifest = parse_manifest(content, path)
+    folders = sorted(filter(None, {*manifest.routes.values()}))
+    routes = {name: load_artifact(folder / name) for name in folders}
+    for name, route in routes.items():
+        if route.manifest.dim != manifest.dim or route.manifest.routes:
+            raise ArtifactError(f"{folder / name} is no route of {folder}; export it again")
+    return Artifact(folder, manifest, routes)
 
 
 def verify_file(artifact: Artifact, file: File) -> None:

@@ -93,6 +93,11 @@ class Manifest:
         expected: The file of the model's own vectors, float32 (n, D); None in older artifacts.
         provenance: Where it comes from, or None in older artifacts.
         identity: What its vectors come from; None in artifacts that are too old to tell.
+        unpooled_tokens: Number of first tokens that pooling leaves out, by the name of the prompt;
+            none where prompts count.
+        routes: Folder inside this one that embeds texts with a prompt, an artifact of its own, by
+            the name of the prompt; empty for this one. The empty prompt name stands for none. No
+            routes for most models.
     """
 
     model_id: str
@@ -113,6 +118,8 @@ class Manifest:
     expected: File | None = None
     provenance: Provenance | None = None
     identity: Identity | None = None
+    unpooled_tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    routes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def default_prompt(self) -> str:
@@ -179,6 +186,8 @@ _FIELD_TYPES: Mapping[type, Mapping[str, tuple[type, ...]]] = {
         "created_by": (str,),
         "pooling": (str,),
         "split_special_tokens": (bool,),
+        "unpooled_tokens": (dict,),
+        "routes": (dict,),
     },
     Provenance: {
         "created_at": (str,),
@@ -232,12 +241,26 @@ def _check(manifest: Manifest) -> None:
     unknown = sorted(set(manifest.pooling.split("+")) - set(POOLINGS))
     if unknown:
         raise ValueError(f"pooling {unknown[0]!r} is unknown")
+    _check_prompts(manifest)
+    _check_graphs(manifest)
+
+
+def _check_prompts(manifest: Manifest) -> None:
+    names = manifest.prompts.keys()
     if not all(isinstance(text, str) for text in manifest.prompts.values()):
         raise TypeError("prompts has the wrong type")
-    default = manifest.default_prompt_name
-    if default is not None and default not in manifest.prompts:
-        raise ValueError(f"default_prompt_name {default!r} is not among the prompts")
-    _check_graphs(manifest)
+    if manifest.default_prompt_name not in (None, *names):
+        raise ValueError(
+            f"default_prompt_name {manifest.default_prompt_name!r} is not among the prompts"
+        )
+    for name, count in manifest.unpooled_tokens.items():
+        if name not in names or type(count) is not int or count < 0:
+            raise ValueError(f"unpooled_tokens of {name!r} is no number of tokens of a prompt")
+    if manifest.routes and manifest.routes.keys() - {""} != names:
+        raise ValueError("routes are not those of the prompts")
+    for folder in manifest.routes.values():
+        if folder and not (isinstance(folder, str) and _PLAIN_NAME.fullmatch(folder)):
+            raise ValueError(f"route {folder!r} is not a plain name")
 
 
 def _check_graphs(manifest: Manifest) -> None:

@@ -209,6 +209,24 @@ class Tokenizer:
         return (self._own_side, "") if side is None else (side, prompt)
 
 
+def mark_unpooled(encodings: Sequence[Encoding], count: int) -> list[Encoding]:
+    """Marks the first tokens of texts as left out of pooling, as `artifact` describes it.
+
+    Args:
+        encodings: n encodings.
+        count: Number of tokens of their prompt; what a text was cut to may have fewer.
+
+    Returns:
+        n encodings, in order.
+    """
+    marked = []
+    for input_ids, full_length in encodings:
+        ids = input_ids.copy()
+        ids[:count] = -1 - ids[:count]
+        marked.append(Encoding(ids, full_length))
+    return marked
+
+
 def open_tokenizer(artifact: Artifact) -> Tokenizer:
     """The tokenizer of a model folder, set as its manifest says.
 
