@@ -83,7 +83,8 @@ def test_vectors_are_those_of_sentence_transformers_alone_and_together(pipeline:
 
 def are_different(vectors: Floats) -> bool:
     """Whether texts have vectors of their own: else any constant would pass."""
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = vectors / np.where(norms > 0, norms, 1)
     return bool(np.median(units @ units.T) < 0.995)
 
 
