@@ -1,0 +1,85 @@
+"""Pipelines of other modules behind a real server: streamed, routed, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.artifacts import keep_pipeline, keep_pipeline_artifact
+from tests.models import sample_texts
+from tests.pipelines import encode
+from tests.serving import Server, serving
+from unitvec_client import Client
+from unitvec_client.errors import InvalidArgumentError
+from unitvec_export.prove.verification import compare
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+PIPELINES = {
+    "poolings": "all poolings without prompts",
+    "router": "Router, static queries",
+    "tasks": "Router without a default",
+}
+TEXTS = ["a cat", " ".join(sample_texts()[:30]), *sample_texts()[20:36]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """One model of each kind."""
+    models = [f"--model={name}={keep_pipeline_artifact(p)}" for name, p in PIPELINES.items()]
+    with serving(*models) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("model", "prompt_name"),
+    [
+        ("poolings", None),
+        ("poolings", "passage"),
+        ("router", None),
+        ("router", "query"),
+        ("router", "document"),
+        ("tasks", "query"),
+        ("tasks", "two"),
+    ],
+)
+def test_streamed_vectors_are_those_of_sentence_transformers(
+    server: Server, model: str, prompt_name: str | None
+) -> None:
+    expected = encode(keep_pipeline(PIPELINES[model]), TEXTS, prompt_name)
+    with Client(server.target) as client:
+        how = {"model": model, "prompt_name": prompt_name, "normalize": False}
+        streamed = np.stack([item.vector for item in client.embed_stream(TEXTS, **how)])
+    assert compare(streamed, expected).cosine_min >= 0.99999
+
+
+def test_both_sides_of_a_comparison_take_their_own_route(server: Server) -> None:
+    folder = keep_pipeline(PIPELINES["router"])
+    queries, documents = encode(folder, TEXTS[:3], "query"), encode(folder, TEXTS, "document")
+
+    def side(texts: list[str], name: str) -> pb.Operand:
+        options = pb.EncodeOptions(prompt_name=name)
+        return pb.Operand(texts=pb.TextList(texts=texts), options=options)
+
+    cross = pb.CrossComparison(queries=side(TEXTS[:3], "query"), documents=side(TEXTS, "document"))
+    reply = server.stub.Similarity(pb.SimilarityRequest(model="router", cross=cross))
+    scores = np.frombuffer(reply.scores.data, "<f4").reshape(3, -1)
+    np.testing.assert_allclose(scores, queries @ documents.T, atol=1e-5)
+
+
+def test_a_model_without_a_default_route_names_its_prompts(server: Server) -> None:
+    with Client(server.target) as client:
+        for options in ({}, {"prompt_name": ""}):
+            with pytest.raises(InvalidArgumentError, match=r"name a prompt\. .*one, query, two"):
+                client.embed(["a"], model="tasks", **options)
+        with pytest.raises(InvalidArgumentError, match="no prompt 'three' in model tasks"):
+            client.embed(["a"], model="tasks", prompt_name="three")
+
+
+def test_what_the_server_says_of_them(server: Server) -> None:
+    with Client(server.target) as client:
+        models = {model.name: model for model in client.models().models}
+    assert models["poolings"].pooling == "concatenated"
+    assert models["poolings"].dim == 6 * 128
+    assert models["router"].prompts == {"query": "", "document": ""}
