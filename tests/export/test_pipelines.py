@@ -14,9 +14,10 @@ from tests.artifacts import keep_pipeline, keep_pipeline_artifact
 from tests.models import sample_texts
 from tests.pipelines import PIPELINES, encode
 from unitvec_export.prove.verification import compare
-from unitvec_server.model.artifact import FUSED, Artifact, load_artifact
+from unitvec_server.model.artifact import Artifact, load_artifact
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
+from unitvec_server.model.manifest import FUSED
 from unitvec_server.model.tokenizer import mark_unpooled, open_tokenizer
 
 LONG = " ".join(sample_texts()[:30])
