@@ -146,7 +146,6 @@ def test_a_default_prompt_that_is_empty(copy_of: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("file", "key", "value"),
     [
-        (POOLING, "include_prompt", False),
         (POOLING, "weights", [1, 2]),
         (MODEL, "model_type", "SparseEncoder"),
         (MODEL, "post_processing", "whiten"),
