@@ -65,7 +65,7 @@ install: $(VENV)/.dev $(VENV)/.kernels  ## Install everything into $(VENV)
 # The default model is built from its files, which takes seconds and no torch, and is made again when
 # the code that makes it has changed. Others are traced with torch.
 EXPORT_CODE := $(shell find export/unitvec_export -name "*.py" -o -name "*.onnx" -o -name "*.npy") \
-	$(patsubst %,server/unitvec_server/model/%.py,artifact fingerprints identity manifest)
+	$(patsubst %,server/unitvec_server/model/%.py,artifact canary fingerprints identity manifest)
 IS_DEFAULT := $(if $(MODEL),,$(filter all-MiniLM-L6-v2,$(NAME)))
 EXPORT := $(BIN)/unitvec-export $(MODEL) --out $(ARTIFACT) $(if $(PRECISION),--precision $(PRECISION))
 # An export appears whole or not at all; make must not take a part of it away when it is interrupted.

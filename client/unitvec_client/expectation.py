@@ -67,5 +67,5 @@ def read_expectation(expect: object) -> Expectation:
         return Expectation(bits=expect)
     raise InputError(
         f"expect is no fingerprint: {expect!r}; `unitvec models` tells those of a server, such as "
-        "s1-7972d937dafd28ff07de"
+        "s1-066b2c492bb5743498e0"
     )

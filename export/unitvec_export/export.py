@@ -17,12 +17,13 @@ from unitvec_export.noise import muted
 from unitvec_export.origins import ExportOptions, Origin, open_origins
 from unitvec_export.progress import Progress
 from unitvec_export.prove.identity import identify, with_fingerprints
-from unitvec_export.prove.verification import Verification, hash_texts
+from unitvec_export.prove.verification import Measured, Verification, hash_texts
 from unitvec_export.provenance import describe_origin
 from unitvec_export.quantize.graphs import Graphs
 from unitvec_export.source import Source, resolve_source
-from unitvec_export.writer import TOKENIZER_FILE, VECTORS_FILE, graph_file, staged
+from unitvec_export.writer import CANARY_FILE, TOKENIZER_FILE, VECTORS_FILE, graph_file, staged
 from unitvec_server.model.artifact import MANIFEST_FILE, describe_file
+from unitvec_server.model.canary import CANARY_TEXTS, write_canary
 from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
@@ -89,7 +90,7 @@ def _export_route(
     with progress.step(f"comparing {texts} vectors with the server's code"):
         # What nobody asked for may be left out.
         optional = frozenset({"int16"} if options.precisions is None else ())
-        parities, notes = _measure(verification, folder, names, optional=optional)
+        measured, notes = _measure(verification, folder, names, optional=optional)
     if options.precisions is None and graphs.obstacle:
         notes = [f"int16 is left out: {graphs.obstacle}"]
     for line in notes:
@@ -97,24 +98,30 @@ def _export_route(
     provenance = describe_origin(
         source.folder, origin.libraries, texts_sha256=hash_texts(origin.groups)
     )
-    return dataclasses.replace(_record(manifest, parities), provenance=provenance)
+    canaries = {name: found.canary for name, found in measured.items()}
+    _write_text(folder / CANARY_FILE, write_canary(CANARY_TEXTS, canaries))
+    return dataclasses.replace(
+        _record(manifest, measured),
+        provenance=provenance,
+        canary=describe_file(folder / CANARY_FILE),
+    )
 
 
 def _measure(
     verification: Verification, stage: Path, names: Sequence[str], *, optional: AbstractSet[str]
-) -> tuple[dict[str, Parity], list[str]]:
-    """Parity of each graph, and why those that are optional and not good enough are left out."""
-    parities: dict[str, Parity] = {}
+) -> tuple[dict[str, Measured], list[str]]:
+    """What each graph computes, and why optional ones that are not good enough are left out."""
+    measured: dict[str, Measured] = {}
     notes: list[str] = []
     for name in names:
         try:
-            parities[name] = verification.measure(stage, name)
+            measured[name] = verification.measure(stage, name)
         except ParityError as exc:
             if name not in optional:
                 raise
             notes.append(f"{name} is left out: {exc}")
             (stage / graph_file(name)).unlink()
-    return parities, notes
+    return measured, notes
 
 
 def _write_manifest(
@@ -152,10 +159,10 @@ def _describe_graph(stage: Path, precision: str) -> File:
     return describe_file(stage / graph_file(precision))
 
 
-def _record(manifest: Manifest, parities: Mapping[str, Parity]) -> Manifest:
+def _record(manifest: Manifest, measured: Mapping[str, Measured]) -> Manifest:
     graphs = {
-        name: dataclasses.replace(manifest.graphs[name], parity=parity)
-        for name, parity in parities.items()
+        name: dataclasses.replace(manifest.graphs[name], parity=found.parity)
+        for name, found in measured.items()
     }
     return with_fingerprints(dataclasses.replace(manifest, graphs=graphs))
 

@@ -90,7 +90,7 @@ def verify(options: VerifyOptions, progress: Progress) -> tuple[Manifest, Mappin
             texts = len(verification.expected)
         names = list(_runnable(artifact.manifest, progress))
         with progress.step(f"comparing {texts} vectors of {', '.join(names)}"):
-            parities = {name: verification.measure(options.folder, name) for name in names}
+            parities = {name: verification.measure(options.folder, name).parity for name in names}
     return artifact.manifest, parities
 
 

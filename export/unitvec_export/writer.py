@@ -23,6 +23,7 @@ from unitvec_server.model.manifest import FORMAT, PRECISIONS
 
 TOKENIZER_FILE = "tokenizer.json"
 VECTORS_FILE = "vectors.npy"
+CANARY_FILE = "canary.json"
 
 
 def graph_file(precision: str) -> str:
@@ -31,7 +32,7 @@ def graph_file(precision: str) -> str:
 
 
 _GRAPH_FILES = frozenset(map(graph_file, PRECISIONS))
-_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, VECTORS_FILE, *_GRAPH_FILES}
+_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, VECTORS_FILE, CANARY_FILE, *_GRAPH_FILES}
 
 
 @contextlib.contextmanager

@@ -129,6 +129,11 @@ class ServerConfig:
         _integer,
         low=0,
     )
+    self_test: bool = _option(
+        True,
+        "before serving, hold vectors of a few texts against those of the export: true or false",
+        _boolean,
+    )
     cache_bytes: int = _option(
         0,
         "bytes of memory for vectors of texts seen lately, of all models; 0 is none",

@@ -4,7 +4,8 @@
     ├── StartupError          the server cannot start: one clear line, exit code 2
     │   ├── ConfigError       a flag or variable is wrong
     │   ├── ArtifactError     a model folder is damaged, foreign or from the future
-    │   └── ProviderError     the execution provider is not available
+    │   ├── ProviderError     the execution provider is not available
+    │   └── SelfTestError     a model's vectors are not what they were at export
     └── RequestError          one request fails; nothing else is harmed
         ├── InvalidRequest    the caller must change it
         ├── ModelNotFound     no such model
@@ -41,6 +42,10 @@ class ArtifactError(StartupError):
 
 class ProviderError(StartupError):
     """The execution provider asked for is not there."""
+
+
+class SelfTestError(StartupError):
+    """A model computes other vectors here than it did when it was exported."""
 
 
 class RequestError(ServerError):

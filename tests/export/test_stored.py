@@ -35,6 +35,8 @@ from unitvec_server.model.manifest import Manifest
 PROMPTED = TinyModel(
     pooling="cls", prompts=(("query", "query: "), ("other", "")), default_prompt_name="query"
 )
+MINILM_SPACE = "s1-066b2c492bb5743498e0"
+"""A change here is a change of the space of every index that anyone has filled."""
 SPECS = [
     TinyModel(),
     PROMPTED,
@@ -69,7 +71,10 @@ sys.exit(main(["--without-torch", "--precision", "fp32", "--out", {str(tmp_path 
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=280, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    parity = load_artifact(tmp_path / "out").manifest.graphs["fp32"].parity
+    manifest = load_artifact(tmp_path / "out").manifest
+    assert manifest.identity is not None
+    assert manifest.identity.space == MINILM_SPACE
+    parity = manifest.graphs["fp32"].parity
     assert parity.texts > 256
     assert parity.cosine_min > 0.9999999
 

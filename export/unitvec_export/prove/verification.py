@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from unitvec_export.errors import InputError, ParityError
 from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
+from unitvec_server.model.canary import CANARY_TEXTS, embed_canary
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import FUSED, Parity
@@ -64,6 +65,18 @@ class Group:
     prompt_name: str | None
     prompt: str
     unpooled_tokens: int = 0
+
+
+class Measured(NamedTuple):
+    """What a graph computes.
+
+    Attributes:
+        parity: How near it comes to the model.
+        canary: (n, D) float32: its vectors of `CANARY_TEXTS`.
+    """
+
+    parity: Parity
+    canary: npt.NDArray[np.float32]
 
 
 class Prompted(Protocol):
@@ -146,8 +159,8 @@ class Verification:
                         f"tokenizer.json splits a text unlike the model: {text[:60]!r}"
                     )
 
-    def measure(self, folder: Path, precision: str) -> Parity:
-        """Encodes the sample with the artifact in `folder` and compares.
+    def measure(self, folder: Path, precision: str) -> Measured:
+        """Encodes the sample with the artifact in `folder` and compares; the canary as well.
 
         Raises:
             ArtifactError: The server's code refuses the artifact.
@@ -158,18 +171,15 @@ class Verification:
         verify_file(artifact, artifact.manifest.graphs[precision].file)
         if precision == "fp32" and self._tokens is not None:
             self.check_token_ids(artifact, self._tokens)
-        parity = compare(self._encode(artifact, precision), self.expected)
+        encoder, tokenizer = _open_encoder(artifact, precision), open_tokenizer(artifact)
+        parity = compare(self._encode(tokenizer, encoder), self.expected)
         if precision == "fp32":
             check_fp32(parity, float(np.abs(self.expected).max()))
         if precision == "int16":
             check_cosine(parity, precision)
-        return parity
+        return Measured(parity, embed_canary(tokenizer, encoder, CANARY_TEXTS))
 
-    def _encode(self, artifact: Artifact, precision: str) -> npt.NDArray[np.float32]:
-        operators = find_kernels().library if precision in FUSED else None
-        options = EncoderOptions(pad_token_id=artifact.manifest.pad_token_id, operators=operators)
-        encoder = Encoder(artifact.graph_path(precision), options)
-        tokenizer = open_tokenizer(artifact)
+    def _encode(self, tokenizer: Tokenizer, encoder: Encoder) -> npt.NDArray[np.float32]:
         rows = [
             encoding.input_ids
             for group in self._groups
@@ -178,6 +188,12 @@ class Verification:
         # Runs are single-threaded; the server, too, has several of them side by side.
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.concatenate(list(pool.map(encoder.encode, _batches(rows))))
+
+
+def _open_encoder(artifact: Artifact, precision: str) -> Encoder:
+    operators = find_kernels().library if precision in FUSED else None
+    options = EncoderOptions(pad_token_id=artifact.manifest.pad_token_id, operators=operators)
+    return Encoder(artifact.graph_path(precision), options)
 
 
 def check_padding(reference: Reference, texts: Sequence[str]) -> None:

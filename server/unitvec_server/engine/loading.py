@@ -15,6 +15,7 @@ from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.engine.self_test import find_canary, run_self_test
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
 from unitvec_server.model.cpus import cpu_features, lacks_int8, usable_cpus
@@ -91,6 +92,7 @@ def load_engine(
     Raises:
         ArtifactError: A model folder cannot be served.
         ProviderError: The execution provider is not available.
+        SelfTestError: A model computes other vectors than at its export.
         ConfigError: The memory does not suffice for one run.
     """
     models = {spec.name: load_model(spec, config) for spec in config.model}
@@ -131,6 +133,7 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     Raises:
         ArtifactError: The folder cannot be served.
         ProviderError: The execution provider is not available.
+        SelfTestError: The model computes other vectors than at its export.
     """
     artifact = load_artifact(spec.folder)
     loaded = _load_folder(artifact, spec.name, config)
@@ -176,12 +179,16 @@ def _load_folder(
     widths = _widths(choice, config)
     grown_bytes = _run_bytes(encoder, manifest.max_seq_length, choice, max_batch_tokens=widths[-1])
     width = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
-    served = _served(manifest, choice)
+    served, identity = _served(manifest, choice), _identify(artifact, choice)
+    canary = find_canary(artifact, choice.graph, tokenizer, identity.bits)
+    if config.self_test:
+        run_self_test(queue or name, canary, tokenizer, encoder)
     model = Model(
         *(name, served, tokenizer, choice.precision, choice.provider, width),
-        identity=_identify(artifact, choice),
+        identity=identity,
         is_reproducible=choice.graph in FUSED,
         queue=queue,
+        canary=canary,
     )
     return LoadedModel(model, encoder, grown_bytes)
 

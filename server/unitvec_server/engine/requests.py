@@ -10,6 +10,7 @@ from typing import NamedTuple
 from unitvec_server.config import FIXED_LIMITS
 from unitvec_server.engine.counters import Work
 from unitvec_server.errors import RequestError
+from unitvec_server.model.canary import Canary
 from unitvec_server.model.fingerprints import NO_FINGERPRINTS, Fingerprints
 from unitvec_server.model.manifest import Manifest
 from unitvec_server.model.tokenizer import Tokenizer, Truncation
@@ -32,6 +33,7 @@ class Model:
         queue: Name of its queue: that of the model, but for routes.
         routes: The model that embeds texts with a prompt, by the name of the prompt, which is empty
             for those that name none. None for most models, which embed all texts themselves.
+        canary: What it has to make of a few texts; None in older artifacts.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Model:
     is_reproducible: bool = False
     queue: str = ""
     routes: Mapping[str, Model] = dataclasses.field(default_factory=dict)
+    canary: Canary | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "queue", self.queue or self.name)

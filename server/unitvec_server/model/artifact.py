@@ -1,14 +1,17 @@
 """The artifact: the folder that export writes and the server serves.
 
-manifest.json     what it is; every other file with its sha256
-tokenizer.json    Hugging Face tokenizers file, without padding or truncation
-vectors.npy       what sentence-transformers made of the bundled texts: nothing that is served
-model.<p>.onnx    one graph for each precision: input_ids, attention_mask (B, S) int64
--> embeddings (B, D) float32, pooled and normalized as the model says. Where
-prompts are left out of pooling, their tokens come as -1 - id.
-int16 and int8-fused are one operator of unitvec-kernels instead, and take
-texts without padding: input_ids (T,) int64, starts (B + 1,) int64
-route-<name>/     where prompts take another way through the model: an artifact of its own
+    manifest.json     what it is; every other file with its sha256
+    tokenizer.json    Hugging Face tokenizers file, without padding or truncation
+    vectors.npy       what sentence-transformers made of the bundled texts: nothing that is served
+    canary.json       a few texts and what each graph made of them: the server tests itself by it
+    model.<p>.onnx    one graph for each precision: input_ids, attention_mask (B, S) int64
+                      -> embeddings (B, D) float32, pooled and normalized as the model says. Where
+                      prompts are left out of pooling, their tokens come as -1 - id.
+                      int16 and int8-fused are one operator of unitvec-kernels instead, and take
+                      texts without padding: input_ids (T,) int64, starts (B + 1,) int64
+    route-<name>/     where prompts take another way through the model: an artifact of its own
+
+Loading reads manifests alone; `verify_file` holds any other file against it.
 """
 
 from __future__ import annotations

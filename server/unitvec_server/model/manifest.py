@@ -98,6 +98,7 @@ class Manifest:
         routes: Folder inside this one that embeds texts with a prompt, an artifact of its own, by
             the name of the prompt; empty for this one. The empty prompt name stands for none. No
             routes for most models.
+        canary: The file of a few texts with the vectors of each graph; None in older artifacts.
     """
 
     model_id: str
@@ -120,6 +121,7 @@ class Manifest:
     identity: Identity | None = None
     unpooled_tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
     routes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    canary: File | None = None
 
     @property
     def default_prompt(self) -> str:
@@ -162,7 +164,7 @@ def _build(fields: dict[str, Any]) -> Manifest:
     }
     tokenizer = File(**fields.pop("tokenizer"))
     expected, provenance = fields.pop("expected", None), fields.pop("provenance", None)
-    identity = fields.pop("identity", None)
+    identity, canary = fields.pop("identity", None), fields.pop("canary", None)
     return Manifest(
         **fields,
         tokenizer=tokenizer,
@@ -170,6 +172,7 @@ def _build(fields: dict[str, Any]) -> Manifest:
         expected=expected and File(**expected),
         provenance=provenance and Provenance(**provenance),
         identity=identity and Identity(**identity),
+        canary=canary and File(**canary),
     )
 
 
@@ -272,7 +275,7 @@ def _check_graphs(manifest: Manifest) -> None:
     for graph in manifest.graphs.values():
         _check_types(graph.parity)
     files = [manifest.tokenizer, *(graph.file for graph in manifest.graphs.values())]
-    files += [manifest.expected] if manifest.expected else []
+    files += filter(None, [manifest.expected, manifest.canary])
     for file in files:
         _check_types(file)
         if not _PLAIN_NAME.fullmatch(file.name):
