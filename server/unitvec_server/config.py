@@ -17,7 +17,7 @@ from unitvec_server.errors import ConfigError
 PROVIDERS = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "int16", "int8", "fp16")
 LOG_FORMATS = ("auto", "text", "json")
-HTTP_APIS = ("openai", "tei", "cohere", "weaviate", "metrics", "docs")
+HTTP_APIS = ("openai", "tei", "cohere", "weaviate", "metrics", "docs", "page")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -81,6 +81,8 @@ def _apis(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in HTTP_APIS:
             raise ConfigError(f"{name!r} is not one of {', '.join(HTTP_APIS)}")
+    if "page" in names and "openai" not in names:
+        raise ConfigError("page calls openai; serve both, or neither")
     return names
 
 

@@ -172,7 +172,11 @@ async def _open_door(
     def is_serving() -> bool:
         return health.is_serving() and heartbeat.is_beating()
 
-    http = _make_http(config, rules, backend, Insights(is_serving, telemetry.scrape))
+    def grpc_port() -> int:
+        return port  # which is bound below, before anybody can ask
+
+    insights = Insights(is_serving, telemetry.scrape, grpc_port)
+    http = _make_http(config, rules, backend, insights)
     telemetry.show(
         rules,
         edge,

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from corpora import Gloss
 from map_page import Atlas, Map, render
 from maps import METHODS, categorize, choose, cluster, nearest
+from tests.browsers import Opened, chromium
 from tests.examples.drawn_maps import drawn, fills, pixels_3d
 from unitvec_client import Client
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # 3-D without a graphics card.
-)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> <b>bold</b> &amp; </script> $code"
 K = 6
 TOLERANCES = {"2": 0.02, "3": 1e-6}
 """In pixels, which SVG rounds to hundredths, and in units of the scene."""
-TIMEOUT_MS = 60_000
-expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(f"needs one of {', '.join(NAMES)} on the PATH")
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with chromium() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +50,10 @@ def path(atlas: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@dataclass(frozen=True)
-class Opened:
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def listen(self) -> None:
-        def complain(message: ConsoleMessage) -> None:
-            if message.type == "error":
-                self.complaints.append(message.text)
-
-        self.page.on("console", complain)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-
-
 @pytest.fixture(scope="module")
 def opened(browser: Browser, path: Path) -> Iterator[Opened]:
     made = Opened(browser.new_page(viewport={"width": 1200, "height": 800}))
     made.listen()
-    made.page.set_default_timeout(TIMEOUT_MS)
     made.page.goto(path.as_uri())
     yield made
     made.page.close()

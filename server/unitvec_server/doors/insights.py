@@ -12,7 +12,9 @@ class Insights(NamedTuple):
     Attributes:
         is_serving: Tells whether health says SERVING and the event loop is alive.
         scrape: Returns the metrics as Prometheus reads them. It may be called from any thread.
+        grpc_port: Returns the port of gRPC, once it is listened on.
     """
 
     is_serving: Callable[[], bool]
     scrape: Callable[[], bytes]
+    grpc_port: Callable[[], int]

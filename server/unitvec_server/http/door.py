@@ -12,7 +12,7 @@ from unitvec_server.doors.calls import MethodTally
 from unitvec_server.doors.insights import Insights
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.http import openapi, probes
-from unitvec_server.http.apis import cohere, openai, tei, weaviate
+from unitvec_server.http.apis import cohere, openai, page, tei, weaviate
 from unitvec_server.http.connection import ConnectionLimits
 from unitvec_server.http.edge import HttpEdge
 from unitvec_server.http.exchange import Route
@@ -80,4 +80,7 @@ def _table(config: ServerConfig, backend: Backend, insights: Insights) -> list[R
     }
     wanted = [routes() for name, routes in apis.items() if name in config.http_apis]
     table = [*itertools.chain.from_iterable(wanted), *probes.Probes(insights.is_serving).routes()]
-    return table + (openapi.Pages(table).routes() if openapi.API in config.http_apis else [])
+    pages = openapi.Pages(table).routes() if openapi.API in config.http_apis else []
+    if page.API in config.http_apis:  # not among the APIs that are described: it is for browsers
+        pages += page.Page(backend, config, insights.grpc_port).routes()
+    return table + pages
