@@ -29,6 +29,7 @@ from unitvec_client.errors import (
     UnavailableError,
     UnimplementedError,
     UnitvecError,
+    VerificationError,
 )
 from unitvec_client.options import PooledWindows, Windows
 from unitvec_client.results import (
@@ -46,6 +47,7 @@ from unitvec_client.results import (
     Window,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
 from unitvec_protos import __version__
 
@@ -85,6 +87,8 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "UnitvecError",
+    "Verification",
+    "VerificationError",
     "Window",
     "WindowedResult",
     "Windows",

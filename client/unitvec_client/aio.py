@@ -31,6 +31,7 @@ from unitvec_client.options import (
     StreamOptions,
     TokenizeOptions,
     TruncateName,
+    VerifyOptions,
     Windows,
 )
 from unitvec_client.results import (
@@ -44,6 +45,7 @@ from unitvec_client.results import (
 )
 from unitvec_client.retry import RetryPolicy
 from unitvec_client.targets import resolve_target
+from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
 
 T = TypeVar("T")
@@ -420,6 +422,15 @@ class AsyncClient:
             UnitvecError: If the call fails.
         """
         return await self._run(self._core.models(CallOptions(timeout_s=timeout_s)))
+
+    async def verify(self, *, model: str = "", timeout_s: float | None = None) -> Verification:
+        """Hold vectors against those of the model's export; see `Client.verify`.
+
+        Raises:
+            VerificationError: If they are others.
+            UnitvecError: If the call fails.
+        """
+        return await self._run(self._core.verify(VerifyOptions(model=model, timeout_s=timeout_s)))
 
     async def health(self, service: str = "", *, timeout_s: float | None = None) -> str:
         """Ask whether the server is ready; see `Client.health`.

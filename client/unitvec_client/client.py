@@ -29,6 +29,7 @@ from unitvec_client.options import (
     StreamOptions,
     TokenizeOptions,
     TruncateName,
+    VerifyOptions,
     Windows,
 )
 from unitvec_client.results import (
@@ -42,6 +43,7 @@ from unitvec_client.results import (
 )
 from unitvec_client.retry import RetryPolicy
 from unitvec_client.targets import resolve_target
+from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
 
 T = TypeVar("T")
@@ -491,6 +493,20 @@ class Client:
             UnitvecError: If the call fails.
         """
         return self._run(self._core.models(CallOptions(timeout_s=timeout_s)))
+
+    def verify(self, *, model: str = "", timeout_s: float | None = None) -> Verification:
+        """Hold vectors of a few texts against those that the model had when it was exported.
+
+        Args:
+            model: Name of the model; empty for the server's default.
+            timeout_s: Time for the call, in seconds; None for the client's own.
+
+        Raises:
+            VerificationError: If they are others: the server computes wrong vectors.
+            RefusedError: If the model's artifact is too old to tell.
+            UnitvecError: If the call fails.
+        """
+        return self._run(self._core.verify(VerifyOptions(model=model, timeout_s=timeout_s)))
 
     def health(self, service: str = "", *, timeout_s: float | None = None) -> str:
         """Ask whether the server, or one of its services, is ready. Never retried.

@@ -16,7 +16,8 @@
     │   └── DeadlineExceededError       DEADLINE_EXCEEDED (also a TimeoutError)
     ├── ServerError                     the server, or something on the way, is broken
     │   ├── InternalError               INTERNAL
-    │   └── ProtocolError               a reply that breaks the contract, or OK without one
+    │   ├── ProtocolError               a reply that breaks the contract, or OK without one
+    │   └── VerificationError           vectors are not those of the model's export
     ├── CallCancelledError              CANCELLED
     └── ClientClosedError               the client cannot be used here (also a RuntimeError)
 
@@ -166,6 +167,10 @@ class InternalError(ServerError):
 
 class ProtocolError(ServerError):
     """The server's reply breaks the contract: wrong shape, wrong id, too early an end."""
+
+
+class VerificationError(ServerError):
+    """The model computes other vectors than it did when it was exported."""
 
 
 class CallCancelledError(UnitvecError):

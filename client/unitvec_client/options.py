@@ -196,6 +196,13 @@ class SearchOptions(EncodeOptions):
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyOptions(CallOptions):
+    """Options of `verify`."""
+
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizeOptions(CallOptions):
     """Options of `tokenize`."""
 

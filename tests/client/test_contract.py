@@ -185,6 +185,7 @@ OPTIONS = {
     "similarity": options.SimilarityOptions,
     "search": options.SearchOptions,
     "tokenize": options.TokenizeOptions,
+    "verify": options.VerifyOptions,
     "models": options.CallOptions,
     "health": options.CallOptions,
 }

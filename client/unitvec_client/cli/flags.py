@@ -79,6 +79,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_search(commands)
     _add_tokenize(commands)
     _add_command(commands, "models", "what is served, and the limits that hold")
+    verify = _add_command(
+        commands, "verify", "whether vectors are those that models had when they were exported"
+    )
+    verify.add_argument("--model", help="name of the model (default: all that are served)")
     health = _add_command(commands, "health", "whether the server is ready (exit code 0 or 3)")
     health.add_argument("--service", default="", help="full name of a service (default: all)")
     return parser

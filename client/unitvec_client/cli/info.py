@@ -9,11 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from unitvec_client.cli.embed import text_source
-from unitvec_client.cli.flags import EXIT_OK, EXIT_UNAVAILABLE, keywords_of
+from unitvec_client.cli.flags import EXIT_OK, EXIT_SOME_FAILED, EXIT_UNAVAILABLE, keywords_of
 from unitvec_client.cli.output import format_table, open_output, write_records, write_text
 from unitvec_client.client import Client
 from unitvec_client.console.terminal import waiting_for, working
+from unitvec_client.errors import VerificationError
 from unitvec_client.results import ServerInfo, TokenizedText
+from unitvec_client.verification import Verification
+
+_VERIFIED_HEAD = ("verified", "texts", "cosine min", "needed", "space", "bits")
 
 
 def tokenize(client: Client, args: argparse.Namespace) -> int:
@@ -81,6 +85,31 @@ def _describe(info: ServerInfo) -> Iterator[str]:
     )
     yield ""
     yield f"unitvec {info.server_version}"
+
+
+def verify(client: Client, args: argparse.Namespace) -> int:
+    """`unitvec verify`: exit code 0 if all vectors are those of the export."""
+    names = [args.model] if args.model else [model.name for model in client.models().models]
+    found: list[Verification] = []
+    status = EXIT_OK
+    for name in names:
+        try:
+            found.append(client.verify(**keywords_of(args, "timeout_s"), model=name))
+        except VerificationError as exc:
+            status = EXIT_SOME_FAILED
+            print(f"unitvec: {exc}", file=sys.stderr)
+    with open_output(args.output) as file:
+        if args.format != "table":
+            write_records(file, args.format, map(asdict, found))
+        elif found:
+            write_text(file, format_table(_VERIFIED_HEAD, [_verified_row(each) for each in found]))
+    return status
+
+
+def _verified_row(found: Verification) -> tuple[str, ...]:
+    bound = "every bit" if found.exact else f"cosine {found.min_cosine}"
+    cosine = f"{found.cosine_min:.7f}"
+    return (found.model, str(found.texts), cosine, bound, found.space or "unknown", found.bits)
 
 
 def health(client: Client, args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from unitvec_client.cli.flags import (
     EXIT_USAGE,
     build_parser,
 )
-from unitvec_client.cli.info import health, models, tokenize
+from unitvec_client.cli.info import health, models, tokenize, verify
 from unitvec_client.cli.output import choose_format, is_same_file
 from unitvec_client.client import Client
 from unitvec_client.connection import ConnectionOptions
@@ -46,6 +46,7 @@ _COMMANDS: dict[str, Command] = {
     "search": search,
     "tokenize": tokenize,
     "models": models,
+    "verify": verify,
     "health": health,
 }
 # The first class that fits decides.

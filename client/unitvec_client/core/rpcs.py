@@ -39,6 +39,7 @@ STREAM_SIMILARITY = _method(
 )
 TOKENIZE = _method("Tokenize", pb.TokenizeRequest, pb.TokenizeResponse)
 LIST_MODELS = _method("ListModels", pb.ListModelsRequest, pb.ListModelsResponse)
+GET_CANARY = _method("GetCanary", pb.GetCanaryRequest, pb.GetCanaryResponse)
 
 # grpc.health.v1 has a request of one string and a response of one enum, each as field 1. On the
 # wire that is the same as these wrappers, which spare us a dependency.

@@ -49,6 +49,7 @@ from unitvec_client.methods.searching import Documents
 from unitvec_client.methods.server_facts import Knowledge
 from unitvec_client.methods.streaming import stream_script
 from unitvec_client.methods.tokenizing import Tokenizing
+from unitvec_client.methods.verifying import verify
 from unitvec_client.methods.window import MAX_WINDOW_CHUNKS, StreamWindow
 from unitvec_client.methods.windowing import (
     Windowing,
@@ -66,6 +67,7 @@ from unitvec_client.options import (
     StreamOptions,
     TokenizeOptions,
     VectorOptions,
+    VerifyOptions,
     check_type,
 )
 from unitvec_client.results import (
@@ -77,6 +79,7 @@ from unitvec_client.results import (
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
 
 T = TypeVar("T")
@@ -237,6 +240,10 @@ class Core:
     def models(self, options: CallOptions) -> Script[ServerInfo]:
         """`models`: asks the server each time, and remembers the answer."""
         return self.knowledge.ask(self._context(options.timeout_s or self.timeout_s))
+
+    def verify(self, options: VerifyOptions) -> Script[Verification]:
+        """`verify`: the vectors of a few texts against those of the model's export."""
+        return verify(self._context(options.timeout_s or self.timeout_s), options.model)
 
     def health(self, service: object, options: CallOptions) -> Script[str]:
         """`health`: one question, no retries."""

@@ -70,6 +70,11 @@ class EmbeddingServiceStub:
                 request_serializer=unitvec__protos_dot_v1_dot_embedding__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=unitvec__protos_dot_v1_dot_embedding__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetCanary = channel.unary_unary(
+                '/unitvec.v1.EmbeddingService/GetCanary',
+                request_serializer=unitvec__protos_dot_v1_dot_embedding__pb2.GetCanaryRequest.SerializeToString,
+                response_deserializer=unitvec__protos_dot_v1_dot_embedding__pb2.GetCanaryResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingServiceServicer:
@@ -127,6 +132,14 @@ class EmbeddingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCanary(self, request, context):
+        """Tells what a model made of a few texts when it was exported. A caller who embeds them sees
+        whether this server still computes the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EmbeddingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -159,6 +172,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=unitvec__protos_dot_v1_dot_embedding__pb2.ListModelsRequest.FromString,
                     response_serializer=unitvec__protos_dot_v1_dot_embedding__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCanary,
+                    request_deserializer=unitvec__protos_dot_v1_dot_embedding__pb2.GetCanaryRequest.FromString,
+                    response_serializer=unitvec__protos_dot_v1_dot_embedding__pb2.GetCanaryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -329,6 +347,33 @@ class EmbeddingService:
             '/unitvec.v1.EmbeddingService/ListModels',
             unitvec__protos_dot_v1_dot_embedding__pb2.ListModelsRequest.SerializeToString,
             unitvec__protos_dot_v1_dot_embedding__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unitvec.v1.EmbeddingService/GetCanary',
+            unitvec__protos_dot_v1_dot_embedding__pb2.GetCanaryRequest.SerializeToString,
+            unitvec__protos_dot_v1_dot_embedding__pb2.GetCanaryResponse.FromString,
             options,
             channel_credentials,
             insecure,

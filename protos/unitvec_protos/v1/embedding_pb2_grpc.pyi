@@ -58,6 +58,10 @@ class EmbeddingServiceStub:
     """Shows how texts are split into tokens, and what Embed would cut off."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.ListModelsRequest, _embedding_pb2.ListModelsResponse]
     """Lists what is served and the limits that hold."""
+    GetCanary: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.GetCanaryRequest, _embedding_pb2.GetCanaryResponse]
+    """Tells what a model made of a few texts when it was exported. A caller who embeds them sees
+    whether this server still computes the same.
+    """
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
@@ -89,6 +93,10 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     """Shows how texts are split into tokens, and what Embed would cut off."""
     ListModels: _aio.UnaryUnaryMultiCallable[_embedding_pb2.ListModelsRequest, _embedding_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists what is served and the limits that hold."""
+    GetCanary: _aio.UnaryUnaryMultiCallable[_embedding_pb2.GetCanaryRequest, _embedding_pb2.GetCanaryResponse]  # type: ignore[assignment]
+    """Tells what a model made of a few texts when it was exported. A caller who embeds them sees
+    whether this server still computes the same.
+    """
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Turns texts into vectors and compares them.
@@ -153,5 +161,15 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.ListModelsResponse, _abc.Awaitable[_embedding_pb2.ListModelsResponse]]:
         """Lists what is served and the limits that hold."""
+
+    @_abc_1.abstractmethod
+    def GetCanary(
+        self,
+        request: _embedding_pb2.GetCanaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_pb2.GetCanaryResponse, _abc.Awaitable[_embedding_pb2.GetCanaryResponse]]:
+        """Tells what a model made of a few texts when it was exported. A caller who embeds them sees
+        whether this server still computes the same.
+        """
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -218,6 +218,20 @@ def write_tokenized(text: TokenizedText) -> pb.TokenizedText:
     )
 
 
+def write_canary(model: Model) -> pb.GetCanaryResponse:
+    """Writes the canary of what embeds texts without a prompt; no texts where it has none."""
+    embeds = model.routes.get("") if model.routes else model
+    response = pb.GetCanaryResponse(
+        model=model.name, space=model.identity.space, bits=model.identity.bits
+    )
+    canary = embeds and embeds.canary
+    if canary:
+        response.texts.extend(canary.texts)
+        response.vectors.CopyFrom(write_matrix(canary.vectors))
+        response.min_cosine, response.exact = canary.min_cosine, canary.is_exact
+    return response
+
+
 def write_model(model: Model, *, is_default: bool) -> pb.ModelInfo:
     """Writes what a client may know of a model."""
     manifest = model.manifest

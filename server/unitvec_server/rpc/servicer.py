@@ -25,6 +25,7 @@ from unitvec_server.rpc.messages import (
     read_dtype,
     read_options,
     read_truncation,
+    write_canary,
     write_matrix,
     write_model,
     write_timings,
@@ -146,6 +147,12 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             ),
             server_version=__version__,
         )
+
+    async def GetCanary(
+        self, request: pb.GetCanaryRequest, context: Context
+    ) -> pb.GetCanaryResponse:
+        """Answers with texts and the vectors that they had at export."""
+        return write_canary(self._backend.engine.model(request.model))
 
 
 async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb.EmbedResponse:

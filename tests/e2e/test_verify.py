@@ -1,0 +1,125 @@
+"""A server that computes wrong vectors never becomes ready; one that does so later is found out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.artifacts import keep_fused_artifact
+from tests.models import FUSED_BERT
+from tests.server.test_canary import edit_canary
+from tests.serving import Server, ServerProcess, serving
+from unitvec_client import AsyncClient, Client, RefusedError, VerificationError
+from unitvec_client.cli.main import main
+from unitvec_client.verification import Verification
+from unitvec_server.model.artifact import MANIFEST_FILE
+from unitvec_server.model.kernels import find_kernels
+
+needs_kernels = pytest.mark.skipif(
+    find_kernels().library is None, reason="unitvec-kernels cannot run here"
+)
+
+
+@pytest.fixture(scope="module")
+def fused_folder() -> Path:
+    return keep_fused_artifact(FUSED_BERT)
+
+
+@pytest.fixture(scope="module")
+def server(fused_folder: Path, artifact: Path, tmp_path_factory: Any) -> Iterator[Server]:
+    """A good model, one whose vectors are others than at its export, and one too old to tell."""
+    wrong = shutil.copytree(fused_folder, tmp_path_factory.mktemp("wrong") / "wrong")
+    edit_canary(wrong, "fp32", lambda vectors: vectors[::-1])
+    old = shutil.copytree(artifact, tmp_path_factory.mktemp("old") / "old")
+    manifest = json.loads((old / MANIFEST_FILE).read_text())
+    (old / MANIFEST_FILE).write_text(json.dumps({**manifest, "canary": None}))
+    models = [f"good={fused_folder}", f"wrong={wrong}", f"old={old}"]
+    flags = [part for model in models for part in ("--model", model)]
+    with serving(*flags, "--precision", "fp32", "--self-test", "false") as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.target) as client:
+        yield client
+
+
+def test_vectors_of_the_export(client: Client, server: Server) -> None:
+    found = client.verify()
+    model = client.models().models[0]
+    assert found.cosine_min == pytest.approx(1.0, abs=1e-5)
+    assert found == Verification(
+        "good", 4, found.cosine_min, 0.99999, False, model.space, model.bits
+    )
+
+    async def verify() -> Verification:
+        async with AsyncClient(server.target) as other:
+            return await other.verify(model="good")
+
+    assert asyncio.run(verify()).texts == found.texts
+
+
+def test_other_vectors(client: Client) -> None:
+    with pytest.raises(VerificationError, match=r"model wrong computes wrong vectors: .* 0\.99999"):
+        client.verify(model="wrong")
+
+
+def test_an_old_artifact_has_nothing_to_be_held_against(client: Client) -> None:
+    with pytest.raises(RefusedError, match="model old has no vectors of its export"):
+        client.verify(model="old")
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "said"),
+    [
+        (["--model", "good"], 0, ""),
+        (["--model", "good", "--expect", "s1-00000000000000000000"], 4, "has space s1-"),
+        (["--model", "wrong"], 1, "computes wrong vectors"),
+        (["--model", "old"], 4, "export it again"),
+        (["--model", "none"], 4, "no model 'none'"),
+    ],
+)
+def test_the_command(
+    server: Server, flags: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--target", server.target, *flags]) == status
+    written = capsys.readouterr()
+    assert said in written.err
+    assert ("cosine 0.99999" in written.out) == (status == 0)
+
+
+@pytest.mark.parametrize(
+    "precision", [pytest.param(name, marks=needs_kernels) for name in ("int16", "int8")]
+)
+def test_every_bit_of_the_fused_operator(
+    fused_folder: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command asks all models that are served."""
+    with serving("--model", f"tiny={fused_folder}", "--precision", precision) as server:
+        assert main(["verify", "--target", server.target, "--format", "json"]) == 0
+        [found] = json.loads(capsys.readouterr().out)
+        assert (found["model"], found["exact"], found["cosine_min"]) == ("tiny", True, 1.0)
+
+
+def test_a_plain_int8_graph(artifact: Path) -> None:
+    with (
+        serving("--model", str(artifact), "--precision", "int8") as server,
+        Client(server.target) as client,
+    ):
+        assert client.verify().min_cosine == 0.98
+
+
+def test_wrong_vectors_never_become_ready(fused_folder: Path, tmp_path: Path) -> None:
+    wrong = shutil.copytree(fused_folder, tmp_path / "wrong")
+    edit_canary(wrong, "fp32", lambda vectors: vectors[::-1])
+    process = ServerProcess("--model", str(wrong), "--precision", "fp32")
+    assert process.wait() == 2
+    assert "model wrong computes wrong vectors here" in process.output[-1]
+    assert not any(" serving on " in line for line in process.output)
