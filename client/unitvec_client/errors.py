@@ -205,11 +205,14 @@ STATUS_TO_ERROR: dict[grpc.StatusCode, type[UnitvecError]] = {
 # A request that keeps to the limits, as the server stated them, is never refused for these.
 _LIMIT_REASONS = frozenset({"TOO_MANY_TEXTS", "TEXT_TOO_LARGE", "TOO_MANY_TOKENS"})
 
+MODEL_CHANGED = "MODEL_CHANGED"
+"""Reason of a call whose replies come from two models: one took the other's place meanwhile."""
+
 
 def tells_of_change(error: UnitvecError) -> bool:
     """Return whether the server may no longer be what it said it was: other models or limits."""
     kinds = (ModelNotFoundError, MessageTooLargeError, IdentityMismatchError)
-    return isinstance(error, kinds) or error.reason in _LIMIT_REASONS
+    return isinstance(error, kinds) or error.reason in {*_LIMIT_REASONS, MODEL_CHANGED}
 
 
 def at_field(error: UnitvecError, field: str) -> UnitvecError:

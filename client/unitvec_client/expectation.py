@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unitvec_client.errors import (
+    MODEL_CHANGED,
     ErrorFacts,
     IdentityMismatchError,
     InputError,
     InputTypeError,
+    ProtocolError,
 )
 
 
@@ -41,6 +43,25 @@ class Expectation:
                 facts = ErrorFacts(reason=f"{name.upper()}_MISMATCH", metadata=metadata)
                 message = f"vectors of {name} {wanted} are expected, and model {model} {has}"
                 raise IdentityMismatchError(message, facts)
+
+
+@dataclass(slots=True)
+class OneModel:
+    """Holds the replies of one call against each other: all must come from the same model."""
+
+    _first: tuple[str, str] | None = None
+
+    def check(self, space: str, bits: str) -> None:
+        """Take in the fingerprints of a reply.
+
+        Raises:
+            ProtocolError: If an earlier reply had others.
+        """
+        if self._first is None:
+            self._first = space, bits
+        elif self._first != (space, bits):
+            message = "the model changed during the call"
+            raise ProtocolError(message, ErrorFacts(reason=MODEL_CHANGED))
 
 
 ANY = Expectation()

@@ -9,6 +9,7 @@ from unitvec_protos import __version__
 from unitvec_server.config import ServerConfig
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.loading import worker_count
+from unitvec_server.engine.requests import Model
 from unitvec_server.model.memory import MemoryPlan
 from unitvec_server.observability.memory import most_client_bytes
 from unitvec_server.rpc.listener import SETTINGS_S, UNSETTLED_METADATA_BYTES
@@ -29,14 +30,7 @@ class Ports(NamedTuple):
 def announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, ports: Ports) -> None:
     """Logs what is served, where, and within which limits."""
     for index, model in enumerate(engine.models.values()):
-        manifest = model.manifest
-        logger.info(
-            "model %s%s: %s, %d dims, up to %d tokens, %s pooling, %s on %s, %d tokens a run; "
-            "space %s, bits %s",
-            *(model.name, "" if index else " (default)", manifest.model_id, manifest.dim),
-            *(manifest.max_seq_length, manifest.pooling, model.precision, model.provider),
-            *(model.max_batch_tokens, model.identity.space or "unknown", model.identity.bits),
-        )
+        announce_model(model, is_default=not index)
     logger.info(
         "%d runs side by side; limits: %d texts a request, %d bytes a text, %d tokens queued",
         *(plan.workers, config.max_texts_per_request),
@@ -51,6 +45,18 @@ def announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, ports: Port
         apis = ", ".join(config.http_apis) or "probes only"
         logger.info("HTTP on %s://%s:%d (%s)", scheme, host, ports.http, apis)
     logger.info("unitvec %s serving on %s:%d (%s)", __version__, config.host, ports.grpc, security)
+
+
+def announce_model(model: Model, *, is_default: bool) -> None:
+    """Logs what one model is."""
+    manifest = model.manifest
+    logger.info(
+        "model %s%s: %s, %d dims, up to %d tokens, %s pooling, %s on %s, %d tokens a run; "
+        "space %s, bits %s",
+        *(model.name, " (default)" if is_default else "", manifest.model_id, manifest.dim),
+        *(manifest.max_seq_length, manifest.pooling, model.precision, model.provider),
+        *(model.max_batch_tokens, model.identity.space or "unknown", model.identity.bits),
+    )
 
 
 def _announce_memory(config: ServerConfig, engine: Engine, plan: MemoryPlan) -> None:

@@ -35,6 +35,7 @@ from unitvec_server.observability.logs import LogWriter, configure_logging, open
 from unitvec_server.observability.memory import HELD_MESSAGES
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.peers import open_peers
+from unitvec_server.reloads import Reloads
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
 from unitvec_server.rpc.listener import (
@@ -125,11 +126,17 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         telemetry.open(engine, scheduler)
         await door.services.health.set_serving(serving=True)
         announce(config, engine, plan, Ports(door.port, door.http.port if door.http else None))
-        freshness = asyncio.create_task(door.secrets.keep_fresh(signals.reload))
+        del engine  # The backend alone holds it, so that models that are replaced can be freed.
+        reloads = Reloads(config, door.backend, scheduler, telemetry.open)
+        renewals = [
+            asyncio.create_task(door.secrets.keep_fresh(signals.reload_secrets)),
+            asyncio.create_task(reloads.keep_ready(signals.reload_models)),
+        ]
         pools = [executor, comparing]
         watchdog = Watchdog(scheduler, pools=pools, stuck_after_s=limits.stuck_after_s)
         fault = await _until_stopped(signals.stop, watchdog)
-        freshness.cancel()
+        for renewal in renewals:
+            renewal.cancel()
         await _drain(door, config, fault=fault)
         scheduler.stop()
         for pool in pools:

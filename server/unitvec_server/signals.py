@@ -4,7 +4,7 @@
 | --------------------------- | --------------------------------------------------------------- |
 | first SIGTERM or SIGINT     | drain, then exit 0; exit 1 if the grace ran out and calls were cut |
 | any further one             | exit at once with 128 + its number; calls in flight are lost      |
-| SIGHUP                      | certificates and tokens are read again; nothing else happens      |
+| SIGHUP                      | certificates and tokens are read again, and models that changed   |
 """
 
 from __future__ import annotations
@@ -31,19 +31,25 @@ class Signals:
 
     Attributes:
         stop: The event that the first SIGTERM or SIGINT sets.
-        reload: The event that SIGHUP sets. The code that reloads clears it.
+        reload_secrets: The event that SIGHUP sets. The code that reads them again clears it.
+        reload_models: Another that SIGHUP sets. The code that loads them clears it.
     """
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
-        self.reload = asyncio.Event()
+        self.reload_secrets = asyncio.Event()
+        self.reload_models = asyncio.Event()
 
     def listen(self) -> None:
         """Handles the signals on the running event loop. Only the main thread may call it."""
         loop = asyncio.get_running_loop()
         for number in _STOPS:
             loop.add_signal_handler(number, self._begin_stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+        loop.add_signal_handler(signal.SIGHUP, self._ask_reload)
+
+    def _ask_reload(self) -> None:
+        self.reload_secrets.set()
+        self.reload_models.set()
 
     def _begin_stop(self) -> None:
         self.stop.set()

@@ -12,6 +12,7 @@ from tests.chaos.expected import learn
 from tests.chaos.faults import disconnects, poison, restart, stall
 from tests.chaos.overload import overload_fivefold, overload_twice
 from tests.chaos.pressure import connections, half_open, slow_reader
+from tests.chaos.reloads import reload_often
 from tests.chaos.replica import Launch, replicas
 from tests.chaos.replication import kill_one, rolling_restart, rolling_restart_envoy, stall_one
 from tests.chaos.stage import Outcome, Scale, Stage
@@ -26,6 +27,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "restart": restart,
     "stall": stall,
     "poison": poison,
+    "reload": reload_often,
     "overload-2": overload_twice,
     "overload-5": overload_fivefold,
     "slow-reader": slow_reader,

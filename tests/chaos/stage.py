@@ -26,6 +26,7 @@ class Scale:
         overload_s: Seconds of each overload.
         flood_requests: Requests that a client sends without reading.
         stall_s: Seconds that a frozen server stays so.
+        reloads: Times that a model is replaced.
     """
 
     answers: int
@@ -34,10 +35,13 @@ class Scale:
     overload_s: float
     flood_requests: int
     stall_s: float
+    reloads: int
 
 
-SHORT = Scale(40, 6, connections=200, overload_s=1.0, flood_requests=2_000, stall_s=1.0)
-LONG = Scale(400, 16, connections=1_000, overload_s=20.0, flood_requests=20_000, stall_s=10.0)
+SHORT = Scale(40, 6, connections=200, overload_s=1.0, flood_requests=2_000, stall_s=1.0, reloads=4)
+LONG = Scale(
+    400, 16, connections=1_000, overload_s=20.0, flood_requests=20_000, stall_s=10.0, reloads=20
+)
 
 
 @dataclass(frozen=True)

@@ -92,3 +92,45 @@ def test_search_after_one_that_met_the_limit_keeps_to_it(client: Any, fake: Any)
     with pytest.raises(uv.InvalidArgumentError):
         client.search("a", iter(WORDS))
     assert len(client.search("a", iter(WORDS), top_k=2)[0]) == 2
+
+
+def change_after(fake: Any, replies: int) -> None:
+    """Lets another model answer from a reply on; for 0 it is each time another."""
+    sent = 0
+
+    def mangle(message: Any) -> None:
+        nonlocal sent
+        if isinstance(message, pb.EmbedResponse | pb.SimilarityResponse | pb.TokenizeResponse):
+            sent += 1
+            message.bits = f"b1-{sent > replies if replies else sent}"
+
+    fake.servicer.mangle = mangle
+
+
+PARTED: list[Callable[[Any], Any]] = [
+    *CALLS,
+    lambda client: client.similarity(WORDS, WORDS, pairs=True),
+]
+
+
+@pytest.mark.parametrize("knows", [False, True])
+@pytest.mark.parametrize("call", PARTED)
+def test_a_call_that_two_models_answered_is_made_again(
+    client: Any, fake: Any, call: Callable[[Any], Any], *, knows: bool
+) -> None:
+    if knows:
+        client.models()
+    change_after(fake, 1)
+    changed = call(client)
+    fake.servicer.mangle = lambda _: None
+    np.testing.assert_equal(changed, call(client))
+
+
+@pytest.mark.parametrize("call", PARTED)
+def test_one_that_two_models_answer_again_fails(
+    client: Any, fake: Any, call: Callable[[Any], Any]
+) -> None:
+    change_after(fake, 0)
+    with pytest.raises(uv.ProtocolError, match="the model changed during the call") as caught:
+        call(client)
+    assert caught.value.reason == "MODEL_CHANGED"

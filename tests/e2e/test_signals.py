@@ -89,7 +89,7 @@ def test_sighup_never_stops(start: Start, artifact: Path) -> None:
     server = start("--model", str(artifact))
     for _ in range(3):
         server.process.send(signal.SIGHUP)
-        server.process.wait_for_log("nothing to reload")
+        server.process.wait_for_log("no secrets to reload")
     assert server.stub.Embed(pb.EmbedRequest(texts=["a cat"])).embeddings.rows == 1
     assert server.process.stop() == 0
 

@@ -74,7 +74,7 @@ def submit(
 ) -> asyncio.Task[Encoded]:
     """A request of its own flow, in work."""
     work = scheduler.encode(
-        model, rows, flow=object(), deadline_s=deadline_s, is_partial=is_partial
+        scheduler.queues[model], rows, flow=object(), deadline_s=deadline_s, is_partial=is_partial
     )
     return asyncio.create_task(work)
 

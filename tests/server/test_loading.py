@@ -8,7 +8,7 @@ import pytest
 
 from tests.artifacts import keep_fused_artifact
 from tests.models import FUSED_BERT
-from unitvec_server.engine.loading import LoadedModel, _served, load_model
+from unitvec_server.engine.loading import LoadedModel, as_served, load_model
 from unitvec_server.flags import parse_config
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import File, Graph, Manifest, Parity
@@ -44,7 +44,7 @@ MANIFEST = Manifest(
     ],
 )
 def test_the_quality_told_is_that_of_the_graph_served(choice: Choice, cosine_min: float) -> None:
-    assert _served(MANIFEST, choice).graphs[choice.precision].parity.cosine_min == cosine_min
+    assert as_served(MANIFEST, choice).graphs[choice.precision].parity.cosine_min == cosine_min
 
 
 def load(folder: Path, *flags: str) -> LoadedModel:
@@ -58,7 +58,7 @@ def test_the_memory_of_a_run_is_that_of_the_configured_width(artifact: Path) -> 
     """32 numbers of 4 bytes for each of 65,536 tokens are the least that a layer hands on."""
     narrow = load(artifact, "--precision", "fp32", "--max-batch-tokens", "256")
     wide = load(artifact, "--precision", "fp32", "--max-batch-tokens", "65536")
-    assert wide.run_bytes - narrow.run_bytes > 65536 * 32 * 4
+    assert wide.footprint.run_bytes - narrow.footprint.run_bytes > 65536 * 32 * 4
 
 
 @pytest.mark.skipif(find_kernels().library is None, reason="unitvec-kernels cannot run here")

@@ -134,7 +134,9 @@ class TestFailures:
 
         def caller() -> None:
             loop = asyncio.new_event_loop()
-            task = loop.create_task(scheduler.encode("m0", [text(1)], flow="gone"))
+            task = loop.create_task(
+                scheduler.encode(scheduler.queues["m0"], [text(1)], flow="gone")
+            )
             loop.run_until_complete(queued())
             encoder.started.acquire()
             loop.close()

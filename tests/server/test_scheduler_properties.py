@@ -100,7 +100,9 @@ class World:
     async def submit(self, texts: list[tuple[int, int]], flow: int, lives_s: float) -> None:
         rows = [np.full(length, first, np.int64) for first, length in texts]
         deadline_s = self.now_s + lives_s
-        work = self.scheduler.encode("m", rows, flow=flow, deadline_s=deadline_s)
+        work = self.scheduler.encode(
+            self.scheduler.queues["m"], rows, flow=flow, deadline_s=deadline_s
+        )
         self.requests.append(Request(rows, deadline_s, asyncio.create_task(work)))
 
     async def cancel(self, number: int) -> None:

@@ -17,7 +17,7 @@ from unitvec_client.core.rpcs import SIMILARITY
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ErrorFacts, InputError, ProtocolError, UnitvecError, at_field
-from unitvec_client.expectation import Expectation
+from unitvec_client.expectation import Expectation, OneModel
 from unitvec_client.methods.searching import Documents, Search, SearchPlan
 from unitvec_client.options import METRICS, SearchOptions, SimilarityOptions
 from unitvec_client.results import Hit, Rankings
@@ -183,6 +183,7 @@ class _Pairs:
     budget: Budget
     _ranges: list[tuple[int, int]] = field(default_factory=list)
     _scores: Scores = field(default_factory=lambda: np.empty(0, np.float32))
+    _model: OneModel = field(default_factory=OneModel)
 
     def run(self) -> Script[Scores]:
         """Return the scores (n,)."""
@@ -206,6 +207,7 @@ class _Pairs:
             )
 
     def _on_reply(self, index: int, response: pb.SimilarityResponse) -> None:
+        self._model.check(response.space, response.bits)
         start, stop = self._ranges[index]
         self._scores[start:stop] = decode_scores(response.scores, stop - start, 1)[:, 0]
 

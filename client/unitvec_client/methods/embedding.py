@@ -27,7 +27,7 @@ from unitvec_client.core.rpcs import EMBED
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ProtocolError, UnitvecError, at_field
-from unitvec_client.expectation import Expectation
+from unitvec_client.expectation import Expectation, OneModel
 from unitvec_client.options import DTYPES, ERRORS, EmbedOptions, VectorOptions
 from unitvec_client.results import EmbedResult, FailedText, Timings
 from unitvec_protos.v1 import embedding_pb2 as pb
@@ -151,6 +151,7 @@ class Embedding:
     _truncated: dict[int, int] = field(default_factory=dict)
     _errors: list[FailedText] = field(default_factory=list)
     _timings: Timings = field(default_factory=Timings)
+    _model: OneModel = field(default_factory=OneModel)
 
     def run(self) -> Script[EmbedResult]:
         """Send all texts and put the result together.
@@ -177,6 +178,7 @@ class Embedding:
     def _on_reply(self, index: int, response: pb.EmbedResponse) -> None:
         start, stop = self._ranges[index]
         part = decode_reply(response, stop - start, DTYPES[self.options.dtype])
+        self._model.check(part.space, part.bits)
         if self._result is None:
             self._result = self._allocate(part)
         self._place(start, stop, part)
@@ -198,8 +200,6 @@ class Embedding:
         result = self._result
         if result is None or part.vectors.shape[1] != result.vectors.shape[1]:
             raise ProtocolError("bad reply: the model's dimension changed during the call")
-        if (part.space, part.bits) != (result.space, result.bits):
-            raise ProtocolError("bad reply: the model changed during the call")
         result.vectors[start:stop] = part.vectors
         result.tokens[start:stop] = part.tokens
         if result.scales is not None and part.scales is not None:

@@ -10,7 +10,13 @@ from unitvec_client.core.calls import CallContext, exchange
 from unitvec_client.core.decoding import decode_server_info
 from unitvec_client.core.rpcs import LIST_MODELS
 from unitvec_client.core.steps import Drop, Script
-from unitvec_client.errors import ErrorFacts, ModelNotFoundError, UnitvecError, tells_of_change
+from unitvec_client.errors import (
+    MODEL_CHANGED,
+    ErrorFacts,
+    ModelNotFoundError,
+    UnitvecError,
+    tells_of_change,
+)
 from unitvec_client.results import ModelInfo, ServerInfo
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -63,12 +69,13 @@ class Knowledge:
         try:
             return (yield from attempt())
         except UnitvecError as error:
-            if known is None or not tells_of_change(error):
+            changed = error.reason == MODEL_CHANGED
+            if not (changed or (known is not None and tells_of_change(error))):
                 raise
             info = self.info
-            if info is None or info is known:
+            if info is None or info is known or known is None:
                 info = yield from self.ask(context)
-            if info == known:
+            if info == known and not changed:
                 raise
         yield Drop()  # The first attempt may have left calls in flight.
         return (yield from attempt())

@@ -13,6 +13,7 @@ from unitvec_client.core.rpcs import TOKENIZE
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ProtocolError, UnitvecError
+from unitvec_client.expectation import OneModel
 from unitvec_client.methods.embedding import shift_field
 from unitvec_client.options import TRUNCATES, TokenizeOptions
 from unitvec_client.results import TokenizedText
@@ -40,6 +41,7 @@ class Tokenizing:
     budget: Budget
     _ranges: list[tuple[int, int]] = field(default_factory=list)
     _found: dict[int, list[TokenizedText]] = field(default_factory=dict)
+    _model: OneModel = field(default_factory=OneModel)
 
     def run(self) -> Script[list[TokenizedText]]:
         """Send all texts and return one result for each.
@@ -72,6 +74,7 @@ class Tokenizing:
         if len(response.texts) != stop - start:
             message = f"bad reply: {len(response.texts)} results for {stop - start} texts"
             raise ProtocolError(message)
+        self._model.check(response.space, response.bits)
         self._found[index] = decode_tokenized(response.texts)
 
     def _on_failure(self, index: int, failure: Failure) -> UnitvecError:

@@ -23,7 +23,8 @@ from unitvec_client.core.inputs import utf8_bytes
 from unitvec_client.core.rpcs import EMBED
 from unitvec_client.core.splitting import Budget, split
 from unitvec_client.core.steps import Script
-from unitvec_client.errors import ErrorFacts, ProtocolError, UnimplementedError, UnitvecError
+from unitvec_client.errors import ErrorFacts, UnimplementedError, UnitvecError
+from unitvec_client.expectation import OneModel
 from unitvec_client.methods.embedding import embed_request, failed_texts, shift_field
 from unitvec_client.methods.partial import GivenTexts, move, spread_rows
 from unitvec_client.options import DTYPES, ERRORS, EmbedOptions, PooledWindows, Windows
@@ -140,8 +141,9 @@ class Windowing:
 def join(parts: Sequence[WindowedResult]) -> WindowedResult:
     """Return results of successive texts as one."""
     first, *others = parts
-    if any((part.space, part.bits) != (first.space, first.bits) for part in others):
-        raise ProtocolError("bad reply: the model changed during the call")
+    model = OneModel()
+    for part in parts:
+        model.check(part.space, part.bits)
     timings = first.timings
     for part in others:
         timings = add_timings(timings, part.timings)

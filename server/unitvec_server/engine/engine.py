@@ -5,9 +5,11 @@ Knows nothing of protobuf or gRPC; what it raises are domain errors.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 
@@ -52,6 +54,9 @@ _TOKENIZED_BYTES = 16
 class Engine:
     """Serves several models. All methods run on one event loop.
 
+    Its models never change. Where one is replaced another engine takes over, and whoever works
+    with this one keeps its models to the end of the call or stream.
+
     Args:
         models: Models by name, the default first.
         scheduler: A started scheduler of the same models.
@@ -66,6 +71,7 @@ class Engine:
         executor: Pool for short work.
         comparing: Pool for comparisons.
         tallies: Counts of what each model answered, by name.
+        reloads: Counts of attempts to replace a model, by its name and their outcome.
     """
 
     def __init__(
@@ -78,13 +84,28 @@ class Engine:
         comparing: Executor,
         limits: Limits,
     ) -> None:
-        self.models = models
         self.gate = gate
         self.executor = executor
         self.comparing = comparing
         self.tallies = {name: EmbedTally() for name in models}
+        self.reloads: Counter[tuple[str, str]] = Counter()
         self._scheduler = scheduler
         self._limits = limits
+        self._have(models)
+
+    def _have(self, models: Mapping[str, Model]) -> None:
+        self.models = models
+        self._queues = self._scheduler.queues
+
+    def with_model(self, model: Model) -> Engine:
+        """An engine that has this model under its name and shares all else with this one.
+
+        Args:
+            model: Model that the scheduler already has under its name.
+        """
+        successor = copy.copy(self)
+        successor._have({**self.models, model.name: model})  # noqa: SLF001 - its own kind
+        return successor
 
     def model(self, name: str) -> Model:
         """The model of this name; empty for the default.
@@ -102,7 +123,7 @@ class Engine:
 
     def batches(self, name: str) -> BatchTally:
         """The counts of what a model ran, which other threads write."""
-        return self._scheduler.queues[name].batches
+        return self._queues[name].batches
 
     async def embed(
         self, model: Model, lists: Sequence[TextList | IdsList], *, caller: Caller
@@ -175,7 +196,7 @@ class Engine:
 
     async def _run(self, queue: str, parts: Sequence[Part], caller: Caller) -> tuple[str, Encoded]:
         return queue, await self._scheduler.encode(
-            queue,
+            self._queues[queue],
             [encoding.input_ids for part in parts for encoding in part.encodings],
             flow=caller.flow,
             deadline_s=caller.deadline_s,
@@ -186,8 +207,9 @@ class Engine:
         """Refuses what comes too late before its texts are split: that takes most of the time."""
         if caller.deadline_s <= time.monotonic():  # waiting for room may have taken long
             raise DeadlineExpired("the deadline passed before the work began; not run")
-        for queue, some in by_queue(parts).items():
-            if self._scheduler.queues[queue].batcher.waiting_items:
+        for name, some in by_queue(parts).items():
+            queue = self._queues[name]
+            if queue.batcher.waiting_items:
                 self._scheduler.check_estimate(
                     queue,
                     likely_lengths(some),

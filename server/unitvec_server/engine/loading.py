@@ -28,7 +28,14 @@ from unitvec_server.model.encoder import (
 from unitvec_server.model.fingerprints import Fingerprints, bits_of, checked_space
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import FUSED, Manifest
-from unitvec_server.model.memory import MemoryPlan, plan_runs, room_bytes, run_bytes
+from unitvec_server.model.memory import (
+    Footprint,
+    MemoryPlan,
+    measure_growth,
+    plan_runs,
+    room_bytes,
+    run_bytes,
+)
 from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
 from unitvec_server.model.tokenizer import open_tokenizer
 from unitvec_server.model.warmup import measure_batch_tokens, warm_up
@@ -60,13 +67,13 @@ class LoadedModel:
     Attributes:
         model: Model that is served.
         encoder: Encoder that runs it.
-        run_bytes: Most memory that one run adds, in bytes.
+        footprint: Memory that it takes, without its routes.
         routes: Models that embed texts with some of its prompts in its place.
     """
 
     model: Model
     encoder: Encoder
-    run_bytes: int
+    footprint: Footprint
     routes: tuple[LoadedModel, ...] = ()
 
 
@@ -137,15 +144,14 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
     """
     artifact = load_artifact(spec.folder)
     loaded = _load_folder(artifact, spec.name, config)
-    if not artifact.routes:
-        return loaded
     routes = {
         folder: _load_folder(route, spec.name, config, queue=f"{spec.name}/{folder}")
         for folder, route in artifact.routes.items()
     }
     models = {"": loaded.model, **{folder: route.model for folder, route in routes.items()}}
     by_prompt = {name: models[folder] for name, folder in artifact.manifest.routes.items()}
-    model = dataclasses.replace(loaded.model, routes=by_prompt)
+    footprint = sum((route.footprint for route in routes.values()), loaded.footprint)
+    model = dataclasses.replace(loaded.model, routes=by_prompt, footprint=footprint)
     return dataclasses.replace(loaded, model=model, routes=tuple(routes.values()))
 
 
@@ -154,12 +160,7 @@ def _load_folder(
 ) -> LoadedModel:
     """Loads, verifies and warms up what one folder holds."""
     manifest = artifact.manifest
-    choice = choose(
-        config.provider,
-        config.precision,
-        machine=_inspect(config.provider),
-        graphs=frozenset(manifest.graphs),
-    )
+    choice = choose_graph(manifest, config)
     if choice.graph == "int8" and choice.provider == "cpu" and lacks_int8(cpu_features()):
         logger.warning(_NO_VNNI, queue or name)
     logger.info(
@@ -170,7 +171,8 @@ def _load_folder(
     verify_file(artifact, manifest.tokenizer)
     verify_file(artifact, manifest.graphs[choice.graph].file)
     tokenizer = open_tokenizer(artifact)
-    encoder = Encoder(graph_path, _encoder_options(choice, manifest))
+    options = _encoder_options(choice, manifest)
+    encoder, load_bytes = measure_growth(functools.partial(Encoder, graph_path, options))
     if encoder.dim != manifest.dim:
         raise ArtifactError(
             f"{graph_path} makes vectors of {encoder.dim} dimensions, its manifest says "
@@ -179,10 +181,11 @@ def _load_folder(
     widths = _widths(choice, config)
     grown_bytes = _run_bytes(encoder, manifest.max_seq_length, choice, max_batch_tokens=widths[-1])
     width = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
-    served, identity = _served(manifest, choice), _identify(artifact, choice)
+    served, identity = as_served(manifest, choice), _identify(artifact, choice)
     canary = find_canary(artifact, choice.graph, tokenizer, identity.bits)
     if config.self_test:
         run_self_test(queue or name, canary, tokenizer, encoder)
+    graph_bytes = manifest.graphs[choice.graph].file.size_bytes
     model = Model(
         *(name, served, tokenizer, choice.precision, choice.provider, width),
         identity=identity,
@@ -190,7 +193,22 @@ def _load_folder(
         queue=queue,
         canary=canary,
     )
-    return LoadedModel(model, encoder, grown_bytes)
+    return LoadedModel(model, encoder, Footprint(graph_bytes, load_bytes, grown_bytes))
+
+
+def choose_graph(manifest: Manifest, config: ServerConfig) -> Choice:
+    """Which graph of an artifact runs where.
+
+    Raises:
+        ProviderError: The execution provider is not available.
+        ArtifactError: The artifact has no graph that fits.
+    """
+    return choose(
+        config.provider,
+        config.precision,
+        machine=_inspect(config.provider),
+        graphs=frozenset(manifest.graphs),
+    )
 
 
 def _identify(artifact: Artifact, choice: Choice) -> Fingerprints:
@@ -229,7 +247,7 @@ def _run_bytes(
 def _plan_runs(config: ServerConfig, loaded: Collection[LoadedModel]) -> MemoryPlan:
     """How many runs of the longest texts fit. Each session has memory of its own."""
     wanted = worker_count(config)
-    per_run_bytes = sum(entry.run_bytes for entry in loaded)
+    per_run_bytes = sum(entry.footprint.run_bytes for entry in loaded)
     plan = plan_runs(per_run_bytes, workers=wanted, room=room_bytes())
     if plan.workers < wanted:
         logger.warning(
@@ -252,7 +270,7 @@ def _encoder_options(choice: Choice, manifest: Manifest) -> EncoderOptions:
     )
 
 
-def _served(manifest: Manifest, choice: Choice) -> Manifest:
+def as_served(manifest: Manifest, choice: Choice) -> Manifest:
     """The manifest with what is served under the name it is served by."""
     if choice.graph == choice.precision:
         return manifest

@@ -48,6 +48,7 @@ class ModelQueue:
         encoder: Runs the model.
         limits: Bounds of one batch.
         workers: Number of workers of the scheduler.
+        batches: Counts to go on with; None begins at 0.
 
     Attributes:
         number: Number of the model.
@@ -60,14 +61,22 @@ class ModelQueue:
         batches: Counts of what was run.
     """
 
-    def __init__(self, number: int, encoder: Encodes, limits: BatchLimits, workers: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        encoder: Encodes,
+        limits: BatchLimits,
+        workers: int,
+        *,
+        batches: BatchTally | None = None,
+    ) -> None:
         self.number = number
         self.dim = encoder.dim
         self.speed = RunSpeed(workers)
         self.deadlines = Deadlines(self.speed, limits.max_batch_tokens)
         self.batcher = Batcher(limits, self.deadlines)
         self.running: dict[Hashable, Item] = {}
-        self.batches = BatchTally()
+        self.batches = batches or BatchTally()
         self.encoder = encoder
         self._failed_in_a_row = 0
 

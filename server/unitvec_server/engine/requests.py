@@ -13,6 +13,7 @@ from unitvec_server.errors import RequestError
 from unitvec_server.model.canary import Canary
 from unitvec_server.model.fingerprints import NO_FINGERPRINTS, Fingerprints
 from unitvec_server.model.manifest import Manifest
+from unitvec_server.model.memory import NO_FOOTPRINT, Footprint
 from unitvec_server.model.tokenizer import Tokenizer, Truncation
 from unitvec_server.vectors.packing import Floats
 
@@ -34,6 +35,7 @@ class Model:
         routes: The model that embeds texts with a prompt, by the name of the prompt, which is empty
             for those that name none. None for most models, which embed all texts themselves.
         canary: What it has to make of a few texts; None in older artifacts.
+        footprint: Memory that it takes, with its routes.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Model:
     queue: str = ""
     routes: Mapping[str, Model] = dataclasses.field(default_factory=dict)
     canary: Canary | None = None
+    footprint: Footprint = NO_FOOTPRINT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "queue", self.queue or self.name)

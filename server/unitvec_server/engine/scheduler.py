@@ -11,11 +11,12 @@ of them, and one whose vector is cached is not run at all.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,8 @@ class Scheduler:
         clock_s: Clock of the deadlines, in seconds.
 
     Attributes:
-        queues: Queues of the models by their names.
+        queues: Queues of the models by their names. The mapping never changes: another takes its
+            place where a model is replaced.
         workers: Worker threads as the watchdog sees them.
         cache_bytes: Bound of the cache of vectors in bytes.
     """
@@ -72,6 +74,7 @@ class Scheduler:
             name: ModelQueue(number, encoder, limits[name], workers)
             for number, (name, encoder) in enumerate(encoders.items())
         }
+        self._numbers = itertools.count(len(self.queues))
         self.workers: Sequence[Worker] = [Worker(f"encode-{index}") for index in range(workers)]
         self.cache_bytes = cache_bytes
         self._turns = list(self.queues.values())
@@ -90,7 +93,12 @@ class Scheduler:
     @property
     def waiting_texts(self) -> int:
         """Texts that no worker has taken. Callable from any thread."""
-        return sum(queue.batcher.waiting_items for queue in self.queues.values())
+        return sum(queue.batcher.waiting_items for queue in list(self._turns))
+
+    @property
+    def draining_models(self) -> int:
+        """Models that were replaced and still have callers. Callable from any thread."""
+        return len(self._turns) - len(self.queues)
 
     @property
     def tokens_per_s(self) -> float:
@@ -106,6 +114,41 @@ class Scheduler:
         """Time that a run should take on its one worker; 0 while nothing was measured."""
         queue, _ = run.work
         return len(self.workers) * float(queue.speed.seconds_for(run.tokens))
+
+    def replace(
+        self,
+        names: Collection[str],
+        encoders: Mapping[str, Encodes],
+        limits: Mapping[str, BatchLimits],
+    ) -> Sequence[ModelQueue]:
+        """Puts other models in the place of some. To be called on the event loop of the callers.
+
+        Args:
+            names: Names of the models that are replaced.
+            encoders: Encoders of the new ones by their names, most often the same.
+            limits: Bounds of their batches by their names.
+
+        Returns:
+            The queues of the old models, which work on until they are given to `retire`.
+        """
+        old = {name: queue for name, queue in self.queues.items() if name in names}
+        new = {
+            name: ModelQueue(
+                *(next(self._numbers), encoder, limits[name], len(self.workers)),
+                batches=old[name].batches if name in old else None,
+            )
+            for name, encoder in encoders.items()
+        }
+        kept = {name: queue for name, queue in self.queues.items() if name not in old}
+        with self._changed:
+            self._turns += new.values()
+            self.queues = kept | new
+        return list(old.values())
+
+    def retire(self, queues: Collection[ModelQueue]) -> None:
+        """Lets go of replaced models that have no more callers."""
+        with self._changed:
+            self._turns = [queue for queue in self._turns if queue not in queues]
 
     def start(self) -> None:
         """Starts the workers."""
@@ -132,7 +175,7 @@ class Scheduler:
 
     async def encode(
         self,
-        model: str,
+        queue: ModelQueue,
         rows: Rows,
         *,
         flow: Hashable,
@@ -142,7 +185,7 @@ class Scheduler:
         """Runs one request of n encoded texts.
 
         Args:
-            model: Name of the model.
+            queue: Queue of the model.
             rows: Token ids of each text, at least one text.
             flow: Unary call or stream that the request belongs to.
             deadline_s: Time at which it stops being worth running, on the scheduler's clock.
@@ -155,7 +198,6 @@ class Scheduler:
             InferenceFailed: The model failed on it, or a worker that ran it did.
             Unavailable: The scheduler was stopped.
         """
-        queue = self.queues[model]
         future = asyncio.get_running_loop().create_future()
         vectors = np.empty((len(rows), queue.dim), np.float32)
         request = PendingRequest(
@@ -182,7 +224,7 @@ class Scheduler:
                     request.drop()
 
     def check_estimate(
-        self, model: str, lengths: Sequence[int], *, flow: Hashable, deadline_s: float
+        self, queue: ModelQueue, lengths: Sequence[int], *, flow: Hashable, deadline_s: float
     ) -> None:
         """Refuses texts whose turn would probably come too late, before they are tokenized.
 
@@ -190,7 +232,7 @@ class Scheduler:
         be in time are left to `encode`, which knows their true lengths and has an error for them.
 
         Args:
-            model: Name of the model.
+            queue: Queue of the model.
             lengths: Tokens that each text probably has, at least one text.
             flow: Unary call or stream that the texts belong to.
             deadline_s: Time at which they stop being worth running, on the scheduler's clock.
@@ -200,7 +242,6 @@ class Scheduler:
         """
         if self.cache_bytes:
             return
-        queue = self.queues[model]
         with self._changed:
             left_s = deadline_s - self._clock_s()
             queue.deadlines.check_estimate(lengths, flow=flow, left_s=left_s, queue=queue.batcher)
@@ -235,6 +276,7 @@ class Scheduler:
         try:
             while (taken := self._take()) is not None:
                 self._work(worker, *taken)
+                del taken  # An idle worker holds no model that was replaced.
         except BaseException as exc:
             logger.critical("worker %s died", worker.name, exc_info=exc)
             worker.fault = f"worker {worker.name} died of {type(exc).__name__}"
@@ -245,17 +287,23 @@ class Scheduler:
             self._idle_workers += 1
             try:
                 while not self._is_stopping:
-                    # Models take turns: the one that ran longest ago is asked first.
-                    for queue in self._turns:
-                        if queue.batcher.waiting_items and (plan := self._plan(queue)).batch:
-                            queue.begin(plan)
-                            self._turns.remove(queue)
-                            self._turns.append(queue)
-                            return queue, plan
+                    if (taken := self._next()) is not None:
+                        return taken
                     self._changed.wait()
                 return None
             finally:
                 self._idle_workers -= 1
+
+    def _next(self) -> tuple[ModelQueue, Plan] | None:
+        """The next batch, if there is one. Needs the lock."""
+        # Models take turns: the one that ran longest ago is asked first.
+        for queue in self._turns:
+            if queue.batcher.waiting_items and (plan := self._plan(queue)).batch:
+                queue.begin(plan)
+                self._turns.remove(queue)
+                self._turns.append(queue)
+                return queue, plan
+        return None
 
     def _plan(self, queue: ModelQueue) -> Plan:
         """The next batch of a model. Fails what expired. Needs the lock."""

@@ -8,17 +8,21 @@ at once, so it is a parabola through three measured lengths.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from unitvec_server.errors import ConfigError
 from unitvec_server.model import cgroups
 from unitvec_server.model.cgroups import cgroup_folders, read_text
+
+_T = TypeVar("_T")
 
 MEASURED_TOKENS = 2048
 """Longest text that is run to measure."""
@@ -68,18 +72,41 @@ def extrapolate(lengths: list[int], grown_bytes: list[int], *, to: int) -> float
 
 
 def _peak_bytes(encode: Callable[[int], object], length: int) -> int:
-    try:
-        _PEAK_RESET.write_text("5", encoding="ascii")  # sets VmHWM back, see proc(5)
-    except OSError:
+    if not _reset_peak():
         return 0
     encode(length)
     return status_bytes("VmHWM")
+
+
+def _reset_peak() -> bool:
+    try:
+        _PEAK_RESET.write_text("5", encoding="ascii")  # sets VmHWM back, see proc(5)
+    except OSError:
+        return False
+    return True
+
+
+def measure_growth(work: Callable[[], _T]) -> tuple[_T, int]:
+    """Does work: its result, and the most memory that the process grew by meanwhile, in bytes.
+
+    What other threads take counts as well. It is 0 where the system does not tell.
+    """
+    before_bytes, is_known = status_bytes("VmRSS"), _reset_peak()
+    result = work()
+    return result, max(0, status_bytes("VmHWM") - before_bytes) if is_known else 0
 
 
 def status_bytes(name: str) -> int:
     """A size of this process, as proc(5) names it, such as ``VmRSS``; 0 where it is not known."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", read_text(_STATUS), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
+
+
+def trim_heap() -> None:
+    """Gives memory that was freed back to the system, where the allocator can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def room_bytes(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int | None:
@@ -115,6 +142,44 @@ def _limit_rooms() -> Iterator[int]:
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY:
             yield soft - status_bytes(size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Footprint:
+    """The memory of one model, as measured.
+
+    Attributes:
+        graph_bytes: Size of the file of its graph.
+        load_bytes: Most that the process grew by while it was loaded.
+        run_bytes: Most that one run adds.
+    """
+
+    graph_bytes: int = 0
+    load_bytes: int = 0
+    run_bytes: int = 0
+
+    def __add__(self, other: Footprint) -> Footprint:
+        """That of two models together."""
+        return Footprint(
+            self.graph_bytes + other.graph_bytes,
+            self.load_bytes + other.load_bytes,
+            self.run_bytes + other.run_bytes,
+        )
+
+    def scaled(self, graph_bytes: int) -> Footprint:
+        """The footprint to be expected of a like model with a graph of another size."""
+        ratio = graph_bytes / self.graph_bytes if self.graph_bytes else 1.0
+        load_bytes = max(graph_bytes, int(ratio * self.load_bytes))
+        return Footprint(graph_bytes, load_bytes, int(ratio * self.run_bytes))
+
+    def at_least(self, other: Footprint) -> Footprint:
+        """This one, and where another of the same graph is larger that."""
+        load_bytes = max(self.load_bytes, other.load_bytes)
+        return Footprint(self.graph_bytes, load_bytes, max(self.run_bytes, other.run_bytes))
+
+
+NO_FOOTPRINT = Footprint()
+"""That of a model that was not measured."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Metrics(Collector):
         self._backend: _Backend | None = None
 
     def open(self, engine: Engine, scheduler: Scheduler) -> None:
-        """Adds the models when they are loaded."""
+        """Adds the models when they are loaded, and anew when one was replaced."""
         self._backend = _Backend(engine, scheduler)
 
     def collect(self) -> Iterator[Metric]:
@@ -99,6 +99,7 @@ class Metrics(Collector):
             yield from _collect_workers(backend.scheduler)
             yield from _collect_reuse(backend.scheduler)
             yield _model_info(backend.engine.models)
+            yield from _collect_reloads(backend)
 
 
 def make_registry(metrics: Metrics) -> CollectorRegistry:
@@ -300,3 +301,10 @@ def _model_info(models: Mapping[str, Model]) -> Metric:
         for manifest in [model.manifest]
     ]
     return _gauge("unitvec_model_info", "What is served.", labels, rows)
+
+
+def _collect_reloads(backend: _Backend) -> Iterator[Metric]:
+    name, text = "unitvec_model_reloads", "Attempts to replace a model."
+    yield _counter(name, text, ("model", "outcome"), list(backend.engine.reloads.items()))
+    draining = backend.scheduler.draining_models
+    yield _number("unitvec_models_draining", "Replaced models with callers.", draining)

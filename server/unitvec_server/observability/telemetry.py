@@ -109,7 +109,7 @@ class Telemetry:
         return generate_latest(self._registry)
 
     def open(self, engine: Engine, scheduler: Scheduler) -> None:
-        """Adds the models to the metrics when they are loaded."""
+        """Adds the models to the metrics when they are loaded, and anew when one was replaced."""
         if self._metrics is not None:
             self._metrics.open(engine, scheduler)
 

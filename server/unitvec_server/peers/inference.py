@@ -100,7 +100,7 @@ class _Inference:
         if not self._backend.is_open:
             return pb.ModelReadyResponse(ready=False)
         try:
-            self._find(request.name, request.version)
+            self._find(self._backend.engine, request.name, request.version)
         except ModelNotFound:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
@@ -108,12 +108,12 @@ class _Inference:
     async def model_metadata(
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
-        return write_metadata(self._find(request.name, request.version))
+        return write_metadata(self._find(self._backend.engine, request.name, request.version))
 
     async def model_config(
         self, request: pb.ModelConfigRequest, context: Context
     ) -> pb.ModelConfigResponse:
-        model = self._find(request.name, request.version)
+        model = self._find(self._backend.engine, request.name, request.version)
         most = self._config.max_texts_per_request
         return pb.ModelConfigResponse(
             config=write_config(model, max_texts=most, workers=self._workers)
@@ -123,7 +123,7 @@ class _Inference:
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
         engine = self._backend.engine
-        models = [self._find(request.name, request.version)]
+        models = [self._find(engine, request.name, request.version)]
         if not request.name:
             models = list(engine.models.values())
         return pb.ModelStatisticsResponse(
@@ -171,7 +171,7 @@ class _Inference:
     async def _infer(
         self, engine: Engine, request: pb.ModelInferRequest, caller: Caller
     ) -> pb.ModelInferResponse:
-        model = self._find(request.model_name, request.model_version)
+        model = self._find(engine, request.model_name, request.model_version)
         options, name = read_options(request.parameters), read_output_name(request)
         deadline_s = read_deadline_s(request.parameters)
         caller = dataclasses.replace(caller, deadline_s=min(caller.deadline_s, deadline_s))
@@ -187,8 +187,9 @@ class _Inference:
         write_vectors(response, name, embedded)
         return response
 
-    def _find(self, name: str, version: str) -> Model:
-        model = self._backend.engine.model(name)
+    @staticmethod
+    def _find(engine: Engine, name: str, version: str) -> Model:
+        model = engine.model(name)
         if version not in ("", VERSION):
             raise ModelNotFound(
                 f"no version {version[:100]!r} of model {model.name}; served: {VERSION}",

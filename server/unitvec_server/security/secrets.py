@@ -165,7 +165,7 @@ class Secrets:
             elif asked:
                 logger.info("%s read again: nothing new", what)
         if asked and not self._reloads:
-            logger.info("nothing to reload: neither --tls-cert nor --token-file is set")
+            logger.info("no secrets to reload: neither --tls-cert nor --token-file is set")
 
     async def keep_fresh(self, asked: asyncio.Event) -> None:
         """Reloads when it is asked to, and soon after files were replaced, until it is cancelled.
