@@ -47,8 +47,8 @@ class UnitvecEmbeddingFunction(EmbeddingFunction[Documents]):
             takes the model's own prompt ``query`` if it has one, else its default prompt.
         document_prompt_name: The same for documents: ``document``, ``passage`` or ``corpus``.
         dimensions: Keep only this many leading dimensions; None keeps all.
-        **endpoint: As in `Endpoint`: model, connection, token_env_var, timeout_s. Certificates
-            are named by their paths.
+        **endpoint: As in `Endpoint`: model, connection, token_env_var, timeout_s, expect.
+            Certificates are named by their paths.
 
     Raises:
         InputError: If an argument is wrong, or cannot be stored.
@@ -102,6 +102,7 @@ class UnitvecEmbeddingFunction(EmbeddingFunction[Documents]):
             "connection": to_config(endpoint.connection),
             "token_env_var": endpoint.token_env_var,
             "timeout_s": endpoint.timeout_s,
+            "expect": endpoint.expect,
             "dimensions": self._documents.dimensions,
             "query_prompt_name": self._queries.prompt_name,
             "document_prompt_name": self._documents.prompt_name,
@@ -119,9 +120,11 @@ class UnitvecEmbeddingFunction(EmbeddingFunction[Documents]):
         """Allow a stored collection another server, but no other vectors.
 
         Raises:
-            InputError: If the model, a prompt or the dimensions would change.
+            InputError: If the model, a prompt, the dimensions or what is expected would change.
         """
-        for key in _FIXED:
+        # What expected nothing may come to expect the vectors that it holds.
+        fixed = (*_FIXED, "expect") if old_config.get("expect") else _FIXED
+        for key in fixed:
             if key in new_config and new_config[key] != old_config.get(key):
                 raise InputError(f"{key} of a collection cannot change: its vectors would not fit")
 

@@ -48,6 +48,7 @@ class _Embedder:
         prefix: Put before each text, after the prompt.
         suffix: Put after each text.
         timeout_s: For each 512 texts of a call, in seconds; None for no deadline.
+        expect: Fingerprint that all vectors must have, such as ``s1-...``; None for any.
     """
 
     target: str | None = None
@@ -60,6 +61,7 @@ class _Embedder:
     prefix: str = ""
     suffix: str = ""
     timeout_s: float | None = DEFAULT_TIMEOUT_S
+    expect: str | None = None
     _opened: Provider | None = field(default=None, init=False, repr=False)
 
     _roles: ClassVar[tuple[str, ...]] = ()
@@ -110,7 +112,13 @@ class _Embedder:
         if self._opened is None:
             token = None if self.token is None else self.token.resolve_value()
             connection = replace(self.connection or ConnectionOptions(), token=token)
-            endpoint = Endpoint(self.target, self.model, connection, timeout_s=self.timeout_s)
+            endpoint = Endpoint(
+                self.target,
+                self.model,
+                connection,
+                timeout_s=self.timeout_s,
+                expect=self.expect,
+            )
             self._opened = Provider(endpoint)
         return self._opened
 

@@ -34,7 +34,7 @@ class UnitvecEmbeddings(Embeddings):
             takes the model's own prompt ``query`` if it has one, else its default prompt.
         document_prompt_name: The same for documents: ``document``, ``passage`` or ``corpus``.
         dimensions: Keep only this many leading dimensions; None keeps all.
-        **endpoint: As in `Endpoint`: model, connection, token_env_var, timeout_s.
+        **endpoint: As in `Endpoint`: model, connection, token_env_var, timeout_s, expect.
 
     Raises:
         InputError: If an argument is wrong.

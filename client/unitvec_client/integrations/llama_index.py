@@ -70,6 +70,10 @@ class UnitvecEmbedding(BaseEmbedding):
         default=DEFAULT_TIMEOUT_S,
         description="For each 512 texts of a call, in seconds; None for no deadline.",
     )
+    expect: str | None = Field(
+        default=None,
+        description="Fingerprint that all vectors must have, such as s1-...; None for any.",
+    )
     _opened: Provider | None = PrivateAttr(default=None)
 
     @classmethod
@@ -114,7 +118,12 @@ class UnitvecEmbedding(BaseEmbedding):
     def _provider(self) -> Provider:
         # Fields may be assigned after the first call.
         endpoint = Endpoint(
-            self.target, self.model_name, self.connection, self.token_env_var, self.timeout_s
+            self.target,
+            self.model_name,
+            self.connection,
+            self.token_env_var,
+            self.timeout_s,
+            self.expect,
         )
         if self._opened is None or self._opened.endpoint != endpoint:
             self.close()

@@ -41,6 +41,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         connection: TLS, token and channel options; plaintext by default.
         token_env_var: Name of the environment variable that holds the token.
         timeout_s: For each 512 texts of a call, in seconds; None for no deadline.
+        expect: Fingerprint that all vectors must have, such as ``s1-...``; None for any.
     """
 
     # Not set in the constructor, where scikit-learn allows parameters only.
@@ -57,6 +58,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         connection: ConnectionOptions | None = None,
         token_env_var: str | None = None,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        expect: str | None = None,
     ) -> None:
         self.target = target
         self.model = model
@@ -66,6 +68,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.connection = connection
         self.token_env_var = token_env_var
         self.timeout_s = timeout_s
+        self.expect = expect
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002, N803  # scikit-learn's names
         """Ask the server for the dimension of the vectors.
@@ -124,7 +127,12 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _provider(self) -> Provider:
         # Parameters may be set after the first call.
         endpoint = Endpoint(
-            self.target, self.model, self.connection, self.token_env_var, self.timeout_s
+            self.target,
+            self.model,
+            self.connection,
+            self.token_env_var,
+            self.timeout_s,
+            self.expect,
         )
         if self._opened is None or self._opened.endpoint != endpoint:
             self.close()

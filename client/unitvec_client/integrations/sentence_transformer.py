@@ -65,7 +65,7 @@ class RemoteSentenceTransformer:
             model's own files say, which is mostly the cosine.
         truncate_dim: Keep only this many leading dimensions; None keeps all.
         device: Where tensors are put. Where the model runs, the server decides.
-        **connection: As in `Endpoint`: connection, token_env_var, timeout_s.
+        **connection: As in `Endpoint`: connection, token_env_var, timeout_s, expect.
 
     Raises:
         InputError: If an argument is wrong.
