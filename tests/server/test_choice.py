@@ -9,8 +9,8 @@ import pytest
 
 from unitvec_server.config import PRECISIONS, PROVIDERS
 from unitvec_server.errors import ProviderError
-from unitvec_server.model.manifest import PRECISIONS as PRECISIONS_OF_GRAPHS
 from unitvec_server.model.kernels import Kernels
+from unitvec_server.model.manifest import PRECISIONS as PRECISIONS_OF_GRAPHS
 from unitvec_server.model.providers import Machine, choose
 
 PLAIN = Machine({"cpu"})
