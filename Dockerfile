@@ -26,6 +26,7 @@ COPY server server
 COPY client client
 COPY export export
 COPY loadtest loadtest
+COPY bulk bulk
 COPY kernels kernels
 # After the pinned install there is nothing left to fetch here but unitvec itself.
 RUN pip install --no-cache-dir --constraint constraints.txt hatchling scikit-build-core cmake ninja \

@@ -20,7 +20,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 # Byte code is compiled when it is first imported: most of it never is.
 PIP := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/unitvec_protos
-PACKAGES := protos server client export loadtest bench kernels
+PACKAGES := protos server client export loadtest bulk bench kernels
 
 .PHONY: help install export serve test test-deep lint format bench loadtest chaos fuzz-kernels protos protos-check docs lock audit sbom clean
 

@@ -59,7 +59,7 @@ def test_an_extra_comes_from_where_the_rest_came(
 def test_no_hint_is_written_by_hand() -> None:
     """One that is would name an index that does not have unitvec."""
     root = Path(__file__).parents[1]
-    folders = ("client", "export", "loadtest", "protos", "server")
+    folders = ("bulk", "client", "export", "loadtest", "protos", "server")
     sources = [path for folder in folders for path in (root / folder).rglob("*.py")]
     assert len(sources) > 100
     assert not [path for path in sources if "pip install 'unitvec" in path.read_text("utf-8")]

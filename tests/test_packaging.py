@@ -16,6 +16,7 @@ from unitvec_protos import __version__
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
+    "unitvec_bulk",
     "unitvec_client",
     "unitvec_export",
     "unitvec_loadtest",
@@ -99,6 +100,7 @@ def test_the_client_runs_in_an_empty_environment(programs: Path, tmp_path: Path)
         ("unitvec-serve --help", "tokenizers", "server"),
         ("unitvec-export", "onnx", "export"),
         ("unitvec-export --help", "onnx", "export"),
+        ("unitvec-bulk --help", "pyarrow", "bulk"),
         ("unitvec-loadtest --output-html a.html", "matplotlib", "loadtest"),
         ("unitvec embed a -o a.parquet", "pyarrow", "parquet"),
     ],

@@ -1,0 +1,1 @@
+"""From texts to vectors: in this process, or by a running fleet."""

@@ -1,0 +1,1 @@
+"""From paths to tables of texts: storage, files, formats, chunks."""
