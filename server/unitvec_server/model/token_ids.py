@@ -24,13 +24,16 @@ class Frame(NamedTuple):
     first: tuple[int, ...]
     last: tuple[int, ...]
 
-    def strip(self, ids: Sequence[int]) -> Sequence[int]:
-        """The ids without the special tokens around them, if these are there."""
+    def surrounds(self, ids: Sequence[int]) -> bool:
+        """Whether the special tokens are around these ids."""
         end = len(ids) - len(self.last)
         if end < len(self.first):
-            return ids
-        is_framed = tuple(ids[: len(self.first)]) == self.first and tuple(ids[end:]) == self.last
-        return ids[len(self.first) : end] if is_framed else ids
+            return False
+        return tuple(ids[: len(self.first)]) == self.first and tuple(ids[end:]) == self.last
+
+    def strip(self, ids: Sequence[int]) -> Sequence[int]:
+        """The ids without the special tokens around them, if these are there."""
+        return ids[len(self.first) : len(ids) - len(self.last)] if self.surrounds(ids) else ids
 
 
 def find_frame(tokenizer: tokenizers.Tokenizer) -> Frame:

@@ -193,6 +193,10 @@ class Tokenizer:
             encodings.append(Encoding(input_ids, length))
         return encodings
 
+    def has_special_tokens(self, row: Sequence[int]) -> bool:
+        """Whether the special tokens of the model are around these ids; true if it has none."""
+        return self._frame.surrounds(row)
+
     def decode(
         self, rows: Sequence[Sequence[int]], *, skip_special_tokens: bool = True
     ) -> list[str]:

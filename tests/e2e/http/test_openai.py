@@ -66,14 +66,25 @@ def test_a_text_alone_and_its_usage(http: httpx.Client, http_server: Server) -> 
 def test_token_ids_are_the_texts_they_were_split_of(
     http: httpx.Client, http_server: Server
 ) -> None:
-    """One text or several, with special tokens and without."""
+    """One text or several, with all their special tokens."""
     texts = TEXTS[:3]
     split = http_server.stub.Tokenize(pb.TokenizeRequest(texts=texts, prompt_name=""))
     rows = [list(text.ids) for text in split.texts]
     wanted = over_grpc(http_server, texts, prompt_name="")
     assert as_bytes(embed(http, input=rows, prompt_name="")) == wanted
-    bare = [row[1:-1] or [7] for row in rows]
-    assert as_bytes(embed(http, input=bare[0], prompt_name="")) == wanted[: len(wanted) // 3]
+    assert as_bytes(embed(http, input=rows[0], prompt_name="")) == wanted[: len(wanted) // 3]
+
+
+def test_token_ids_of_another_tokenizer_are_refused(http: httpx.Client) -> None:
+    """Those that OpenAI's tokenizer, cl100k, has for "a cat", which clients may send unasked."""
+    [whole] = http.post("/tokenize", json={"inputs": "a cat", "prompt_name": ""}).json()
+    ids = [token["id"] for token in whole]
+    for given, param in (([64, 545], "input"), ([ids, ids[1:]], "input[1]"), ([ids[:1]], "input")):
+        reply = http.post("/v1/embeddings", json={"input": given})
+        assert reply.status_code == 400
+        error = reply.json()["error"]
+        assert (error["code"], error["param"]) == ("foreign_token_ids", param)
+        assert "check_embedding_ctx_length=False" in error["message"]
 
 
 def test_prompts(http: httpx.Client, http_server: Server) -> None:
@@ -99,7 +110,7 @@ def test_models(http: httpx.Client, http_server: Server) -> None:
         ({"input": [1.5]}, 400, "input[0]", "got float"),
         ({"input": ["a", 3]}, 400, "input", "send them apart"),
         ({"input": []}, 400, "input", "at least one"),
-        ({"input": [[1, 600]]}, 400, "input[0][1]", "from 0 to 599"),
+        ({"input": [[2, 600, 3]]}, 400, "input[0][1]", "from 0 to 599"),
         ({"input": "a", "encoding_format": "hex"}, 400, "encoding_format", "hex"),
         ({"input": "a", "dimensions": 33}, 400, "dimensions", "the model has 32"),
         ({"input": "a", "dimensions": 0}, 400, "dimensions", "at least 1"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from tests import environments
 from tests.artifacts import REPOSITORY
 from tests.environments import keep_environment, run_in
 from tests.serving import Server
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.deep
 @pytest.fixture(scope="session")
 def python() -> Path:
     """A Python with the clients."""
-    return keep_environment(CLIENTS / "requirements.txt")
+    return keep_environment(environments.CLIENTS)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import current_caller
-from unitvec_server.engine.requests import Embedded, EncodeOptions, Model
+from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Model
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
 from unitvec_server.http.inputs import Input, read_input, to_base64, write_rows
@@ -115,6 +115,8 @@ class OpenAi:
         asked: EmbeddingsRequest = from_json(_REQUEST, request.body)
         model = engine.model(asked.model or "")
         wanted = read_input(asked.input, _options(asked), field="input")
+        if isinstance(wanted, IdsList):
+            _refuse_bare(wanted, model)
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         as_text = asked.encoding_format == "base64"
         vectors = np.ascontiguousarray(embedded.vectors)
@@ -139,6 +141,25 @@ def _options(asked: EmbeddingsRequest) -> EncodeOptions:
     if asked.dimensions is not None and asked.dimensions < 1:
         raise InvalidRequest("dimensions must be at least 1", field="dimensions")
     return EncodeOptions(dimensions=asked.dimensions or 0, prompt_name=asked.prompt_name)
+
+
+def _refuse_bare(wanted: IdsList, model: Model) -> None:
+    """Refuses token ids that look like those of OpenAI's tokenizer.
+
+    Clients of OpenAI may split texts with it whatever the model is, and most words have ids there
+    that a model here has for other words. They have no special tokens around them.
+    """
+    for index, ids in enumerate(wanted.ids):
+        if not model.tokenizer.has_special_tokens(ids):
+            field = "input" if len(wanted.ids) == 1 else f"input[{index}]"
+            raise InvalidRequest(
+                f"{field} has token ids without the special tokens of this model around them, as "
+                "clients of OpenAI send those of its tokenizer (LangChain does unless "
+                "check_embedding_ctx_length=False); send texts, or all ids of the model's own "
+                "tokenizer",
+                reason="FOREIGN_TOKEN_IDS",
+                field=field,
+            )
 
 
 def _tail(model: Model, embedded: Embedded) -> bytes:
