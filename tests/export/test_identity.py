@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -11,17 +12,31 @@ from typing import Any
 
 import pytest
 
-from tests.artifacts import REPOSITORY
+from tests.artifacts import REPOSITORY, keep_pipeline, keep_pipeline_artifact
 from tests.models import TinyModel, edit_json
+from unitvec_export.export import STEPS, ExportOptions, export
+from unitvec_export.graph.opsets import DEFAULT_OPSET
+from unitvec_export.progress import Progress
 from unitvec_export.prove import architecture as code
 from unitvec_export.prove.identity import identify
 from unitvec_export.prove.reference import load_reference
 from unitvec_export.source import Request, Source, resolve_source
 from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.identity import Identity
+from unitvec_server.model.manifest import Manifest
 
 MINILM_WEIGHTS = "8ca9613d138f2cff1ee808fb283824c286219ed8e74313c1936af51aecf0b848"
 MINILM_TOKENIZER = "5267b97ac3c8f3c517853ee1e7965a86a96831642940701b473a81f9b4f6a97e"
+
+
+def space_program() -> Any:
+    """docs/space.py, which shares no code with unitvec."""
+    module = importlib.util.spec_from_file_location("space", REPOSITORY / "docs" / "space.py")
+    assert module is not None
+    assert module.loader is not None
+    program = importlib.util.module_from_spec(module)
+    module.loader.exec_module(program)
+    return program
 
 
 def identity_of(folder: Path) -> Identity:
@@ -61,14 +76,9 @@ def test_another_program_computes_the_same(
     tiny_model: Callable[[TinyModel], Path],
     tiny_artifact: Callable[[TinyModel], Path],
 ) -> None:
-    module = importlib.util.spec_from_file_location("space", REPOSITORY / "docs" / "space.py")
-    assert module is not None
-    assert module.loader is not None
-    program = importlib.util.module_from_spec(module)
-    module.loader.exec_module(program)
     manifest = load_artifact(tiny_artifact(spec)).manifest
     assert manifest.identity is not None
-    assert program.space(tiny_model(spec), tiny_artifact(spec)) == manifest.identity.space
+    assert space_program().space(tiny_model(spec), tiny_artifact(spec)) == manifest.identity.space
 
 
 def test_the_page_lists_the_settings_that_do_not_count() -> None:
@@ -197,3 +207,40 @@ def test_what_moves_vectors_counts(
     folder = copy_of(TinyModel())
     edit(folder)
     assert identity_of(folder) != identity_of(tiny_model(TinyModel()))
+
+
+def export_again(folder: Path, out: Path, **options: Any) -> Manifest:
+    made = ExportOptions(Request(str(folder)), out, ("fp32",), **options)
+    return export(made, Progress(io.StringIO(), steps=STEPS))
+
+
+def test_exporting_again_gives_the_same_space(
+    tiny_model: Callable[[TinyModel], Path],
+    tiny_artifact: Callable[[TinyModel], Path],
+    tmp_path: Path,
+) -> None:
+    """Of another opset, the graph is another file, and the model the same."""
+    first = load_artifact(tiny_artifact(TinyModel())).manifest
+    again = export_again(tiny_model(TinyModel()), tmp_path / "again")
+    older = export_again(tiny_model(TinyModel()), tmp_path / "older", opset=DEFAULT_OPSET - 1)
+    assert older.graphs["fp32"].file.sha256 != first.graphs["fp32"].file.sha256
+    assert first.identity is not None
+    spaces = {each.identity.space for each in (first, again, older) if each.identity}
+    assert spaces == {first.identity.space}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Dense tanh, Normalize",
+        "Dense of tokens",
+        "Dropout, Dense, LayerNorm, Normalize",
+        "StaticEmbedding, Normalize",
+        "truncate_dim",
+    ],
+)
+def test_another_program_computes_the_same_of_pipelines(name: str) -> None:
+    folder = keep_pipeline_artifact(name)
+    manifest = load_artifact(folder).manifest
+    assert manifest.identity is not None
+    assert space_program().space(keep_pipeline(name), folder) == manifest.identity.space
