@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.connection import ConnectionOptions, open_aio_channel
-from unitvec_client.core.inputs import Comparable, Vectors, check_iterable, in_python
+from unitvec_client.core.inputs import (
+    Comparable,
+    Vectors,
+    check_iterable,
+    in_python,
+    is_vectors,
+)
 from unitvec_client.core.steps import Script
 from unitvec_client.drivers.asynchronous import Wire, iterate, run
 from unitvec_client.errors import ClientClosedError
@@ -40,10 +46,12 @@ from unitvec_client.results import (
     PartialVectors,
     Rankings,
     ServerInfo,
+    StoredHit,
     StreamItem,
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.stored.search import StoredVectors, open_search
 from unitvec_client.targets import resolve_target
 from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
@@ -342,6 +350,7 @@ class AsyncClient:
         )
         return await self._run(self._core.similarity(a, b, options))
 
+    @overload
     async def search(
         self,
         queries: Comparable,
@@ -356,13 +365,62 @@ class AsyncClient:
         metric: MetricName = "cosine",
         top_k: int = 10,
         timeout_s: float | None = None,
-    ) -> list[list[Hit]]:
-        """Find the best documents for each query; see `Client.search`.
+    ) -> list[list[Hit]]: ...
+    @overload
+    async def search(
+        self,
+        queries: Comparable,
+        *,
+        vectors: StoredVectors,
+        group_by: str | None = None,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        query_prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        top_k: int = 10,
+        timeout_s: float | None = None,
+    ) -> list[list[StoredHit]]: ...
+    async def search(
+        self,
+        queries: Comparable,
+        documents: Iterable[str] | AsyncIterable[str] | Vectors | None = None,
+        *,
+        vectors: StoredVectors | None = None,
+        group_by: str | None = None,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        top_k: int = 10,
+        timeout_s: float | None = None,
+    ) -> list[list[Hit]] | list[list[StoredHit]]:
+        """Find the best documents or stored vectors for each query; see `Client.search`.
 
         Raises:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
+        stored = open_search(documents, vectors, top_k=top_k, metric=metric, group_by=group_by)
+        if stored is not None:
+            if is_vectors(queries):
+                return await asyncio.to_thread(stored.run, queries)
+            given: list[str] = [queries] if isinstance(queries, str) else list(queries)
+            found = await self.embed_result(
+                given,
+                model=model,
+                normalize=normalize,
+                dimensions=dimensions,
+                truncate=truncate,
+                prompt_name=query_prompt_name,
+                timeout_s=timeout_s,
+            )
+            made_by = {"space": found.space, "model": found.model}
+            return await asyncio.to_thread(stored.run, found.vectors, **made_by)
         options = SearchOptions(
             model,
             normalize,

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.connection import ConnectionOptions, open_channel
-from unitvec_client.core.inputs import Comparable, Vectors, check_iterable, in_python
+from unitvec_client.core.inputs import (
+    Comparable,
+    Vectors,
+    check_iterable,
+    in_python,
+    is_vectors,
+)
 from unitvec_client.core.steps import Script
 from unitvec_client.drivers.blocking import Wire, iterate, run
 from unitvec_client.errors import ClientClosedError
@@ -38,10 +44,12 @@ from unitvec_client.results import (
     PartialVectors,
     Rankings,
     ServerInfo,
+    StoredHit,
     StreamItem,
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.stored.search import StoredVectors, open_search
 from unitvec_client.targets import resolve_target
 from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
@@ -391,6 +399,7 @@ class Client:
         )
         return self._run(self._core.similarity(a, b, options))
 
+    @overload
     def search(
         self,
         queries: Comparable,
@@ -405,8 +414,44 @@ class Client:
         metric: MetricName = "cosine",
         top_k: int = 10,
         timeout_s: float | None = None,
-    ) -> list[list[Hit]]:
-        """Find the best documents for each query. Documents are streamed to the server.
+    ) -> list[list[Hit]]: ...
+    @overload
+    def search(
+        self,
+        queries: Comparable,
+        *,
+        vectors: StoredVectors,
+        group_by: str | None = None,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        query_prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        top_k: int = 10,
+        timeout_s: float | None = None,
+    ) -> list[list[StoredHit]]: ...
+    def search(
+        self,
+        queries: Comparable,
+        documents: Iterable[str] | Vectors | None = None,
+        *,
+        vectors: StoredVectors | None = None,
+        group_by: str | None = None,
+        model: str = "",
+        normalize: bool = True,
+        dimensions: int | None = None,
+        truncate: TruncateName = "model",
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
+        metric: MetricName = "cosine",
+        top_k: int = 10,
+        timeout_s: float | None = None,
+    ) -> list[list[Hit]] | list[list[StoredHit]]:
+        """Find the best documents for each query.
+
+        Documents are streamed to the server. Stored vectors, such as `unitvec embed` writes, are
+        searched here: exactly, in bounded memory, and only if they are of the queries' space.
 
         Further arguments are those of `similarity`.
 
@@ -414,18 +459,40 @@ class Client:
             queries: A text, texts, or vectors (n, D).
             documents: Texts from any iterable, or vectors (m, D). The texts are kept until
                 the call ends, for the hits.
+            vectors: In place of documents a file (.npy, .parquet, .jsonl) or an array (m, D) of
+                float32, float16, float64, int8, or uint8 of packed signs. The metric is cosine
+                or dot. Rows that are missing or not finite are passed over; zeros score 0.
+            group_by: With a file of vectors: a name under which rows of one text have the same,
+                such as ``line`` of windows. The best row of each is the hit.
             query_prompt_name: The prompt put before each query, by name; None for the model's
                 default prompt, empty for no prompt.
             document_prompt_name: The prompt put before each document.
             top_k: Hits for each query, at most.
 
         Returns:
-            For each query its hits, best first.
+            For each query its hits, best first; `StoredHit` where vectors are given.
 
         Raises:
             InputError: If an argument is wrong.
+            IdentityMismatchError: If stored vectors are of another space than the queries.
             UnitvecError: If the call fails.
+            OSError: If a file of vectors cannot be read.
         """
+        stored = open_search(documents, vectors, top_k=top_k, metric=metric, group_by=group_by)
+        if stored is not None:
+            if is_vectors(queries):
+                return stored.run(queries)
+            given: list[str] = [queries] if isinstance(queries, str) else list(queries)
+            found = self.embed_result(
+                given,
+                model=model,
+                normalize=normalize,
+                dimensions=dimensions,
+                truncate=truncate,
+                prompt_name=query_prompt_name,
+                timeout_s=timeout_s,
+            )
+            return stored.run(found.vectors, space=found.space, model=found.model)
         options = SearchOptions(
             model,
             normalize,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -204,6 +205,20 @@ class Hit:
     index: int
     score: float
     text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHit(Hit):
+    """A stored vector found by a query.
+
+    Attributes:
+        index: Row of the vector in its file, from 0.
+        score: Score in the metric's own unit.
+        text: The text, where the file has it.
+        fields: What else the file says of the row, such as ``line`` or the span of a window.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

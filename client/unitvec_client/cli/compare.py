@@ -18,6 +18,7 @@ from unitvec_client.cli.output import (
     write_text,
 )
 from unitvec_client.cli.progress import Progress
+from unitvec_client.cli.stored import search_stored
 from unitvec_client.client import Client
 from unitvec_client.console.records import Line
 from unitvec_client.console.terminal import StatusLine, waiting_for, working
@@ -124,11 +125,17 @@ def _hits(indices: list[int], scores: list[float], texts: list[str]) -> list[dic
 
 def search(client: Client, args: argparse.Namespace) -> int:
     """`unitvec search`: the best documents of a file for each query."""
+    if (args.documents is None) == (args.vectors is None):
+        raise InputError("give either --documents FILE or --vectors FILE")
     if args.queries == "-" and args.documents == "-":
         raise InputError("only one of --queries and --documents can be standard input")
     queries = [*args.texts, *_file_source(args, args.queries).texts()]
     if not queries:
         raise InputError("give a query, or --queries FILE")
+    if args.vectors is not None:
+        return search_stored(client, args, queries)
+    if args.group_by is not None:
+        raise InputError("--group-by is for --vectors")
     source = _file_source(args, args.documents)
     lines, total = source.lines(), source.count() if sys.stderr.isatty() else None
     names = ("model", "metric", "truncate", "dimensions", "top_k", "timeout_s")

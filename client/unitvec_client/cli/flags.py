@@ -48,7 +48,8 @@ _EXAMPLES = {
 A run into a file that is cut short (Ctrl-C, a kill, a server that is gone) leaves FILE.part; the
 same command goes on from there.""",
     "similarity": "  unitvec similarity cat feline 'bank loan'",
-    "search": "  unitvec search 'how to cook rice' --documents recipes.txt --top-k 3",
+    "search": "  unitvec search 'how to cook rice' --documents recipes.txt --top-k 3\n"
+    "  unitvec search 'how to cook rice' --vectors recipes.parquet",
 }
 _FURTHER_FORMATS = {
     "embed": ("csv", "npy", "parquet"),
@@ -223,7 +224,17 @@ def _add_search(commands: Any) -> None:
     parser = _add_command(commands, "search", "the best documents for each query")
     parser.add_argument("texts", nargs="*", metavar="QUERY", help="queries")
     _add_file(parser, "--queries", help="queries")
-    _add_file(parser, "--documents", required=True, help="what is searched")
+    _add_file(parser, "--documents", help="what is searched: texts")
+    _add_file(
+        parser,
+        "--vectors",
+        help="what is searched: vectors that `unitvec embed` wrote (.npy, .parquet, .jsonl)",
+    )
+    parser.add_argument(
+        "--group-by",
+        metavar="NAME",
+        help="of vectors: one hit for all rows that have the same here, such as line for windows",
+    )
     parser.set_defaults(file_flag="--queries")
     parser.add_argument("--top-k", type=int, metavar="K", help="hits for each query (default 10)")
     parser.add_argument("--metric", choices=list(METRICS), help="default cosine")

@@ -103,7 +103,7 @@ def _prepare_output(args: argparse.Namespace) -> None:
     # A table shows a part of each vector; who reads a pipe or a file wants all of it.
     usual = "jsonl" if args.command == "embed" and not args.on_terminal else "table"
     args.format = choose_format(args.format, args.output, args.formats, usual=usual)
-    for name in ("input", "documents", "queries", "a", "b"):
+    for name in ("input", "documents", "vectors", "queries", "a", "b"):
         path = getattr(args, name, None)
         if path and args.output and is_same_file(path, args.output):
             raise InputError(f"{args.output} is read and would be written: give another --output")

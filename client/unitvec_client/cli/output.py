@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unitvec_client.console.writing import STANDARD_OUTPUT, cannot_write, say_written, writing
 from unitvec_client.errors import InputError
+from unitvec_client.stored.files import ABOUT_SUFFIX
 
 TEXT_FORMATS = ("table", "jsonl", "json")
 _FILE_FORMATS = ("npy", "parquet")
@@ -30,7 +31,6 @@ _SUFFIXES = {
     ".csv": "csv",
 }
 _CELL_WIDTH = 32
-ABOUT_SUFFIX = ".unitvec.json"
 
 
 def choose_format(

@@ -1,0 +1,1 @@
+"""Search over vectors in files, as `unitvec embed` writes them, without a server."""
