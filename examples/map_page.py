@@ -1,4 +1,7 @@
-"""One HTML page of interactive maps that needs nothing but itself: no server, no network."""
+"""One HTML page of interactive maps that needs nothing but itself: no server, no network.
+
+Where `map_server` serves it, its search finds by meaning.
+"""
 
 from __future__ import annotations
 
@@ -115,11 +118,11 @@ def _part(name: str) -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """Returns the browser's orders: run these scripts and no other, and load nothing."""
+    """Returns the browser's orders: run these scripts alone, ask only who serves it."""
     digests = (base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in scripts)
     allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
     style = "style-src 'unsafe-inline'"  # Plotly styles what it draws.
-    rest = "img-src data: blob:; form-action 'none'"
+    rest = "img-src data: blob:; connect-src 'self'; form-action 'none'"
     return f"default-src 'none'; script-src {allowed}; {style}; {rest}"
 
 

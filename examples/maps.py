@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from arguments import at_least, output_file, parser
 from corpora import Gloss, load_glosses
 from map_page import Atlas, Groups, Map, Neighbours, render
+from map_server import MapServer
 from unitvec_client import Client
 from waiting import waiting
 
@@ -170,19 +171,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument(
         "--neighbours", type=at_least(1), default=10, help="how many a click shows"
     )
+    options.add_argument(
+        "--port", type=at_least(1), help="serve the page here, where its search finds by meaning"
+    )
     args = options.parse_args(argv)
     glosses = choose(args.per_category)
     if 2 * args.neighbours >= len(glosses):
         options.error(f"--neighbours must be below half of the {len(glosses):,} texts")
-    with Client(args.target) as client, waiting("embedding"):
-        vectors = client.embed([gloss.text for gloss in glosses])
-    print(f"{len(glosses):,} glosses of {', '.join(CATEGORIES)}\n")
-    page = render(explore(glosses, vectors, args.neighbours))
-    path = output_file(args.output, "maps.html")
-    path.write_text(page, encoding="utf-8", newline="\n")
-    print(
-        f"\nOpen {path} ({path.stat().st_size / 2**20:.1f} MiB) in a browser; it needs no network."
-    )
+    with Client(args.target) as client:
+        with waiting("embedding"):
+            vectors = client.embed([gloss.text for gloss in glosses])
+        print(f"{len(glosses):,} glosses of {', '.join(CATEGORIES)}\n")
+        page = render(explore(glosses, vectors, args.neighbours))
+        path = output_file(args.output, "maps.html")
+        path.write_text(page, encoding="utf-8", newline="\n")
+        size = f"{path.stat().st_size / 2**20:.1f} MiB"
+        print(f"\nOpen {path} ({size}) in a browser; it needs no network.")
+        if args.port is not None:
+            with MapServer(args.port, page, vectors, client) as server:
+                print(f"Or search it by meaning: {server.url}  (Ctrl+C ends)", flush=True)
+                server.serve_until_interrupted()
     return 0
 
 

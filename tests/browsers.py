@@ -34,9 +34,10 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Opened:
-    """A page, the errors that it logs, and the URLs that it asks for."""
+    """A page, what it logs of these levels, and the URLs that it asks for."""
 
     page: Page
+    levels: tuple[str, ...] = ("error",)
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
@@ -44,7 +45,7 @@ class Opened:
         """Begins to note them."""
 
         def complain(message: ConsoleMessage) -> None:
-            if message.type in ("error", "warning"):
+            if message.type in self.levels:
                 self.complaints.append(message.text)
 
         self.page.set_default_timeout(TIMEOUT_MS)

@@ -24,13 +24,21 @@ const CONFIG = {
 };
 const LISTED = 50; // Matches beside the map; all are marked in it.
 const LINE = 60; // Characters in a line of hover text.
+const TYPING_MS = 150; // Pause after which a query is sent.
+const IS_SERVED = location.protocol.startsWith("http"); // By maps.py, which finds by meaning.
 
 const searched = data.words.map((words, i) => `${words}\n${data.texts[i]}`.toLowerCase());
 const hover = data.words.map((words, i) => {
   const lines = [`<b>${escaped(words)}</b>`, ...wrapped(data.texts[i]).map(escaped)];
   return [...lines, `<i>${escaped(groupName("category", i))}</i>`].join("<br>");
 });
+const SEARCHING = IS_SERVED
+  ? "Search finds texts by meaning."
+  : "Search finds letters here, and meaning where maps.py --port serves this page.";
 let selected = null; // Index of the text that was clicked.
+let nearest = null; // Texts by meaning, with their cosines; null where letters are searched.
+let asking = new AbortController();
+let typing = 0;
 
 function escaped(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -63,7 +71,25 @@ function shown() {
 function matches() {
   const wanted = query.value.trim().toLowerCase();
   if (!wanted) return [];
+  if (nearest) return nearest.indices;
   return [...searched.keys()].filter((i) => searched[i].includes(wanted));
+}
+
+// Asks for the texts that are nearest in meaning, and no more for those of the query before.
+async function ask() {
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  try {
+    const body = JSON.stringify({ query: query.value.trim() });
+    const headers = { "content-type": "application/json" };
+    const reply = await fetch("search", { method: "POST", headers, body, signal });
+    nearest = reply.ok ? await reply.json() : null;
+  } catch {
+    if (signal.aborted) return;
+    nearest = null; // Letters are better than nothing.
+  }
+  draw();
 }
 
 // The rank of a neighbour in the map: 1 for the nearest of all.
@@ -200,7 +226,8 @@ function describe(map) {
 
 function count(found) {
   const all = data.words.length.toLocaleString("en");
-  const text = query.value.trim() ? `${found.length} of ${all} texts match` : `${all} texts`;
+  const how = nearest ? `the ${found.length} nearest of ${all} texts` : `${found.length} of ${all} texts match`;
+  const text = query.value.trim() ? how : `${all} texts`;
   document.getElementById("count").textContent = text;
 }
 
@@ -241,17 +268,23 @@ function listNeighbours(map) {
   );
 }
 
+function match(i, k) {
+  const made = item(i, element("span", groupName("category", i), "note"));
+  if (nearest) made.firstChild.prepend(element("span", nearest.cosines[k].toFixed(3), "cosine"));
+  return made;
+}
+
 function listMatches(found) {
   const rows = document.createElement("ol");
-  rows.append(...found.slice(0, LISTED).map((i) => item(i, element("span", groupName("category", i), "note"))));
+  rows.append(...found.slice(0, LISTED).map(match));
   const cut = found.length > LISTED ? ` (the first ${LISTED})` : "";
-  panel.replaceChildren(element("h3", `Matches${cut}`), rows);
+  panel.replaceChildren(element("h3", nearest ? "Nearest in meaning" : `Matches${cut}`), rows);
 }
 
 function list(map, found) {
   if (selected !== null) listNeighbours(map);
   else if (found.length) listMatches(found);
-  else panel.replaceChildren(element("p", "Click a point to see its true nearest neighbours."));
+  else panel.replaceChildren(element("p", `Click a point to see its true nearest neighbours. ${SEARCHING}`));
 }
 
 // What people do
@@ -266,7 +299,11 @@ controls.addEventListener("change", (event) => {
   if (event.target !== query) draw();
 });
 controls.addEventListener("submit", (event) => event.preventDefault());
-query.addEventListener("input", () => select(null));
+query.addEventListener("input", () => {
+  clearTimeout(typing);
+  if (IS_SERVED && query.value.trim()) typing = setTimeout(ask, TYPING_MS);
+  select(null);
+});
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && selected !== null) select(null);
 });

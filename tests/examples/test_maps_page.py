@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from corpora import Gloss
 from map_page import Atlas, Map, render
+from map_server import NEAREST, MapServer
 from maps import METHODS, categorize, choose, cluster, nearest
 from tests.browsers import Opened, chromium
 from tests.examples.drawn_maps import drawn, fills, pixels_3d
@@ -250,3 +253,59 @@ def test_dark_where_the_reader_wants_it(page: Page) -> None:
     expect(paper).to_have_css("background-color", "rgb(20, 23, 27)")
     expect(page.locator("body")).to_have_css("background-color", "rgb(20, 23, 27)")
     page.emulate_media(color_scheme="light")
+
+
+def test_where_it_is_served_search_finds_by_meaning(
+    browser: Browser, atlas: Atlas, client: Client
+) -> None:
+    texts = [gloss.text for gloss in atlas.glosses]
+    with MapServer(0, render(atlas), client.embed(texts), client) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        opened = Opened(browser.new_page(viewport={"width": 1200, "height": 800}))
+        opened.listen()
+        page = opened.page
+        try:
+            page.goto(server.url)
+            for query in ("puppy", "something to eat for breakfast"):
+                page.fill("#query", query)
+                cosines = client.similarity([query], texts)[0]
+                wanted = np.argsort(-cosines, kind="stable")[:NEAREST]
+                expect(page.locator("#panel h3")).to_have_text("Nearest in meaning")
+                expect(page.locator("#panel .item .cosine").first).to_have_text(
+                    f"{cosines[wanted[0]]:.3f}"
+                )
+                assert _listed(page) == wanted.tolist()
+                expect(page.locator("#count")).to_have_text(
+                    f"the {NEAREST} nearest of {len(texts)} texts"
+                )
+            page.fill("#query", "")
+            expect(page.locator("#panel .item")).to_have_count(0)
+        finally:
+            page.close()
+            server.shutdown()
+            thread.join()
+    assert opened.complaints == []
+    assert {url.removeprefix(server.url) for url in opened.requests} <= {
+        "",
+        "search",
+        "favicon.ico",
+    }
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", "1", "{"])
+def test_the_server_of_maps_refuses_what_is_no_query(client: Client, body: str) -> None:
+    with MapServer(0, "<p>page", np.eye(3, dtype=np.float32), client) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for kind in ("application/json", "text/plain"):
+                reply = httpx.post(
+                    f"{server.url}search", content=body, headers={"content-type": kind}
+                )
+                assert reply.status_code == 400
+            assert httpx.get(server.url).text == "<p>page"
+            assert httpx.get(f"{server.url}etc/passwd").status_code == 404
+        finally:
+            server.shutdown()
+            thread.join()

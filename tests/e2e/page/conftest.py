@@ -66,7 +66,7 @@ def visit(browser: Browser) -> Iterator[Open]:
             color_scheme=scheme,  # type: ignore[arg-type]
             permissions=["clipboard-read", "clipboard-write"],
         )
-        opened = Opened(context.new_page())
+        opened = Opened(context.new_page(), ("error", "warning"))
         opened.listen()
         visits.append((url, opened))
         opened.page.goto(f"{url}/")

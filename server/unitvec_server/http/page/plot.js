@@ -52,7 +52,7 @@ export class Plot {
     const marked = new Set([this.#chosen, ...this.#near]);
     const order = [...places.keys()].sort((a, b) => marked.has(a) - marked.has(b));
     for (const i of order) {
-      context.globalAlpha = this.#chosen === null || marked.has(i) ? 0.9 : 0.3;
+      context.globalAlpha = this.#chosen === null || marked.has(i) ? 0.9 : 0.45;
       this.#drawPoint(context, places[i], marked.has(i) ? radius + 2 : radius, colour(`group-${this.#groups[i]}`));
       if (i === this.#chosen) this.#ring(context, places[i], radius + 5, colour("ink"));
     }

@@ -4,13 +4,16 @@
 // PCA finds the two directions in which the texts differ most, each by power iteration: a vector that
 // is multiplied by the covariance again and again turns towards its largest eigenvector. The covariance
 // is never formed; the centred vectors are multiplied twice instead. K-means++ spreads its first
-// centres by squared distance, and moves each to the mean of its texts until nothing changes.
+// centres by squared distance, and moves each to the mean of its texts until nothing changes; of several
+// beginnings the one with the tightest clusters is kept.
 
 import { dot, unit } from "./vectors.js";
 
 const POWER_STEPS = 60;
 const CONVERGED = 1e-7;
 const KMEANS_STEPS = 30;
+const BEGINNINGS = [4, 64]; // Of many texts, and of few, whose clusters depend more on luck.
+const TRIED_TEXTS = 10_000; // Texts times beginnings, between these.
 
 // Runs a generator in slices of `slice_ms`, and returns its result; null once `signal` is aborted.
 export async function inSlices(steps, signal, slice_ms = 12) {
@@ -77,7 +80,17 @@ function average(vectors) {
 
 // The number of each vector's cluster, and of the text nearest to each centre; the largest is first.
 export function* cluster(vectors, count) {
-  let centres = yield* spread(vectors, count);
+  let best = { loss: Infinity };
+  const [fewest, most] = BEGINNINGS;
+  const beginnings = Math.max(fewest, Math.min(most, TRIED_TEXTS / vectors.length));
+  for (let seed = 1; seed <= beginnings; seed += 1) {
+    const found = yield* settle(vectors, yield* spread(vectors, count, generator(seed)));
+    if (found.loss < best.loss) best = found;
+  }
+  return ordered(vectors, best.numbers, best.centres);
+}
+
+function* settle(vectors, centres) {
   let numbers = [];
   for (let step = 0; step < KMEANS_STEPS; step += 1) {
     const next = [];
@@ -94,11 +107,11 @@ export function* cluster(vectors, count) {
     });
     yield;
   }
-  return ordered(vectors, numbers, centres);
+  const loss = vectors.reduce((sum, vector, i) => sum + squared(vector, centres[numbers[i]]), 0);
+  return { numbers, centres, loss };
 }
 
-function* spread(vectors, count) {
-  const random = generator(7);
+function* spread(vectors, count, random) {
   const centres = [vectors[Math.floor(random() * vectors.length)]];
   const distances = vectors.map(() => Infinity);
   while (centres.length < count) {
