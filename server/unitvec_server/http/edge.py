@@ -37,6 +37,7 @@ from unitvec_server.http.bodies import (
 from unitvec_server.http.connection import connection_of
 from unitvec_server.http.exchange import Reply, Request, Route, to_json
 from unitvec_server.http.routes import Routes
+from unitvec_server.model.fingerprints import Fingerprints
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ _TIMEOUTS_S: Final[Mapping[bytes, float]] = {
 }
 """Headers that say how long the client waits, and their unit in seconds: our own, the one that
 Envoy adds for its route, and those that OpenAI's clients for Python and Node send."""
+
+_EXPECTED = (b"x-unitvec-expected-space", b"x-unitvec-expected-bits")
+"""Headers that say which fingerprints vectors must have."""
 
 CLIENT_GONE = "499"
 """The status of a request whose client hung up, as nginx has it. Only operators see it."""
@@ -178,7 +182,9 @@ class HttpEdge:
             raise DeadlineExpired("the time that the client waits is over") from exc
 
     def _request(self, answering: _Answering, body: bytes) -> Request:
-        return Request(answering.route.path, body, answering.call.request_id, answering.argument)
+        expected = Fingerprints(*(_text(answering.headers.get(name)) for name in _EXPECTED))
+        call = answering.call
+        return Request(answering.route.path, body, call.request_id, answering.argument, expected)
 
     def _fail(self, answering: _Answering, error: Exception) -> Reply:
         """Writes an error. One that is not ours tells the client nothing but the request id."""
@@ -223,6 +229,10 @@ class HttpEdge:
         if now != self._date[0]:
             self._date = (now, email.utils.formatdate(now, usegmt=True).encode())
         return self._date[1]
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("latin-1")
 
 
 def _method(route: Route) -> Method:

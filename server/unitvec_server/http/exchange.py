@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from unitvec_server.errors import InvalidRequest, RequestError
+from unitvec_server.model.fingerprints import NO_FINGERPRINTS, Fingerprints
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -24,12 +25,14 @@ class Request(NamedTuple):
         body: The body; empty where the route reads none.
         request_id: The id of the request.
         argument: What follows the path of the route, of a route that takes more.
+        expected: Fingerprints that vectors must have, by the headers; empty ones do not count.
     """
 
     path: str
     body: bytes
     request_id: str
     argument: str = ""
+    expected: Fingerprints = NO_FINGERPRINTS
 
 
 class Reply(NamedTuple):

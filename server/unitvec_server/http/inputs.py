@@ -54,6 +54,12 @@ def find_prompt(model: Model, *names: str) -> str:
     return next((name for name in names if model.manifest.prompts.get(name)), "")
 
 
+def identity_headers(model: Model) -> dict[str, str]:
+    """Headers that tell what made the vectors; one whose fingerprint is unknown is left out."""
+    named = model.identity._asdict().items()
+    return {f"x-unitvec-{name}": value for name, value in named if value}
+
+
 def to_base64(vectors: Floats) -> list[str]:
     """Each row as its little-endian float32 bytes in base64."""
     rows = np.ascontiguousarray(vectors, "<f4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import EncodeOptions, Model, TextList
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import find_prompt, to_base64, write_vectors
+from unitvec_server.http.inputs import find_prompt, identity_headers, to_base64, write_vectors
 from unitvec_server.model.tokenizer import Truncation
 from unitvec_server.vectors.packing import Dtype, Floats, pack
 
@@ -117,7 +118,9 @@ class Cohere:
         asked: EmbedByTypeRequest = from_json(_EMBED, request.body)
         texts = _read_texts(asked)
         model = engine.model(asked.model or "")
-        wanted = TextList(texts, _options(asked, model))
+        wanted = TextList(
+            texts, dataclasses.replace(_options(asked, model), expected=request.expected)
+        )
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         kinds: list[Kind] = asked.embedding_types or ["float"]
         forms = [
@@ -133,7 +136,8 @@ class Cohere:
             },
             "response_type": "embeddings_by_type",
         }
-        return Reply(b'{"embeddings":{%b},%b' % (b",".join(forms), to_json(rest)[1:]))
+        body = b'{"embeddings":{%b},%b' % (b",".join(forms), to_json(rest)[1:])
+        return Reply(body, headers=identity_headers(model))
 
 
 def _read_texts(asked: EmbedByTypeRequest) -> list[str]:

@@ -12,7 +12,7 @@ from unitvec_server.doors.calls import current_caller
 from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Model
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import Input, read_input, to_base64, write_rows
+from unitvec_server.http.inputs import Input, identity_headers, read_input, to_base64, write_rows
 
 API = "openai"
 
@@ -64,6 +64,8 @@ class ModelReply(msgspec.Struct):
     owned_by: str
     dimensions: int
     max_input_tokens: int
+    space: str
+    bits: str
 
 
 class ModelsReply(msgspec.Struct):
@@ -114,7 +116,7 @@ class OpenAi:
         engine = self._backend.engine
         asked: EmbeddingsRequest = from_json(_REQUEST, request.body)
         model = engine.model(asked.model or "")
-        wanted = read_input(asked.input, _options(asked), field="input")
+        wanted = read_input(asked.input, _options(asked, request), field="input")
         if isinstance(wanted, IdsList):
             _refuse_bare(wanted, model)
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
@@ -125,7 +127,8 @@ class OpenAi:
             for index, row in enumerate(to_base64(vectors) if as_text else vectors)
         ]
         written = await write_rows(engine, data, width=1 if as_text else vectors.shape[1])
-        return Reply(b'{"object":"list","data":[%b],%b' % (written, _tail(model, embedded)))
+        body = b'{"object":"list","data":[%b],%b' % (written, _tail(model, embedded))
+        return Reply(body, headers=identity_headers(model))
 
     async def models(self, _: Request) -> Reply:
         """Lists the models."""
@@ -137,10 +140,14 @@ class OpenAi:
         return Reply(to_json(_describe(self._backend.engine.model(request.argument))))
 
 
-def _options(asked: EmbeddingsRequest) -> EncodeOptions:
+def _options(asked: EmbeddingsRequest, request: Request) -> EncodeOptions:
     if asked.dimensions is not None and asked.dimensions < 1:
         raise InvalidRequest("dimensions must be at least 1", field="dimensions")
-    return EncodeOptions(dimensions=asked.dimensions or 0, prompt_name=asked.prompt_name)
+    return EncodeOptions(
+        dimensions=asked.dimensions or 0,
+        prompt_name=asked.prompt_name,
+        expected=request.expected,
+    )
 
 
 def _refuse_bare(wanted: IdsList, model: Model) -> None:
@@ -177,4 +184,5 @@ def _describe(model: Model) -> dict[str, Any]:
         "owned_by": model.manifest.model_id.partition("/")[0],
         "dimensions": model.manifest.dim,
         "max_input_tokens": model.manifest.max_seq_length,
+        **model.identity._asdict(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Embedded, EncodeOptions, Model, TextList
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import Input, read_input, write_vectors
+from unitvec_server.http.inputs import Input, identity_headers, read_input, write_vectors
 from unitvec_server.model.tokenizer import Truncation
 from unitvec_server.vectors.scores import Metric, cross_scores, prepare
 
@@ -154,12 +155,16 @@ class Tei:
         _refuse_empty(asked.inputs)
         if asked.dimensions is not None and asked.dimensions < 1:
             raise InvalidRequest("dimensions must be positive", field="dimensions")
-        options = _options(asked, normalize=asked.normalize, dimensions=asked.dimensions)
+        options = dataclasses.replace(
+            _options(asked, normalize=asked.normalize, dimensions=asked.dimensions),
+            expected=request.expected,
+        )
         engine, model = self._default()
         wanted = read_input(asked.inputs, options, field="inputs")
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         body = await write_vectors(engine, embedded.vectors)
-        return Reply(body, headers=_timings([embedded], _count_chars(asked.inputs), started_ns))
+        timings = _timings([embedded], _count_chars(asked.inputs), started_ns)
+        return Reply(body, headers=timings | identity_headers(model))
 
     async def similarity(self, request: Request) -> Reply:
         """Compares."""
@@ -167,7 +172,9 @@ class Tei:
         asked: SimilarityRequest = from_json(_SIMILARITY, request.body)
         source, sentences = asked.inputs.source_sentence, asked.inputs.sentences
         _refuse_empty([source, *sentences])
-        options = _options(asked.parameters or SimilarityParameters())
+        options = dataclasses.replace(
+            _options(asked.parameters or SimilarityParameters()), expected=request.expected
+        )
         lists = [
             TextList([source], options, "inputs.source_sentence"),
             TextList(sentences, options, "inputs.sentences"),
@@ -177,7 +184,8 @@ class Tei:
         left, right = (prepare(one.vectors, Metric.COSINE) for one in embedded)
         body = to_json(cross_scores(left, right, Metric.COSINE)[0])
         chars = len(source) + sum(map(len, sentences))
-        return Reply(body, headers=_timings(embedded, chars, started_ns))
+        timings = _timings(embedded, chars, started_ns)
+        return Reply(body, headers=timings | identity_headers(model))
 
     async def tokenize(self, request: Request) -> Reply:
         """Splits texts without cutting them."""
@@ -274,4 +282,5 @@ def _describe(model: Model, config: ServerConfig) -> dict[str, Any]:
         "version": __version__,
         "sha": None,
         "docker_label": None,
+        **model.identity._asdict(),
     }

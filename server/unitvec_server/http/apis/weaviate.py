@@ -11,7 +11,7 @@ from unitvec_server.doors.calls import current_caller
 from unitvec_server.engine.requests import EncodeOptions, TextList
 from unitvec_server.errors import RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import find_prompt
+from unitvec_server.http.inputs import find_prompt, identity_headers
 
 API = "weaviate"
 
@@ -76,16 +76,18 @@ class Weaviate:
         names = _PROMPTS.get(config.task_type or "")
         options = EncodeOptions(
             dimensions=max(config.dimensions or 0, 0),
+            expected=request.expected,
             prompt_name=None if names is None else find_prompt(model, *names),
         )
         wanted = TextList([asked.text], options, "text")
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         vector = embedded.vectors[0]
-        return Reply(to_json({"text": asked.text, "vector": vector, "dim": len(vector)}))
+        body = to_json({"text": asked.text, "vector": vector, "dim": len(vector)})
+        return Reply(body, headers=identity_headers(model))
 
     async def meta(self, _: Request) -> Reply:
         """Describes the default model."""
         model = self._backend.engine.model("")
         manifest = model.manifest
-        facts = {"model_name": manifest.model_id, "dim": manifest.dim}
+        facts = {"model_name": manifest.model_id, "dim": manifest.dim, **model.identity._asdict()}
         return Reply(to_json({**facts, "max_seq_length": manifest.max_seq_length}))

@@ -1,0 +1,48 @@
+"""What made the vectors is told over HTTP, and a request may say what must have made them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serving import Server
+from unitvec_protos.v1 import embedding_pb2 as pb
+
+EMBEDDING: list[tuple[str, Any]] = [
+    ("/v1/embeddings", {"input": "a"}),
+    ("/embed", {"inputs": "a"}),
+    ("/", {"inputs": "a"}),
+    ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}),
+    ("/v2/embed", {"texts": ["a"]}),
+    ("/vectors", {"text": "a"}),
+]
+
+
+@pytest.fixture
+def identity(http_server: Server) -> dict[str, str]:
+    """Fingerprints over our own contract."""
+    [model] = http_server.stub.ListModels(pb.ListModelsRequest()).models
+    return {"space": model.space, "bits": model.bits}
+
+
+@pytest.mark.parametrize(("path", "body"), EMBEDDING)
+def test_replies_tell_it_and_requests_expect_it(
+    http: httpx.Client, identity: dict[str, str], path: str, body: Any
+) -> None:
+    expected = {f"x-unitvec-expected-{name}": value for name, value in identity.items()}
+    reply = http.post(path, json=body, headers=expected)
+    assert reply.status_code == 200, reply.text
+    assert {name: reply.headers[f"x-unitvec-{name}"] for name in identity} == identity
+    for name, value in identity.items():
+        refused = http.post(path, json=body, headers={f"x-unitvec-expected-{name}": "other"})
+        assert refused.status_code == 412
+        assert f"expected_{name} is 'other'" in refused.text
+        assert value in refused.text
+
+
+def test_descriptions_of_models_tell_it(http: httpx.Client, identity: dict[str, str]) -> None:
+    [model] = http.get("/v1/models").json()["data"]
+    for described in (model, http.get("/info").json(), http.get("/meta").json()):
+        assert {name: described[name] for name in identity} == identity
