@@ -273,3 +273,15 @@ print("it goes on")
     )
     assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "")
     assert done.stderr == "\nunitvec-export: interrupted; no partial output was left\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--list"], ["--verify", "{artifact}"]])
+def test_a_reader_that_goes_away_ends_it_quietly(
+    arguments: list[str], tmp_path: Path, artifact: Path
+) -> None:
+    arguments = [part.format(artifact=artifact) for part in arguments]
+    with running(*arguments) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 141)
