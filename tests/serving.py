@@ -30,9 +30,11 @@ class ServerProcess:
         *args: str,
         variables: Mapping[str, str] | None = None,
         module: str = "unitvec_server",
+        program: Sequence[str] = (),
         wrapper: Sequence[str] = (),
     ) -> None:
-        command = [*wrapper, sys.executable, "-m", module, "--port", "0", *args]
+        program = program or (sys.executable, "-m", module)
+        command = [*wrapper, *program, "--port", "0", *args]
         env = {key: val for key, val in os.environ.items() if not key.startswith("UNITVEC_")}
         env |= variables or {}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)

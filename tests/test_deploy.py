@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -45,9 +46,9 @@ def load(path: Path) -> Any:
 
 
 def manifests() -> Iterator[Path]:
-    """Those that stand alone; the files of `tls` are patches."""
+    """Those that stand alone; the files of `tls` and `http` are patches."""
     for path in sorted(KUBERNETES.rglob("*.yaml")):
-        if load(path)["kind"] not in OWN_KINDS and path.parent.name != "tls":
+        if load(path)["kind"] not in OWN_KINDS and path.parent.name not in ("tls", "http"):
             yield path
 
 
@@ -202,6 +203,44 @@ class TestDeployment:
 def bytes_of(quantity: str) -> int:
     number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()  # type: ignore[union-attr]
     return int(number) * {"Mi": MIB, "Gi": 1024 * MIB}[unit]
+
+
+@pytest.fixture
+def with_http(tmp_path: Path) -> list[dict[str, Any]]:
+    """The base with HTTP beside gRPC."""
+    parts = {
+        part: os.path.relpath(KUBERNETES / part, tmp_path.resolve()) for part in ("base", "http")
+    }
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{parts['base']}]\ncomponents: [{parts['http']}]\n", "utf-8"
+    )
+    return build(tmp_path)
+
+
+class TestHTTP:
+    @pytest.mark.parametrize("version", CLUSTERS)
+    def test_fits_the_schemas(self, version: str, with_http: list[dict[str, Any]]) -> None:
+        for document in with_http:
+            kubernetes_validate.validate(document, version, strict=True)
+
+    def test_callers_reach_the_servers_port(self, with_http: list[dict[str, Any]]) -> None:
+        deployment = only("Deployment", with_http)
+        ports = {port["name"]: port["containerPort"] for port in container_of(deployment)["ports"]}
+        assert ports["http"] == config_of(deployment).http_port
+        assert set(ports) == {"grpc", "metrics", "http"}
+        service = only("Service", with_http)["spec"]["ports"]
+        assert {port["targetPort"] for port in service} == {"grpc", "http"}
+        assert all(port["port"] == ports[port["targetPort"]] for port in service)
+        callers, metrics = only("NetworkPolicy", with_http)["spec"]["ingress"]
+        assert [port["port"] for port in callers["ports"]] == ["grpc", "http"]
+        assert [port["port"] for port in metrics["ports"]] == ["metrics"]
+
+    def test_the_image_names_the_port(self, with_http: list[dict[str, Any]]) -> None:
+        exposed = re.findall(
+            r"^EXPOSE (.*)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE
+        )
+        config = config_of(only("Deployment", with_http))
+        assert exposed == [f"{config.port} {config.http_port}"]
 
 
 class TestWiring:

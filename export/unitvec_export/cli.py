@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from unitvec_export.console.flags import make_parser
+from unitvec_export.console.output import drop_standard_output
 from unitvec_export.console.report import report_export, report_parities
 from unitvec_export.errors import ExportError, first_line
 from unitvec_export.progress import Progress
@@ -28,6 +29,8 @@ _NEEDED = ("onnx", "safetensors", "sympy")
 _NEEDED_TO_TRACE = ("optimum", "sentence_transformers", "torch")
 """Further packages of the extra `export`."""
 _MISSING_CODE = 2
+_BROKEN_PIPE_CODE = 141
+"""128 + SIGPIPE, as a shell reports it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,12 +41,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, 1 the export failed or parity does not hold, 2 the command line or the
-        model cannot be used, or a package is not installed.
+        model cannot be used, or a package is not installed, 141 the reader of the output went away.
     """
+    try:
+        try:
+            return _main(argv)
+        finally:
+            sys.stdout.flush()  # where the reader is gone, it is here that short output fails
+    except BrokenPipeError:
+        drop_standard_output()
+        return _BROKEN_PIPE_CODE
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
     if (args.texts or args.vectors) and not (args.verify or args.from_onnx):
         parser.error("--texts and --vectors go with --verify or --from-onnx")
+    if args.without_fp32 and args.precision == ("fp32",):
+        parser.error("--without-fp32 and --precision fp32 leave no graph")
     if missing := _missing(args):
         sys.stderr.write(explain_missing("unitvec-export", missing, extra="export"))
         return _MISSING_CODE
@@ -53,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ExportError, StartupError) as exc:
             print(f"unitvec-export: error: {exc}", file=sys.stderr)
             return exc.exit_code if isinstance(exc, ExportError) else 1
+        except BrokenPipeError:
+            raise
         except Exception as exc:  # noqa: BLE001 - the libraries inside raise what they like
             if args.verbose:
                 traceback.print_exc()
@@ -102,6 +120,7 @@ def _export(args: argparse.Namespace) -> str:
         request=_request(args),
         out=args.out or Path("artifacts") / model_name(args.model),
         precisions=args.precision,
+        without_fp32=args.without_fp32,
         opset=args.opset,
         verbose=args.verbose,
         without_torch=args.without_torch or not all(map(_is_installed, _NEEDED_TO_TRACE)),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from unitvec_export.errors import ParityError
+from unitvec_export.errors import InputError, ParityError
 from unitvec_export.noise import muted
 from unitvec_export.origins import ExportOptions, Origin, open_origins
 from unitvec_export.progress import Progress
@@ -93,6 +93,8 @@ def _export_route(
         measured, notes = _measure(verification, folder, names, optional=optional)
     if options.precisions is None and graphs.obstacle:
         notes = [f"int16 is left out: {graphs.obstacle}"]
+    if options.without_fp32:
+        _leave_out_fp32(folder, measured)
     for line in notes:
         progress.note(line)
     provenance = describe_origin(
@@ -122,6 +124,13 @@ def _measure(
             notes.append(f"{name} is left out: {exc}")
             (stage / graph_file(name)).unlink()
     return measured, notes
+
+
+def _leave_out_fp32(stage: Path, measured: dict[str, Measured]) -> None:
+    del measured["fp32"]
+    if not measured:
+        raise InputError("--without-fp32 leaves no graph: no other could be written")
+    (stage / graph_file("fp32")).unlink()
 
 
 def _write_manifest(

@@ -39,6 +39,7 @@ class ExportOptions:
         out: Folder that becomes the artifact.
         precisions: Graphs to write, fp32 among them; None means fp32 and, where the fused operator
             runs the model, int16.
+        without_fp32: Leave fp32 out again when it is proved.
         opset: Version of ONNX's operator set.
         verbose: Show what the libraries log.
         without_torch: Build the model from its files, and prove it against stored vectors.
@@ -51,6 +52,7 @@ class ExportOptions:
     request: Request
     out: Path
     precisions: Sequence[str] | None = None
+    without_fp32: bool = False
     opset: int = DEFAULT_OPSET
     verbose: bool = False
     without_torch: bool = False

@@ -35,6 +35,12 @@ def make_parser() -> argparse.ArgumentParser:
         "fp32 is always among them (default: fp32 and, with unitvec-kernels, int16)",
     )
     add(
+        "--without-fp32",
+        action="store_true",
+        help="prove the fp32 graph and leave it out: where space is short, and the fused "
+        "operator, which int16 needs, is sure to be there",
+    )
+    add(
         "--opset",
         type=int,
         choices=OPSETS,
