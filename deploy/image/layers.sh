@@ -115,6 +115,7 @@ install() { # LAYER ARGUMENT...
   "$tools/uv" pip install --quiet --no-deps --only-binary :all: --link-mode copy \
     --python-version ${PYTHON#python} --python-platform "$(uname -m)-manylinux_2_40" \
     --target "$layers/$1/$SITE" "${@:2}"
+  rm -f "$layers/$1/$SITE/.lock"
 }
 
 compile_all() {
