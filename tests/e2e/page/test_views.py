@@ -297,6 +297,20 @@ def test_errors_are_in_plain_words(visit: Open, artifact: Path, start: object) -
     expect(page.locator("#error")).to_be_hidden()
 
 
+def test_after_a_failure_nothing_more_is_sent(visit: Open, page_server: Server) -> None:
+    page = visit(page_server.url, may_fail=True)
+    show(page, "search")
+    asked: list[str] = []
+    page.route("**/v1/embeddings", lambda route: (asked.append("one"), route.abort()))
+    page.fill("#corpus", "\n".join(f"text {number}" for number in range(2000)))
+    expect(page.locator("#error")).to_contain_text("The server does not answer")
+    page.unroute("**/v1/embeddings")
+    page.click("#sample-corpus")
+    page.fill("#query", "cake")
+    expect(page.locator("#found")).to_have_text("The 10 nearest of 36 texts")
+    assert len(asked) <= 2
+
+
 def test_a_token_is_asked_for_and_stored_nowhere(
     visit: Open, artifact: Path, start: object
 ) -> None:

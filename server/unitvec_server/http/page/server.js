@@ -50,7 +50,11 @@ export async function embed(texts, { model, prompt, signal, onProgress = () => {
       onProgress(done, found.size);
     }
   };
-  await Promise.all(Array.from({ length: IN_FLIGHT }, work));
+  try {
+    await Promise.all(Array.from({ length: IN_FLIGHT }, work));
+  } finally {
+    batches.length = 0; // After a failure the others need not be sent.
+  }
   return texts.map((text) => found.get(text));
 }
 
