@@ -26,7 +26,7 @@ from unitvec_bulk.reading.chunks import Chunk, ChunkLimits, read_piece
 from unitvec_bulk.reading.rows import Layout
 from unitvec_bulk.reading.storage import Place
 from unitvec_bulk.writing.shards import Counts, Shard, read_counts, shard_name, shard_schema
-from unitvec_server.model.artifact import MANIFEST_FILE, load_artifact
+from unitvec_server.model.artifact import load_artifact
 
 _SLICE_ROWS = 1024
 _SLICE_BYTES = 2**20
@@ -44,11 +44,9 @@ class ModelFiles:
     reference: Any
 
     @classmethod
-    def put(cls, ray: Any, artifact: Path, graph: str) -> ModelFiles:
-        """Puts manifest, tokenizer and one graph into the store."""
-        manifest = load_artifact(artifact).manifest
-        names = [MANIFEST_FILE, manifest.tokenizer.name, manifest.graphs[graph].file.name]
-        return cls(ray.put({name: (artifact / name).read_bytes() for name in names}))
+    def put(cls, ray: Any, folder: Path, precision: str) -> ModelFiles:
+        """Puts what a worker needs of an artifact into the store."""
+        return cls(ray.put(read_artifact(folder, precision)))
 
     def open(self, options: EmbedOptions) -> LocalEmbedder:
         """An engine on these files, which lie on disk only while it loads them."""
@@ -56,8 +54,24 @@ class ModelFiles:
 
         with tempfile.TemporaryDirectory(prefix="unitvec-model-") as folder:
             for name, content in ray.get(self.reference).items():
-                (Path(folder) / name).write_bytes(content)
+                path = Path(folder) / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(content)
             return LocalEmbedder(Path(folder), options)
+
+
+def read_artifact(folder: Path, precision: str) -> dict[str, bytes]:
+    """Files of an artifact by their paths in it, without the graphs of other precisions."""
+    artifact = load_artifact(folder)
+    wanted = (precision, f"{precision}-fused")
+    others = {
+        inner.graph_path(name)
+        for inner in (artifact, *artifact.routes.values())
+        for name in inner.manifest.graphs
+        if name not in wanted
+    }
+    files = [path for path in folder.rglob("*") if path.is_file() and path not in others]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from unitvec_bulk.job import Job, Request, prepare
 from unitvec_bulk.options import DTYPES, Columns, DtypeName, EmbedOptions
 from unitvec_bulk.reading.chunks import ChunkLimits
 from unitvec_bulk.reading.pieces import make_pieces
-from unitvec_bulk.workers import ShardWorker, Work, pickled, read_chunks
+from unitvec_bulk.workers import ShardWorker, Work, pickled, read_artifact, read_chunks
 from unitvec_bulk.writing.folder import OutputFolder
 
 TEXTS = [f"text {n}: {'a cat on a mat ' * (n % 5)}" for n in range(40)]
@@ -32,6 +32,27 @@ class Local:
 
     def open(self, options: EmbedOptions) -> LocalEmbedder:
         return LocalEmbedder(self.folder, options)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int16"])
+def test_what_travels_to_a_node_is_the_same_model(
+    tmp_path: Path, precision: str, fused_artifact: Path
+) -> None:
+    """Precision int8 is one of two graphs, as the machine allows."""
+    files = read_artifact(fused_artifact, precision)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    options = EmbedOptions(precision=precision)
+    found = [LocalEmbedder(folder, options) for folder in (fused_artifact, tmp_path)]
+    try:
+        assert found[0].facts == found[1].facts
+        mine, theirs = (embedder.embed(TEXTS).vectors for embedder in found)
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+        assert np.array_equal(mine, theirs) or not found[0].facts.is_reproducible
+    finally:
+        for embedder in found:
+            embedder.close()
+    assert sum(name.endswith(".onnx") for name in files) <= 2
 
 
 @pytest.fixture
