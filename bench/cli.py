@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.adapters.plain_export import is_exported
+from bench.bulk import add_bulk_command
 from bench.console import RESULTS, file_stem, say
 from bench.contenders import (
     PLAIN_EXPORT_ENVIRONMENT,
@@ -263,6 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pressure_commands(commands)
     add_doors_command(commands)
     add_http_command(commands)
+    add_bulk_command(commands)
     listing = commands.add_parser("list", help="list the contenders; * marks the standard ones")
     _add_variants(listing)
     listing.set_defaults(command=_list)
