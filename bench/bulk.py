@@ -3,9 +3,9 @@
 Glosses go from Parquet to Parquet by `unitvec_bulk.run`, its start left out. In turn with it, the
 same encoder runs the same texts alone, split beforehand, on as many threads as the job has workers:
 the ratio is what reading, splitting into tokens, the engine and writing leave of it. With
-``--nodes`` one node of one core is compared with two, with ``--sentence-transformers`` one step of a Ray
-pipeline with the same step by sentence-transformers. ``--memory`` follows a job of texts of mixed
-length and tells the memory of its workers over time.
+``--nodes`` one node of one core is compared with two, with ``--sentence-transformers`` one step of
+a Ray pipeline with the same step by sentence-transformers. ``--memory`` follows a job of texts of
+mixed length and tells the memory of its workers over time.
 """
 
 from __future__ import annotations
