@@ -127,3 +127,33 @@ def test_errors_name_the_field(
     assert (reply.status_code, error["param"]) == (status, param)
     assert words in error["message"]
     assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_windows_are_those_of_grpc(http: httpx.Client, http_server: Server, form: str) -> None:
+    """With the part of the text that each is of; pooled ones are rows of texts."""
+    texts = ["a cat", "A first one. " * 40]
+    for pooled in (False, True):
+        sizes = {"tokens": 24, "overlap_tokens": 4, "pooled": pooled}
+        options = pb.EncodeOptions(windows=pb.Windows(**sizes))
+        wanted = http_server.stub.Embed(pb.EmbedRequest(texts=texts, options=options))
+        reply = embed(http, input=texts, windows=sizes, encoding_format=form)
+        assert as_bytes(reply) == wanted.embeddings.data
+        assert ("text_index" in reply["data"][0]) is not pooled
+        names = [field.name for field in pb.Window.DESCRIPTOR.fields]
+        spans = [] if pooled else [[entry[name] for name in names] for entry in reply["data"]]
+        assert spans == [[getattr(one, name) for name in names] for one in wanted.windows]
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+@pytest.mark.parametrize("windows", [None, {"tokens": 24}, {"tokens": 24, "pooled": True}])
+def test_texts_of_a_partial_request_fail_alone(
+    http: httpx.Client, http_server: Server, form: str, windows: Any
+) -> None:
+    body = {"input": ["a cat", "x" * 100_001, "a dog"], "windows": windows}
+    assert http.post("/v1/embeddings", json=body).status_code == 400
+    reply = embed(http, **body, partial=True, encoding_format=form)
+    [error] = reply["errors"]
+    assert (error["index"], error["code"], error["param"]) == (1, "text_too_large", "input[1]")
+    rows = [entry for entry in reply["data"] if entry["embedding"] is not None]
+    assert as_bytes({"data": rows}) == over_grpc(http_server, ["a cat", "a dog"])

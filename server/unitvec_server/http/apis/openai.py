@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import dataclasses
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import current_caller
-from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Model
+from unitvec_server.doors.statuses import status_of
+from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Model, WindowOptions
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
 from unitvec_server.http.inputs import Input, identity_headers, read_input, to_base64, write_rows
@@ -17,10 +19,19 @@ from unitvec_server.http.inputs import Input, identity_headers, read_input, to_b
 API = "openai"
 
 
-class EmbeddingsRequest(msgspec.Struct):
-    """The body of ``/v1/embeddings``.
+class Windows(msgspec.Struct):
+    """How long texts are cut into windows; no tokens stand for the longest text of the model."""
 
-    `prompt_name` is ours: the name of a prompt of the model, as sentence-transformers has it.
+    tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    overlap_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    pooled: bool = False
+
+
+class EmbeddingsRequest(msgspec.Struct):
+    """The body of ``/v1/embeddings``. All after `user` is ours.
+
+    `prompt_name` is the name of a prompt of the model, as sentence-transformers has it. With
+    `windows`, long texts become several vectors. With `partial`, texts fail one by one.
     """
 
     input: Input
@@ -29,14 +40,35 @@ class EmbeddingsRequest(msgspec.Struct):
     dimensions: int | None = None
     user: str | None = None
     prompt_name: str | None = None
+    windows: Windows | None = None
+    partial: bool | None = None
 
 
-class Embedding(msgspec.Struct):
-    """One vector: numbers, or its float32 bytes in base64."""
+class Embedding(msgspec.Struct, omit_defaults=True):
+    """One vector: numbers, or its float32 bytes in base64; null for a text that failed.
+
+    The rest is there with windows: the part of a text that the vector is of, ends exclusive.
+    """
 
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | str | None
+    text_index: int | None = None
+    byte_start: int | None = None
+    byte_end: int | None = None
+    char_start: int | None = None
+    char_end: int | None = None
+    tokens: int | None = None
+
+
+class TextError(msgspec.Struct):
+    """Why a text of a partial request failed."""
+
+    index: int
+    message: str
+    type: str
+    param: str | None
+    code: str
 
 
 class Usage(msgspec.Struct):
@@ -53,6 +85,7 @@ class EmbeddingsReply(msgspec.Struct):
     data: list[Embedding]
     model: str
     usage: Usage
+    errors: list[TextError] | None = None
 
 
 class ModelReply(msgspec.Struct):
@@ -117,16 +150,14 @@ class OpenAi:
         asked: EmbeddingsRequest = from_json(_REQUEST, request.body)
         model = engine.model(asked.model or "")
         wanted = read_input(asked.input, _options(asked, request), field="input")
+        wanted = dataclasses.replace(wanted, is_partial=asked.partial is True)
         if isinstance(wanted, IdsList):
             _refuse_bare(wanted, model)
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         as_text = asked.encoding_format == "base64"
-        vectors = np.ascontiguousarray(embedded.vectors)
-        data = [
-            {"object": "embedding", "index": index, "embedding": row}
-            for index, row in enumerate(to_base64(vectors) if as_text else vectors)
-        ]
-        written = await write_rows(engine, data, width=1 if as_text else vectors.shape[1])
+        data = _entries(embedded, as_text=as_text)
+        width = 1 if as_text else embedded.vectors.shape[1]
+        written = await write_rows(engine, data, width=width)
         body = b'{"object":"list","data":[%b],%b' % (written, _tail(model, embedded))
         return Reply(body, headers=identity_headers(model))
 
@@ -143,11 +174,29 @@ class OpenAi:
 def _options(asked: EmbeddingsRequest, request: Request) -> EncodeOptions:
     if asked.dimensions is not None and asked.dimensions < 1:
         raise InvalidRequest("dimensions must be at least 1", field="dimensions")
+    windows = asked.windows
     return EncodeOptions(
         dimensions=asked.dimensions or 0,
         prompt_name=asked.prompt_name,
         expected=request.expected,
+        windows=windows and WindowOptions(windows.tokens, windows.overlap_tokens, windows.pooled),
     )
+
+
+def _entries(embedded: Embedded, *, as_text: bool) -> list[dict[str, Any]]:
+    """The vectors, each with what it is of."""
+    vectors = np.ascontiguousarray(embedded.vectors)
+    data: list[dict[str, Any]] = [
+        {"object": "embedding", "index": index, "embedding": row}
+        for index, row in enumerate(to_base64(vectors) if as_text else vectors)
+    ]
+    if embedded.windows:
+        for entry, window in zip(data, embedded.windows, strict=True):
+            entry.update(window._asdict())
+    elif data:  # with windows there may be none, if all texts failed
+        for index in embedded.failures:
+            data[index]["embedding"] = None
+    return data
 
 
 def _refuse_bare(wanted: IdsList, model: Model) -> None:
@@ -173,7 +222,13 @@ def _tail(model: Model, embedded: Embedded) -> bytes:
     """What follows the vectors, without the brace before it."""
     tokens = sum(embedded.tokens)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return to_json({"model": model.name, "usage": usage})[1:]
+    tail: dict[str, Any] = {"model": model.name, "usage": usage}
+    if embedded.failures:
+        tail["errors"] = [
+            {"index": index, **write_error(error, int(status_of(error).http), "")["error"]}
+            for index, error in embedded.failures.items()
+        ]
+    return to_json(tail)[1:]
 
 
 def _describe(model: Model) -> dict[str, Any]:
