@@ -179,7 +179,7 @@ def _options(asked: EmbeddingsRequest, request: Request) -> EncodeOptions:
         dimensions=asked.dimensions or 0,
         prompt_name=asked.prompt_name,
         expected=request.expected,
-        windows=windows and WindowOptions(windows.tokens, windows.overlap_tokens, windows.pooled),
+        windows=WindowOptions(*msgspec.structs.astuple(windows)) if windows else None,
     )
 
 
