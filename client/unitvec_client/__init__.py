@@ -1,9 +1,11 @@
 """Typed Python client of unitvec: text in, unit vectors out.
 
-from unitvec_client import Client
+Embed two texts::
 
-with Client("localhost:50051") as client:
-vectors = client.embed(["a cat on a mat", "a feline on a rug"])
+    from unitvec_client import Client
+
+    with Client("localhost:50051") as client:
+        vectors = client.embed(["a cat on a mat", "a feline on a rug"])
 """
 
 from unitvec_client.aio import AsyncClient

@@ -72,6 +72,19 @@ def test_it_is_exact(seed: int, count: int, top_k: int, dtype: str, bad: set[int
     assert len(set(best.indices.tolist())) == len(best.indices)
 
 
+@pytest.mark.parametrize("count", [2, ranking._FEW, ranking._FEW + 1, 3 * ranking._FEW])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_queries_together_find_what_each_finds_alone(count: int, dtype: str) -> None:
+    generator = np.random.default_rng(count)
+    stored = ArrayRows(generator.integers(-9, 10, (40, DIM)).astype(dtype))
+    queries = generator.integers(-9, 10, (count, DIM)).astype(np.float32)
+    together = rank(stored, queries, top_k=5, metric="cosine")
+    for query, best in zip(queries, together, strict=True):
+        [alone] = rank(stored, query[None], top_k=5, metric="cosine")
+        np.testing.assert_allclose(best.scores, alone.scores, atol=1e-5)
+        assert set(best.indices) == set(alone.indices)
+
+
 def test_equal_scores_rank_by_index() -> None:
     values = np.tile(np.eye(DIM, dtype=np.float32)[:2], (20, 1))
     assert found(ArrayRows(values), values[0], top_k=25) == [*range(0, 40, 2), 1, 3, 5, 7, 9]

@@ -1,7 +1,9 @@
 """The client without I/O: each public method as a script, shared by both clients.
 
-Client / AsyncClient   -- arguments -->   Core: checks them at once
-<-- script ----    (yields steps; see `steps`)
+The two clients and this module work together so::
+
+    Client / AsyncClient   -- arguments -->   Core: checks them at once
+                           <-- script ----    (yields steps; see `steps`)
 """
 
 from __future__ import annotations
