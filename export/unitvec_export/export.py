@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import tempfile
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from unitvec_export.errors import InputError, ParityError
+from unitvec_export.graph.weights import WeightStore
 from unitvec_export.noise import muted
 from unitvec_export.origins import ExportOptions, Origin, open_origins
 from unitvec_export.progress import Progress
@@ -21,10 +22,17 @@ from unitvec_export.prove.verification import Measured, Verification, hash_texts
 from unitvec_export.provenance import describe_origin
 from unitvec_export.quantize.graphs import Graphs
 from unitvec_export.source import Source, resolve_source
-from unitvec_export.writer import CANARY_FILE, TOKENIZER_FILE, VECTORS_FILE, graph_file, staged
+from unitvec_export.writer import (
+    CANARY_FILE,
+    TOKENIZER_FILE,
+    VECTORS_FILE,
+    graph_file,
+    staged,
+    weights_file,
+)
 from unitvec_server.model.artifact import MANIFEST_FILE, describe_file
 from unitvec_server.model.canary import CANARY_TEXTS, write_canary
-from unitvec_server.model.manifest import File, Graph, Manifest, Parity
+from unitvec_server.model.manifest import Graph, Manifest, Parity
 
 _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
 STEPS = 6
@@ -78,21 +86,16 @@ def _export_route(
     with progress.step(origin.proof_step):
         origin.check()
         texts = len(verification.expected)
-    with progress.step(origin.build_step):
-        body = origin.build()
-    graphs = Graphs(body, origin.model, verbose=options.verbose)
-    names = graphs.plan(options.precisions)
-    with progress.step(f"writing {', '.join(names)}"):
-        for name in names:
-            onnx.save(graphs.make(name), str(folder / graph_file(name)))
-        np.save(folder / VECTORS_FILE, verification.expected)
-        manifest = _write_manifest(folder, source, origin, names)
+    files, obstacle = _write_graphs(origin, folder, options, progress)
+    names = tuple(files)
+    np.save(folder / VECTORS_FILE, verification.expected)
+    manifest = _write_manifest(folder, source, origin, files)
     with progress.step(f"comparing {texts} vectors with the server's code"):
         # What nobody asked for may be left out.
         optional = frozenset({"int16"} if options.precisions is None else ())
         measured, notes = _measure(verification, folder, names, optional=optional)
-    if options.precisions is None and graphs.obstacle:
-        notes = [f"int16 is left out: {graphs.obstacle}"]
+    if options.precisions is None and obstacle:
+        notes = [f"int16 is left out: {obstacle}"]
     if options.without_fp32:
         _leave_out_fp32(folder, measured)
     for line in notes:
@@ -109,6 +112,27 @@ def _export_route(
     )
 
 
+def _write_graphs(
+    origin: Origin, folder: Path, options: ExportOptions, progress: Progress
+) -> tuple[dict[str, Sequence[Path]], str]:
+    """Files of each graph, and why there is no fused one, if so."""
+    # Beside what is written: gigabytes may not fit where the system keeps its temporary files.
+    with tempfile.TemporaryDirectory(prefix=".weights-", dir=folder) as work:
+        store = WeightStore(Path(work), options.max_graph_bytes)
+        with progress.step(origin.build_step):
+            body = origin.build(store)
+        graphs = Graphs(body, origin.model, store=store, verbose=options.verbose)
+        names = graphs.plan(options.precisions)
+        with progress.step(f"writing {', '.join(names)}"):
+            files = {
+                name: store.write(
+                    graphs.make(name), folder / graph_file(name), folder / weights_file(name)
+                )
+                for name in names
+            }
+        return files, graphs.obstacle
+
+
 def _measure(
     verification: Verification, stage: Path, names: Sequence[str], *, optional: AbstractSet[str]
 ) -> tuple[dict[str, Measured], list[str]]:
@@ -122,7 +146,7 @@ def _measure(
             if name not in optional:
                 raise
             notes.append(f"{name} is left out: {exc}")
-            (stage / graph_file(name)).unlink()
+            _remove(stage, name)
     return measured, notes
 
 
@@ -130,11 +154,17 @@ def _leave_out_fp32(stage: Path, measured: dict[str, Measured]) -> None:
     del measured["fp32"]
     if not measured:
         raise InputError("--without-fp32 leaves no graph: no other could be written")
-    (stage / graph_file("fp32")).unlink()
+    _remove(stage, "fp32")
+
+
+def _remove(stage: Path, name: str) -> None:
+    """Removes the files of a graph."""
+    (stage / graph_file(name)).unlink()
+    (stage / weights_file(name)).unlink(missing_ok=True)
 
 
 def _write_manifest(
-    stage: Path, source: Source, origin: Origin, precisions: Sequence[str]
+    stage: Path, source: Source, origin: Origin, files: Mapping[str, Sequence[Path]]
 ) -> Manifest:
     """Writes the tokenizer and a manifest whose parities are still to be measured."""
     facts = origin.model.facts
@@ -150,7 +180,7 @@ def _write_manifest(
         prompts=dict(facts.prompts),
         default_prompt_name=facts.default_prompt_name,
         tokenizer=describe_file(stage / TOKENIZER_FILE),
-        graphs={name: Graph(_describe_graph(stage, name), _UNMEASURED) for name in precisions},
+        graphs={name: _describe_graph(paths) for name, paths in files.items()},
         created_by=f"unitvec-export {importlib.metadata.version('unitvec')}",
         similarity_fn_name=facts.similarity_fn_name,
         truncation_side=facts.truncation_side,
@@ -164,8 +194,9 @@ def _write_manifest(
     return manifest
 
 
-def _describe_graph(stage: Path, precision: str) -> File:
-    return describe_file(stage / graph_file(precision))
+def _describe_graph(paths: Sequence[Path]) -> Graph:
+    file, *weights = map(describe_file, paths)
+    return Graph(file, _UNMEASURED, tuple(weights))
 
 
 def _record(manifest: Manifest, measured: Mapping[str, Measured]) -> Manifest:

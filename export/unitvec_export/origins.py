@@ -17,6 +17,7 @@ from unitvec_export.errors import InputError
 from unitvec_export.graph.onnx_file import read_body
 from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.graph.tracing import export_body
+from unitvec_export.graph.weights import MAX_GRAPH_BYTES, WeightStore
 from unitvec_export.prove.known import KnownVectors
 from unitvec_export.prove.model import Model
 from unitvec_export.prove.reference import Reference, load_references
@@ -47,6 +48,7 @@ class ExportOptions:
             the model, or takes the stored graph.
         texts: File of texts to prove it on; None means the bundled ones.
         vectors: File of the model's own vectors of these texts; None means to ask the model.
+        max_graph_bytes: Graphs with more bytes of weights have them in a file of its own.
     """
 
     request: Request
@@ -59,6 +61,7 @@ class ExportOptions:
     onnx: str | None = None
     texts: Path | None = None
     vectors: Path | None = None
+    max_graph_bytes: int = MAX_GRAPH_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Origin:
         model: The model.
         groups: Texts to prove it on.
         check: Makes sure that the model itself works: what it cannot do is no fault of a graph.
-        build: Makes the fp32 body, (B, S) ids and mask -> token vectors (B, S, H).
+        build: Makes the fp32 body, (B, S) ids and mask -> token vectors (B, S, H). It is given the
+            place for weights that a graph cannot hold.
         proof_step: What is done to get the expected vectors, for the progress lines.
         build_step: What is done to get the body.
         is_identified: Whether its weights and architecture are known, which its space is made of.
@@ -81,7 +85,7 @@ class Origin:
     model: Model
     groups: Sequence[Group]
     check: Callable[[], None]
-    build: Callable[[], onnx.ModelProto]
+    build: Callable[[WeightStore], onnx.ModelProto]
     proof_step: str
     build_step: str
     libraries: Mapping[str, str]
@@ -109,7 +113,7 @@ def open_origins(source: Source, options: ExportOptions) -> list[Origin]:
     return [
         dataclasses.replace(
             origin,
-            build=lambda: read_body(path, origin.model.facts),
+            build=lambda store: read_body(path, origin.model.facts, store),
             build_step=f"reading the graph in {path.name}",
         )
     ]
@@ -121,7 +125,7 @@ def _open_stored(source: Source, *, opset: int) -> Origin:
         reference,
         groups,
         check=lambda: None,
-        build=lambda: build_body(reference, opset=opset),
+        build=lambda _: build_body(reference, opset=opset),
         proof_step="reading the stored vectors of sentence-transformers",
         build_step=f"building the graph from the checkpoint, opset {opset}",
         libraries=load_record().libraries,
@@ -164,7 +168,7 @@ def _open_given(source: Source, options: ExportOptions) -> Origin:
     )
 
 
-def _no_graph() -> onnx.ModelProto:
+def _no_graph(_: WeightStore) -> onnx.ModelProto:
     raise AssertionError("given vectors prove a graph, and make none")
 
 
@@ -175,7 +179,7 @@ def _open_model(reference: Reference, options: ExportOptions) -> Origin:
         reference,
         make_groups(reference.facts, texts),
         check=lambda: check_padding(reference, texts),
-        build=lambda: export_body(reference, opset=opset, verbose=verbose),
+        build=lambda store: export_body(reference, opset=opset, store=store, verbose=verbose),
         proof_step="encoding the sample with sentence-transformers",
         build_step=f"tracing the graph, opset {opset}",
         notes=reference.notes,

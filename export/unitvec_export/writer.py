@@ -31,8 +31,15 @@ def graph_file(precision: str) -> str:
     return f"model.{precision}.onnx"
 
 
+def weights_file(precision: str) -> str:
+    """Name of the file with the weights that have no room in that graph."""
+    return f"{graph_file(precision)}_data"
+
+
 _GRAPH_FILES = frozenset(map(graph_file, PRECISIONS))
-_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, VECTORS_FILE, CANARY_FILE, *_GRAPH_FILES}
+_WEIGHT_FILES = frozenset(map(weights_file, PRECISIONS))
+_ARTIFACT_FILES = {MANIFEST_FILE, TOKENIZER_FILE, VECTORS_FILE, CANARY_FILE}
+_ARTIFACT_FILES |= _GRAPH_FILES | _WEIGHT_FILES
 
 
 @contextlib.contextmanager

@@ -140,9 +140,9 @@ def damage_vectors(copy: Path) -> None:
     ("damage", "args", "message"),
     [
         (forget_vectors, (), "holds no vectors of its model: export it again, or pip install"),
-        (change_texts, (), "of the texts of another unitvec release"),
+        (change_texts, (), "are of other texts (it was made by"),
         (damage_vectors, (), "vectors.npy is damaged"),
-        (None, ("--texts", "texts.txt"), "for texts of your own, sentence-transformers must be"),
+        (None, ("--texts", "no.txt"), "no.txt cannot be read"),
         (None, ("--vectors", "v.npy"), "--vectors needs --texts"),
     ],
 )

@@ -25,6 +25,7 @@ from unitvec_server.engine.requests import Model as ServedModel
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.model.artifact import load_artifact
+from unitvec_server.model.fingerprints import NO_FINGERPRINTS, Fingerprints
 from unitvec_server.model.tokenizer import Tokenizer
 from unitvec_server.rpc import comparison
 from unitvec_server.rpc.comparison import compare
@@ -42,6 +43,7 @@ class Model(NamedTuple):
     """What is asked of the model of given vectors."""
 
     name: str = "m"
+    identity: Fingerprints = NO_FINGERPRINTS
 
 
 class Threads:

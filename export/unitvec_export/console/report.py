@@ -36,7 +36,7 @@ def report_parities(manifest: Manifest, parities: Mapping[str, Parity]) -> str:
     lines = ["", _TABLE.format(*header)]
     for name, parity in parities.items():
         cosines = (f"{parity.cosine_mean:.7f}", f"{parity.cosine_min:.7f}")
-        size = f"{manifest.graphs[name].file.size_bytes / 1e6:.1f}"
+        size = f"{manifest.graphs[name].size_bytes / 1e6:.1f}"
         lines.append(
             _TABLE.format(name, parity.texts, *cosines, f"{parity.max_abs_diff:.1e}", size)
         )

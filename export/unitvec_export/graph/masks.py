@@ -24,6 +24,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
+from unitvec_export.graph.weights import openable
 from unitvec_export.graph.wiring import Wiring, new_node
 
 Mask = npt.NDArray[np.int64]
@@ -70,7 +71,7 @@ def rewrite_masks(wiring: Wiring, *, max_tokens: int) -> None:
             it would be lost.
     """
     names = list(dict.fromkeys(_masks(wiring)))
-    if not names or max_tokens > MAX_PROBE_TOKENS:
+    if not names or not 1 < max_tokens <= MAX_PROBE_TOKENS:
         return
     rules: dict[str, _Rule] = {}
     for mask in _probes(max_tokens):
@@ -95,7 +96,7 @@ def _masks(wiring: Wiring) -> Iterator[str]:
 
 def _probes(max_tokens: int) -> Iterator[Mask]:
     """Masks of texts, each with padding; the longest is one text alone."""
-    for length in sorted({2, 7, max_tokens}, reverse=True):
+    for length in sorted({min(length, max_tokens) for length in (2, 7, max_tokens)}, reverse=True):
         mask = np.ones((2 if length < max_tokens else 1, length), np.int64)
         mask[-1, length // 2 if length < max_tokens else -1 :] = 0
         yield mask
@@ -106,7 +107,8 @@ def _run(part: onnx.ModelProto, mask: Mask) -> Mapping[str, npt.NDArray[np.float
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
-    session = ort.InferenceSession(part.SerializeToString(), options)
+    with openable(part) as opened:
+        session = ort.InferenceSession(opened, options)
     names = [output.name for output in session.get_outputs()]
     feed = {"input_ids": np.ones_like(mask), "attention_mask": mask}
     return dict(zip(names, session.run(names, feed), strict=True))

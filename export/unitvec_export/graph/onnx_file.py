@@ -11,6 +11,7 @@ from unitvec_export.errors import InputError, first_line
 from unitvec_export.graph.opsets import DEFAULT_OPSET, OPSETS
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.tracing import trim
+from unitvec_export.graph.weights import WeightStore
 from unitvec_export.pipeline.tail import OUTPUT
 from unitvec_export.prove.facts import Facts
 
@@ -18,7 +19,7 @@ _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
 _VECTORS = "sentence_embedding"
 
 
-def read_body(path: Path, facts: Facts) -> onnx.ModelProto:
+def read_body(path: Path, facts: Facts, store: WeightStore) -> onnx.ModelProto:
     """Reads a graph as optimum and transformers.js write it.
 
     Its token vectors are taken where it has them, so that what follows is ours; else its
@@ -27,6 +28,7 @@ def read_body(path: Path, facts: Facts) -> onnx.ModelProto:
     Args:
         path: The file, with its outside data beside it.
         facts: What is known of its model.
+        store: Where weights of more than 2 GiB go.
 
     Returns:
         A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H), or to finished
@@ -35,7 +37,7 @@ def read_body(path: Path, facts: Facts) -> onnx.ModelProto:
     Raises:
         InputError: It cannot be read, or is not such a graph.
     """
-    model = _raise_opset(_load(path), path)
+    model = store.take(_raise_opset(_load(path), path))
     outputs = [value.name for value in model.graph.output]
     tokens = next((name for name in _TOKEN_VECTORS if name in outputs), None)
     if tokens is not None:

@@ -21,6 +21,7 @@ from onnx import TensorProto
 from unitvec_export.graph.attention import fold_attention
 from unitvec_export.graph.flatten import flatten
 from unitvec_export.graph.masks import rewrite_masks
+from unitvec_export.graph.weights import copy_graph
 from unitvec_export.graph.wiring import Dims, Wiring, attribute, subgraphs
 
 
@@ -31,8 +32,7 @@ def simplify(body: onnx.ModelProto, *, max_tokens: int) -> onnx.ModelProto:
         body: Graph from input_ids and attention_mask (B, S) to token vectors (B, S, H).
         max_tokens: Longest text of the model, or the longest at which its masks need be looked at.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(body)
+    model = copy_graph(body)
     if any(True for node in body.graph.node for _ in subgraphs(node)):
         return model  # names that branches read from outside cannot be followed
     masks = functools.partial(rewrite_masks, max_tokens=max_tokens)

@@ -26,6 +26,7 @@ from unitvec_export.graph.masks import MAX_PROBE_TOKENS
 from unitvec_export.graph.prompts import take_marked_ids
 from unitvec_export.graph.simplify import simplify
 from unitvec_export.graph.static import static_body
+from unitvec_export.graph.weights import WeightStore, copy_graph, openable
 from unitvec_export.graph.wiring import Wiring, read_by
 from unitvec_export.noise import muted
 from unitvec_export.pipeline.pooling import Pooling
@@ -33,17 +34,23 @@ from unitvec_export.pipeline.tail import OUTPUT, append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.prove.reference import Reference
 
-# A protobuf message, and so an ONNX file with its weights inside, ends at 2 GiB.
-_MAX_WEIGHT_BYTES = 2**31 - 2**24
 _TOKENS = "token_embeddings"
 _WINDOW = re.compile("window|local|chunk")
 """Settings of how far attention reaches, in tokens."""
 
 
-def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
+def export_body(
+    reference: Reference, *, opset: int, store: WeightStore | None = None, verbose: bool = False
+) -> onnx.ModelProto:
     """The graph of a model's token vectors, simplified.
 
     A table of static embeddings is one node; a transformer is traced.
+
+    Args:
+        reference: The model.
+        opset: Version of ONNX's operator set.
+        store: As `trace_body`.
+        verbose: Show what the libraries log.
 
     Returns:
         A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H) float32.
@@ -52,9 +59,10 @@ def export_body(reference: Reference, *, opset: int, verbose: bool = False) -> o
         InputError: As `trace_body`.
     """
     if reference.transformer is None:
-        return static_body(reference.static_embeddings, opset=opset)
+        body = static_body(reference.static_embeddings, opset=opset)
+        return body if store is None else store.take(body)
     return simplify(
-        trace_body(reference, opset=opset, verbose=verbose),
+        trace_body(reference, opset=opset, store=store, verbose=verbose),
         max_tokens=_mask_tokens(reference.transformer.config, reference.facts.max_seq_length),
     )
 
@@ -66,19 +74,30 @@ def _mask_tokens(config: Any, max_tokens: int) -> int:
     return max_tokens if is_wide else min(max_tokens, MAX_PROBE_TOKENS)
 
 
-def trace_body(reference: Reference, *, opset: int, verbose: bool = False) -> onnx.ModelProto:
+def trace_body(
+    reference: Reference, *, opset: int, store: WeightStore | None = None, verbose: bool = False
+) -> onnx.ModelProto:
     """Traces the transformer.
+
+    Args:
+        reference: The model.
+        opset: Version of ONNX's operator set.
+        store: Where weights of more than 2 GiB go; None for a model of less.
+        verbose: Show what the libraries log.
 
     Returns:
         A graph from input_ids and attention_mask (B, S) to token vectors (B, S, H) float32.
 
     Raises:
-        InputError: The model is over 2 GiB, or of an architecture that cannot be traced.
+        InputError: The model is of an architecture that cannot be traced.
     """
-    _check_size(reference.transformer)
-    with tempfile.TemporaryDirectory(prefix="unitvec-export-") as folder:
-        model = _trace(reference.transformer, Path(folder), opset=opset, verbose=verbose)
-    return trim(model)
+    if store is None:
+        with tempfile.TemporaryDirectory(prefix="unitvec-export-") as folder:
+            inside = WeightStore(Path(folder))
+            return trace_body(reference, opset=opset, store=inside, verbose=verbose)
+    path = store.folder / "model.onnx"
+    _trace(reference, path, opset=opset, verbose=verbose)
+    return trim(store.take(onnx.load(str(path), load_external_data=False)))
 
 
 def trim(model: onnx.ModelProto, *, output: str = _TOKENS, rank: int = 3) -> onnx.ModelProto:
@@ -116,8 +135,7 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
     Raises:
         ExportError: The result is not a valid ONNX model.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(body)
+    model = copy_graph(body)
     if facts.max_seq_length > LONG_TOKENS:
         wiring = Wiring(model)
         block_attention(wiring)
@@ -133,31 +151,25 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
     model.producer_name = "unitvec-export"
     model.producer_version = ""  # a release alone does not change the file, nor its fingerprint
     try:
-        onnx.checker.check_model(model, full_check=True)
+        with openable(model) as opened:
+            onnx.checker.check_model(opened, full_check=True)
     except Exception as exc:  # ValidationError and InferenceError share no useful base
         raise ExportError(f"the exported graph is not valid: {first_line(exc)}") from exc
     return model
 
 
-def _check_size(transformer: Any) -> None:
-    size_bytes = sum(weight.numel() * 4 for weight in transformer.parameters())
-    if size_bytes > _MAX_WEIGHT_BYTES:
-        raise InputError(
-            f"the model has {size_bytes / 2**30:.1f} GiB of fp32 weights; "
-            "models over 2 GiB are not supported"
-        )
-
-
-def _trace(transformer: Any, folder: Path, *, opset: int, verbose: bool) -> onnx.ModelProto:
-    path = folder / "model.onnx"
-    trace = optimum_onnx.trace if optimum_onnx.is_needed() else torchscript.trace
+def _trace(reference: Reference, path: Path, *, opset: int, verbose: bool) -> None:
+    """Writes the graph, and beside it the weights that its file has no room for."""
+    transformer, longest = reference.transformer, reference.facts.max_seq_length
     with muted(verbose=verbose):
         try:
-            trace(transformer, path, opset=opset)
+            if optimum_onnx.is_needed():
+                optimum_onnx.trace(transformer, path, opset=opset)
+            else:
+                torchscript.trace(transformer, path, opset=opset, max_tokens=longest)
         except Exception as exc:  # torch and optimum raise what they like
             kind = transformer.config.model_type
             raise InputError(f"this {kind} model cannot be traced: {first_line(exc)}") from exc
-    return onnx.load(str(path))
 
 
 def _rename_output(graph: onnx.GraphProto, new: str, *, rank: int) -> None:

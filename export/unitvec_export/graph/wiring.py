@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from unitvec_export.graph.weights import make_tensor, read_values, store_of
 
 Dims = tuple[int | str, ...]
 """A shape: known sizes as integers, others by the name of the dimension."""
@@ -27,8 +28,11 @@ class Wiring:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
-        self._constants = {
-            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        self._constants = {tensor.name: read_values(tensor) for tensor in model.graph.initializer}
+        self._store = store_of(model)
+        self._outside = {
+            tensor.name: (self._constants[tensor.name], tensor)
+            for tensor in (model.graph.initializer if self._store else ())
         }
         self.nodes = [node for node in model.graph.node if not self._take_constant(node)]
         self._values = _infer(model)
@@ -115,12 +119,13 @@ class Wiring:
             if needed.intersection(node.output):
                 kept.append(node)
                 needed.update(read_by(node))
-        tensors = [
-            numpy_helper.from_array(np.asarray(value, order="C"), name)
-            for name, value in self._constants.items()
-            if name in needed
-        ]
-        return kept[::-1], tensors
+        return kept[::-1], [self._tensor(name) for name in self._constants if name in needed]
+
+    def _tensor(self, name: str) -> onnx.TensorProto:
+        """A constant as the graph has it; of a large one, what did not change stays where it is."""
+        value = self._constants[name]
+        former, tensor = self._outside.get(name, (None, None))
+        return tensor if value is former else make_tensor(name, value, self._store)
 
 
 def new_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:

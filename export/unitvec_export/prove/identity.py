@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from unitvec_export.pipeline.tail import Step
 from unitvec_export.prove.model import Model
-from unitvec_server.model.fingerprints import bits_of, space_of
+from unitvec_server.model.fingerprints import bits_of, is_reproducible, space_of
 from unitvec_server.model.identity import Identity, digest, tokenizer_digest
 from unitvec_server.model.kernels import find_kernels
-from unitvec_server.model.manifest import FUSED, Manifest
+from unitvec_server.model.manifest import Manifest
 
 _LITTLE_ENDIAN_FLOAT32 = "<f4"
 
@@ -43,7 +43,11 @@ def with_fingerprints(manifest: Manifest) -> Manifest:
     if manifest.identity is None:
         return manifest
     runtime = find_kernels().runtime
-    bits = {name: bits_of(manifest, name, runtime) for name in manifest.graphs if name in FUSED}
+    bits = {
+        name: bits_of(manifest, name, runtime)
+        for name in manifest.graphs
+        if is_reproducible(manifest, name)
+    }
     identity = dataclasses.replace(manifest.identity, space=space_of(manifest), bits=bits)
     return dataclasses.replace(manifest, identity=identity)
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_export.errors import InputError, ParityError
-from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
+from unitvec_server.model.artifact import Artifact, load_artifact, verify_file, verify_graph
 from unitvec_server.model.canary import CANARY_TEXTS, embed_canary
 from unitvec_server.model.encoder import Encoder, EncoderOptions
 from unitvec_server.model.kernels import find_kernels
@@ -168,7 +168,7 @@ class Verification:
         """
         artifact = load_artifact(folder)
         verify_file(artifact, artifact.manifest.tokenizer)
-        verify_file(artifact, artifact.manifest.graphs[precision].file)
+        verify_graph(artifact, precision)
         if precision == "fp32" and self._tokens is not None:
             self.check_token_ids(artifact, self._tokens)
         encoder, tokenizer = _open_encoder(artifact, precision), open_tokenizer(artifact)

@@ -22,9 +22,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from unitvec_export.graph.architecture import Dense, Encoder, Floats, Norm, UnsupportedEncoder
+from unitvec_export.graph.weights import WeightStore, make_tensors
 from unitvec_export.pipeline.norms import Normalize
 from unitvec_export.pipeline.pooling import Pooling
 from unitvec_export.pipeline.tail import append
@@ -88,7 +89,12 @@ def check_supported(encoder: Encoder, facts: Facts) -> None:
 
 
 def to_fused(
-    encoder: Encoder, facts: Facts, precision: FusedPrecision, peaks: Sequence[Floats] = ()
+    encoder: Encoder,
+    facts: Facts,
+    precision: FusedPrecision,
+    peaks: Sequence[Floats] = (),
+    *,
+    store: WeightStore | None = None,
 ) -> onnx.ModelProto:
     """Writes the graph.
 
@@ -97,6 +103,7 @@ def to_fused(
         facts: Of its model. What follows its pooling and normalization is nodes of ONNX's own.
         precision: Of its products.
         peaks: Largest magnitudes (K,) of what each product met, in their order; not for fp32.
+        store: Where weights of more than 2 GiB go; None for a graph of less.
     """
     group = group_size(encoder.layers[0].up.weights.shape[1])
     floats: list[Floats] = [encoder.positions, *_norm(encoder.norm)]
@@ -115,7 +122,8 @@ def to_fused(
         "floats": np.concatenate([vector.ravel() for vector in floats]),
         "weights": np.frombuffer(b"".join(weights), np.int8),
     }
-    model = fused_model(precision, _attributes(encoder, facts, group), constants)
+    attributes = _attributes(encoder, facts, group)
+    model = fused_model(precision, attributes, constants, store=store)
     append(model, facts.steps[2 if _normalizes(facts) else 1 :], dim=facts.dim)
     return model
 
@@ -203,6 +211,8 @@ def fused_model(
     precision: FusedPrecision,
     attributes: Mapping[str, int | float],
     constants: Mapping[str, npt.NDArray[Any]],
+    *,
+    store: WeightStore | None = None,
 ) -> onnx.ModelProto:
     """The graph around the operator.
 
@@ -210,6 +220,7 @@ def fused_model(
         precision: Of its products.
         attributes: Of the operator, but for its precision and layout.
         constants: `words`, `floats` and `weights`, in this order.
+        store: Where weights of more than 2 GiB go; None for a graph of less.
     """
     value = helper.make_tensor_value_info
     node = helper.make_node(
@@ -230,7 +241,7 @@ def fused_model(
             value("starts", TensorProto.INT64, ["texts_and_end"]),
         ],
         [value("embeddings", TensorProto.FLOAT, ["texts", attributes["hidden"]])],
-        [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in constants.items()],
+        make_tensors(constants, store),
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("unitvec", 1)]
     model = helper.make_model(graph, opset_imports=opsets, producer_name="unitvec-export")

@@ -10,6 +10,7 @@ import onnx
 
 from unitvec_export.errors import InputError
 from unitvec_export.graph.architecture import Encoder, UnsupportedEncoder, read_encoder
+from unitvec_export.graph.weights import WeightStore
 from unitvec_export.graph.wiring import Wiring
 from unitvec_export.prove.model import Model
 from unitvec_export.quantize.fused import FusedPrecision, check_supported, to_fused
@@ -24,11 +25,18 @@ class Fusing:
         model: The model.
         body: Its traced fp32 body.
         token_ids: Texts to measure activations on.
+        store: Where weights of more than 2 GiB go; None for a model of less.
     """
 
     def __init__(
-        self, model: Model, body: onnx.ModelProto, token_ids: Sequence[Sequence[int]]
+        self,
+        model: Model,
+        body: onnx.ModelProto,
+        token_ids: Sequence[Sequence[int]],
+        *,
+        store: WeightStore | None = None,
     ) -> None:
+        self._store = store
         self._facts = model.facts
         self._model = model
         self._body = body
@@ -53,7 +61,7 @@ class Fusing:
         """The graph of this name; only where there is no obstacle."""
         precision = cast("FusedPrecision", name.removesuffix("-fused"))
         peaks = () if precision == "fp32" else self._peaks
-        return to_fused(self._encoder, self._facts, precision, peaks)
+        return to_fused(self._encoder, self._facts, precision, peaks, store=self._store)
 
     @functools.cached_property
     def _encoder(self) -> Encoder:

@@ -9,6 +9,7 @@ import onnx
 
 from unitvec_export.errors import InputError
 from unitvec_export.graph.tracing import finish
+from unitvec_export.graph.weights import WeightStore
 from unitvec_export.prove.model import Model
 from unitvec_export.prove.verification import load_sample
 from unitvec_export.quantize.fp16 import to_fp16
@@ -29,11 +30,20 @@ class Graphs:
     Args:
         body: Its traced fp32 body.
         model: The model.
+        store: Where weights of more than 2 GiB go; None for a model of less.
         verbose: Show what the libraries log.
     """
 
-    def __init__(self, body: onnx.ModelProto, model: Model, *, verbose: bool) -> None:
+    def __init__(
+        self,
+        body: onnx.ModelProto,
+        model: Model,
+        *,
+        store: WeightStore | None = None,
+        verbose: bool,
+    ) -> None:
         self._body = body
+        self._store = store
         self._model = model
         self._verbose = verbose
 
@@ -78,7 +88,7 @@ class Graphs:
 
     @functools.cached_property
     def _fusing(self) -> Fusing:
-        return Fusing(self._model, self._body, self._calibration)
+        return Fusing(self._model, self._body, self._calibration, store=self._store)
 
     @functools.cached_property
     def _calibration(self) -> list[list[int]]:

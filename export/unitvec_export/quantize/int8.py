@@ -27,6 +27,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from unitvec_export.graph.weights import copy_graph
 from unitvec_export.graph.wiring import Wiring
 from unitvec_export.quantize.products import (
     Activations,
@@ -58,8 +59,7 @@ def to_int8(body: onnx.ModelProto, token_ids: Sequence[Sequence[int]]) -> onnx.M
         body: fp32 graph from ids and mask to token vectors; not changed.
         token_ids: Texts to measure activations on.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(body)
+    model = copy_graph(body)
     wiring = Wiring(model)
     inputs = find_products(wiring)
     if not inputs:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from unitvec_export.graph.weights import copy_graph, openable
 from unitvec_export.graph.wiring import Wiring
 
 Floats = npt.NDArray[np.float32]
@@ -80,13 +81,13 @@ def measure_activations(
     """
     import onnxruntime as ort
 
-    model = onnx.ModelProto()
-    model.CopyFrom(body)
+    model = copy_graph(body)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options)
+    with openable(model) as opened:
+        session = ort.InferenceSession(opened, options)
     kept = -(-_SAMPLE_TOKENS // len(token_ids))  # of each text, so that all have a say
     found: dict[str, list[Activations]] = {name: [] for name in names}
     for ids in token_ids:

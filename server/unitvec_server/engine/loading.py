@@ -17,7 +17,7 @@ from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.self_test import find_canary, run_self_test
 from unitvec_server.errors import ArtifactError
-from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
+from unitvec_server.model.artifact import Artifact, load_artifact, verify_file, verify_graph
 from unitvec_server.model.cpus import cpu_features, lacks_int8, usable_cpus
 from unitvec_server.model.encoder import (
     Encoder,
@@ -25,7 +25,12 @@ from unitvec_server.model.encoder import (
     describe_runtime,
     installed_providers,
 )
-from unitvec_server.model.fingerprints import Fingerprints, bits_of, checked_space
+from unitvec_server.model.fingerprints import (
+    Fingerprints,
+    bits_of,
+    checked_space,
+    is_reproducible,
+)
 from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import FUSED, Manifest
 from unitvec_server.model.memory import (
@@ -169,7 +174,7 @@ def _load_folder(
     )
     graph_path = artifact.graph_path(choice.graph)
     verify_file(artifact, manifest.tokenizer)
-    verify_file(artifact, manifest.graphs[choice.graph].file)
+    verify_graph(artifact, choice.graph)
     tokenizer = open_tokenizer(artifact)
     options = _encoder_options(choice, manifest)
     encoder, load_bytes = measure_growth(functools.partial(Encoder, graph_path, options))
@@ -185,11 +190,11 @@ def _load_folder(
     canary = find_canary(artifact, choice.graph, tokenizer, identity.bits)
     if config.self_test:
         run_self_test(queue or name, canary, tokenizer, encoder)
-    graph_bytes = manifest.graphs[choice.graph].file.size_bytes
+    graph_bytes = manifest.graphs[choice.graph].size_bytes
     model = Model(
         *(name, served, tokenizer, choice.precision, choice.provider, width),
         identity=identity,
-        is_reproducible=choice.graph in FUSED,
+        is_reproducible=is_reproducible(manifest, choice.graph),
         queue=queue,
         canary=canary,
     )
@@ -213,9 +218,10 @@ def choose_graph(manifest: Manifest, config: ServerConfig) -> Choice:
 
 def _identify(artifact: Artifact, choice: Choice) -> Fingerprints:
     """Fingerprints of what is served, by the files and settings as they are now."""
-    manifest, is_fused = artifact.manifest, choice.graph in FUSED
-    kernels = _inspect(choice.provider).kernels
-    runtime = kernels.runtime if is_fused else describe_runtime(choice.provider)
+    manifest = artifact.manifest
+    runtime = _inspect(choice.provider).kernels.runtime if choice.graph in FUSED else {}
+    if not is_reproducible(manifest, choice.graph):
+        runtime = {**describe_runtime(choice.provider), **runtime}
     space = checked_space(artifact)
     if manifest.identity is not None and space != manifest.identity.space:
         logger.warning(

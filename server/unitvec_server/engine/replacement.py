@@ -90,7 +90,7 @@ def _is_served(artifact: Artifact, present: Model, config: ServerConfig) -> bool
 
 def _graph_bytes(artifact: Artifact, config: ServerConfig) -> int:
     choice = choose_graph(artifact.manifest, config)
-    return artifact.manifest.graphs[choice.graph].file.size_bytes
+    return artifact.manifest.graphs[choice.graph].size_bytes
 
 
 def _check_room(footprint: Footprint, *, workers: int) -> None:

@@ -9,6 +9,7 @@
                       prompts are left out of pooling, their tokens come as -1 - id.
                       int16 and int8-fused are one operator of unitvec-kernels instead, and take
                       texts without padding: input_ids (T,) int64, starts (B + 1,) int64
+    model.<p>.onnx_data   weights of that graph where they are too many for one ONNX file: 2 GiB
     route-<name>/     where prompts take another way through the model: an artifact of its own
 
 Loading reads manifests alone; `verify_file` holds any other file against it.
@@ -108,6 +109,17 @@ def verify_file(artifact: Artifact, file: File) -> None:
         )
     if digest != file.sha256:
         raise ArtifactError(f"{path} is damaged: its sha256 is not the manifest's; export it again")
+
+
+def verify_graph(artifact: Artifact, name: str) -> None:
+    """Compares all files of a graph with their recorded sizes and sha256.
+
+    Raises:
+        ArtifactError: The artifact has no such graph, or a file is missing or differs.
+    """
+    artifact.graph_path(name)
+    for file in artifact.manifest.graphs[name].files:
+        verify_file(artifact, file)
 
 
 def sha256_file(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from unitvec_server.model.artifact import Artifact
 from unitvec_server.model.identity import digest, tokenizer_digest
-from unitvec_server.model.manifest import Manifest
+from unitvec_server.model.manifest import FUSED, Manifest
 
 _DIGITS = 20
 
@@ -62,18 +62,35 @@ def checked_space(artifact: Artifact) -> str:
     return space_of(dataclasses.replace(manifest, identity=renewed))
 
 
+def is_reproducible(manifest: Manifest, graph: str) -> bool:
+    """Whether a graph gives the same bits on all machines, whatever a text is batched with.
+
+    The fused operator does. What follows it is run by onnxruntime, whose sums may differ in their
+    last bits; but to cut a vector adds nothing up. The operator pools, and normalizes if that is
+    what comes next. Artifacts that do not tell their pipeline are older than any other.
+    """
+    if graph not in FUSED:
+        return False
+    pipeline = manifest.identity.pipeline if manifest.identity else ()
+    kinds = [step["type"] for step in pipeline][1:]
+    rest = kinds[1:] if kinds[:1] == ["Normalize"] else kinds
+    return all(kind == "Cut" for kind in rest)
+
+
 def bits_of(manifest: Manifest, graph: str, runtime: Mapping[str, Any]) -> str:
     """Fingerprint of how vectors are computed.
 
     Args:
         manifest: What is served.
         graph: Name of the graph that runs.
-        runtime: What runs it: `Kernels.runtime`, or that of `encoder.describe_runtime`.
+        runtime: What runs it: `Kernels.runtime` where the graph `is_reproducible`, else
+            `encoder.describe_runtime`; both together where one follows the other.
     """
+    digests = [file.sha256 for file in manifest.graphs[graph].files]
     return _fingerprint(
         "b1",
         {
-            "graph": manifest.graphs[graph].file.sha256,
+            "graph": digests[0] if len(digests) == 1 else digests,
             "precision": graph,
             "runtime": runtime,
             "tokenizer": manifest.tokenizer.sha256,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -63,10 +63,28 @@ class Parity:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """The model at one precision, with its measured quality."""
+    """The model at one precision, with its measured quality.
+
+    Attributes:
+        file: The ONNX file.
+        parity: Its quality.
+        weights: Further files, with the weights of a graph that is larger than one ONNX file can
+            be: over 2 GiB.
+    """
 
     file: File
     parity: Parity
+    weights: Sequence[File] = ()
+
+    @property
+    def files(self) -> Sequence[File]:
+        """All its files, the ONNX file first."""
+        return (self.file, *self.weights)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all its files."""
+        return sum(file.size_bytes for file in self.files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +177,11 @@ def parse_manifest(content: Any, path: Path) -> Manifest:
 
 def _build(fields: dict[str, Any]) -> Manifest:
     graphs = {
-        name: Graph(file=File(**graph["file"]), parity=Parity(**graph["parity"]))
+        name: Graph(
+            file=File(**graph["file"]),
+            parity=Parity(**graph["parity"]),
+            weights=tuple(File(**file) for file in graph.get("weights", ())),
+        )
         for name, graph in fields.pop("graphs").items()
     }
     tokenizer = File(**fields.pop("tokenizer"))
@@ -274,7 +296,10 @@ def _check_graphs(manifest: Manifest) -> None:
         raise ValueError(f"precision {min(unknown)!r} is unknown")
     for graph in manifest.graphs.values():
         _check_types(graph.parity)
-    files = [manifest.tokenizer, *(graph.file for graph in manifest.graphs.values())]
+    files = [
+        manifest.tokenizer,
+        *(file for graph in manifest.graphs.values() for file in graph.files),
+    ]
     files += filter(None, [manifest.expected, manifest.canary])
     for file in files:
         _check_types(file)
