@@ -45,11 +45,15 @@ def run(job: Job, options: RunOptions) -> dict[str, Any]:
         JobConflict: The folder belongs to another job or run.
         JobFailed: It stopped before its end.
     """
-    with connected(options.cluster) as ray:
-        workers = options.workers or _count_workers(ray, job)
-        folder = OutputFolder(job.output)
-        limits = job.limits(workers=workers, recorded=folder.recorded())
-        with folder.opened(job.record(limits)):
+    folder = OutputFolder(job.output)
+    with folder.held():
+        recorded = folder.recorded()
+        if recorded is not None:  # what is refused is refused before Ray starts
+            folder.take_up(job.record(job.limits(workers=1, recorded=recorded)))
+        with connected(options.cluster) as ray:
+            workers = options.workers or _count_workers(ray, job)
+            limits = job.limits(workers=workers, recorded=recorded)
+            folder.take_up(job.record(limits))
             return _Run(job, options, folder, workers).carry_out(ray, limits)
 
 

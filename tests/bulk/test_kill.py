@@ -123,16 +123,3 @@ def test_nothing_is_lost_doubled_or_half_written(
             assert found.select(expected.columns).equals(expected), f"round {number}, seed {seed}"
         assert not list((output / "_unitvec" / "tmp").iterdir())
     assert not list(Path("/tmp").glob(f"unitvec-ray-{process.pid}-*"))
-
-
-def test_a_second_run_beside_the_first_is_refused(
-    corpus: Path, fused_artifact: Path, tmp_path: Path
-) -> None:
-    with job(corpus, tmp_path / "out", fused_artifact) as first:
-        while first.poll() is None and not shards(tmp_path / "out"):
-            time.sleep(0.05)
-        with job(corpus, tmp_path / "out", fused_artifact) as second:
-            said = second.communicate(timeout=600)[1]
-        assert second.returncode == 4
-        assert "another run writes to this folder" in said
-        assert f"process {first.pid} " in said

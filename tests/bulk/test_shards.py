@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from unitvec_bulk.embedding.local import LocalEmbedder
+from unitvec_bulk.errors import JobConflict
 from unitvec_bulk.job import Job, Request, prepare
 from unitvec_bulk.options import DTYPES, Columns, DtypeName, EmbedOptions
 from unitvec_bulk.reading.chunks import ChunkLimits
 from unitvec_bulk.reading.pieces import make_pieces
+from unitvec_bulk.run import RunOptions, run
 from unitvec_bulk.workers import ShardWorker, Work, pickled, read_artifact, read_chunks
 from unitvec_bulk.writing.folder import OutputFolder
 
@@ -80,7 +83,9 @@ def outputs(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Dt
 def write(job: Job, folder: Path) -> list[dict[str, object]]:
     """Does the whole job in this process, and returns what the worker says of each chunk."""
     limits = ChunkLimits(16, 2**20)
-    with OutputFolder(job.output).opened(job.record(limits)):
+    output = OutputFolder(job.output)
+    with output.held():
+        output.take_up(job.record(limits))
         work = Work(Local(folder), job.options, job.facts, job.layout, job.output)  # type: ignore[arg-type]
         worker = ShardWorker(work)
         batch = pa.Table.from_pylist(pickled(make_pieces(job.files)))
@@ -180,6 +185,25 @@ def test_a_worker_that_fails_leaves_nothing(
         write(job, artifact)
     assert not list((corpus.parent / "out").glob("*.parquet"))
     assert not list((corpus.parent / "out" / "_unitvec" / "tmp").iterdir())
+
+
+def test_a_second_run_beside_the_first_is_refused_before_ray_starts(
+    corpus: Path, artifact: Path
+) -> None:
+    job = prepare(request_of(corpus, artifact))
+    with (
+        OutputFolder(job.output).held(),
+        pytest.raises(
+            JobConflict, match=f"another run writes to this folder .process {os.getpid()} "
+        ),
+    ):
+        run(job, RunOptions())
+
+
+def test_another_job_is_refused_before_ray_starts(corpus: Path, artifact: Path) -> None:
+    write(prepare(request_of(corpus, artifact)), artifact)
+    with pytest.raises(JobConflict, match=r"options was .*float32.* and is .*float16"):
+        run(prepare(request_of(corpus, artifact, "float16")), RunOptions())
 
 
 def _full_disk(_: int) -> None:

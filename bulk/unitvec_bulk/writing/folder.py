@@ -41,21 +41,17 @@ class OutputFolder:
         self.place = place
 
     @contextmanager
-    def opened(self, job: Mapping[str, Any]) -> Iterator[None]:
-        """Holds the folder for a job, as long as the context lasts.
-
-        Args:
-            job: Everything that decides what the output is, as JSON.
+    def held(self) -> Iterator[None]:
+        """Holds the folder as long as the context lasts.
 
         Raises:
-            JobConflict: It holds another job or other files, or another run writes to it.
+            JobConflict: It holds other files, or another run writes to it.
         """
         if not (self._exists("_unitvec") or self._is_empty()):
             raise JobConflict(f"{self.place.url} holds other files; name a new folder")
         for name in ("_unitvec/tmp", "_unitvec/pieces", "_errors"):
             self.place.filesystem.create_dir(self.place.child(name).path)
         with locked(self.place):
-            self._take_up(job)
             self._tidy()
             try:
                 yield
@@ -102,7 +98,15 @@ class OutputFolder:
         with place.filesystem.open_output_stream(place.path) as stream:
             stream.write(content)
 
-    def _take_up(self, job: Mapping[str, Any]) -> None:
+    def take_up(self, job: Mapping[str, Any]) -> None:
+        """Makes the folder that of a job.
+
+        Args:
+            job: Everything that decides what the output is, as JSON.
+
+        Raises:
+            JobConflict: It is that of another one.
+        """
         recorded = self.recorded()
         wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **job}))
         if recorded is None:
