@@ -84,12 +84,15 @@ def keep_fused_artifact(spec: TinyModel) -> Path:
     return keep(f"{name_of(spec)}-fused", build)
 
 
-def export_artifact(request: Request, folder: Path, precisions: tuple[str, ...]) -> None:
-    """Exports without a word."""
+def export_artifact(
+    request: Request, folder: Path, precisions: tuple[str, ...], *, texts: Path | None = None
+) -> None:
+    """Exports without a word, and proves the artifact on these texts or on the bundled ones."""
     from unitvec_export.export import STEPS, ExportOptions, export
     from unitvec_export.progress import Progress
 
-    export(ExportOptions(request, folder, precisions), Progress(io.StringIO(), steps=STEPS))
+    options = ExportOptions(request, folder, precisions, texts=texts)
+    export(options, Progress(io.StringIO(), steps=STEPS))
 
 
 def name_of(spec: TinyModel) -> str:

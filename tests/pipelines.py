@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.models import FUSED_BERT, TinyModel, build_parts, edit_json
+from unitvec_export.noise import muted
+from unitvec_server.model.manifest import Manifest
 
 Builder = Callable[[Path], Path]
 Tail = Callable[[Any, int], Sequence[Any]]
@@ -36,8 +37,7 @@ def _build(spec: TinyModel, tail: Tail, *, left: bool = False) -> Builder:
     """
 
     def build(folder: Path) -> Path:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with muted():
             import torch
             from sentence_transformers import SentenceTransformer, models
 
@@ -107,8 +107,7 @@ def _layer_norm(models: Any, dim: int) -> Sequence[Any]:
 
 def _build_static(*, normalize: bool) -> Builder:
     def build(folder: Path) -> Path:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with muted():
             import torch
             from sentence_transformers import SentenceTransformer, models
             from tokenizers import Tokenizer
@@ -154,8 +153,7 @@ def _no_default_route(models: Any, transformer: Any, dim: int) -> Sequence[Any]:
 
 def _build_routed(modules: Callable[[Any, Any, int], Sequence[Any]], **options: Any) -> Builder:
     def build(folder: Path) -> Path:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with muted():
             import torch
             from sentence_transformers import SentenceTransformer, models
 
@@ -248,21 +246,39 @@ PIPELINES: Mapping[str, Builder] = {
 """A builder of each, by the name of its row in docs/models.md."""
 
 
-def encode(folder: Path, texts: Sequence[str], prompt_name: str | None) -> npt.NDArray[np.float32]:
+def prompt_names(manifest: Manifest) -> list[str | None]:
+    """Everything that a request may name as its prompt: None for nothing."""
+    has_default = not manifest.routes or "" in manifest.routes
+    return [*([None] if has_default else []), *manifest.prompts]
+
+
+def encode(
+    folder: Path,
+    texts: Sequence[str],
+    prompt_name: str | None,
+    *,
+    batch_size: int = 32,
+    max_seq_length: int | None = None,
+) -> npt.NDArray[np.float32]:
     """What sentence-transformers itself makes of texts.
 
     Args:
-        folder: A model of `PIPELINES`.
+        folder: A model.
         texts: n texts.
         prompt_name: A prompt, which is a task too where a Router knows it: `encode_query` and
             `encode_document` name both. A passage is a document to them.
+        batch_size: Texts that are padded to one length.
+        max_seq_length: Tokens at which texts are cut; None leaves it to the model's files.
 
     Returns:
         (n, D) float32.
     """
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    with muted():
+        model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    if max_seq_length is not None:
+        model.max_seq_length = max_seq_length
     router = next((each for each in model if hasattr(each, "sub_modules")), None)
     options: dict[str, Any] = {}
     if router is not None and prompt_name is not None:
@@ -270,6 +286,10 @@ def encode(folder: Path, texts: Sequence[str], prompt_name: str | None) -> npt.N
         options["task"] = prompt_name if prompt_name in tasks else "document"
     name = prompt_name if prompt_name in model.prompts else None
     vectors: npt.NDArray[np.float32] = model.encode(
-        list(texts), prompt_name=name, show_progress_bar=False, **options
+        list(texts),
+        prompt_name=name,
+        batch_size=batch_size,
+        show_progress_bar=False,
+        **options,
     )
     return vectors

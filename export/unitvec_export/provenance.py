@@ -11,7 +11,7 @@ from pathlib import Path
 from unitvec_export.layout.card import find_license, find_limits, read_card
 from unitvec_server.model.provenance import Provenance
 
-TRACING = ("optimum", "sentence-transformers", "torch", "transformers")
+TRACING = ("optimum", "optimum-onnx", "sentence-transformers", "torch", "transformers")
 """Libraries that load and trace a model."""
 BUILDING = ("numpy", "onnx", "onnxruntime", "tokenizers", "unitvec-kernels")
 """Libraries that make and run the graphs, with torch or without."""

@@ -1,4 +1,4 @@
-"""Every pipeline of modules, exported and held against sentence-transformers, prompt by prompt."""
+"""Pipelines of modules, exported and held against sentence-transformers, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.artifacts import keep_pipeline, keep_pipeline_artifact
 from tests.models import sample_texts
-from tests.pipelines import PIPELINES, encode
+from tests.pipelines import encode, prompt_names
 from unitvec_export.prove.verification import compare
 from unitvec_server.model.artifact import Artifact, load_artifact
 from unitvec_server.model.encoder import Encoder, EncoderOptions
@@ -22,21 +22,10 @@ from unitvec_server.model.tokenizer import mark_unpooled, open_tokenizer
 
 LONG = " ".join(sample_texts()[:30])
 TEXTS = ["a", "One cat on two mats", LONG, "[SEP] a [CLS]b", *sample_texts()[:20]]
-FAST = ("all poolings without prompts", "Dropout, Dense, LayerNorm, Normalize", "Asym")
-"""Pipelines that stand for all kinds of nodes; the others take as long for less."""
-KINDS = [
-    pytest.param(name, id=name, marks=[] if name in FAST else [pytest.mark.deep])
-    for name in PIPELINES
-]
+PIPELINES = ("all poolings without prompts", "Dropout, Dense, LayerNorm, Normalize", "Asym")
+"""They stand for all kinds of nodes; `test_architectures` has every one."""
 PRECISIONS = ("fp32", "int16", "int8", "int8-fused")
 Floats = npt.NDArray[np.float32]
-
-
-def names_of(artifact: Artifact) -> list[str | None]:
-    """Everything that a request may name as its prompt: None for nothing."""
-    manifest = artifact.manifest
-    has_default = not manifest.routes or "" in manifest.routes
-    return [*([None] if has_default else []), *manifest.prompts]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +57,11 @@ class Exported:
         return Encoder(route.graph_path(self.precision), options)
 
 
-@pytest.mark.parametrize("pipeline", KINDS)
+@pytest.mark.parametrize("pipeline", PIPELINES)
 def test_vectors_are_those_of_sentence_transformers_alone_and_together(pipeline: str) -> None:
     folder = keep_pipeline(pipeline)
     exported = Exported(load_artifact(keep_pipeline_artifact(pipeline)), "fp32")
-    for name in names_of(exported.artifact):
+    for name in prompt_names(exported.artifact.manifest):
         expected = encode(folder, TEXTS, name)
         encoder, rows = exported.encoder(name), exported.rows(TEXTS, name)
         alone = np.concatenate([encoder.encode([row]) for row in rows])
@@ -97,7 +86,7 @@ def test_vectors_do_not_depend_on_batch_mates(pipeline: str, precision: str) -> 
     if precision not in artifact.manifest.graphs:
         pytest.skip(f"{pipeline} has no {precision} graph")
     exported = Exported(artifact, precision)
-    for name in names_of(artifact):
+    for name in prompt_names(artifact.manifest):
         encoder, rows = exported.encoder(name), exported.rows(TEXTS, name)
         together = encoder.encode(rows)
         for row, vector in zip(rows, together, strict=True):

@@ -92,6 +92,7 @@ class Graphs:
 
     @functools.cached_property
     def _calibration(self) -> list[list[int]]:
-        """Token ids of the texts that activations are measured on."""
+        """Token ids of the texts that activations are measured on: those that have tokens."""
         texts = load_sample()[::_CALIBRATION_STRIDE]
-        return self._model.token_ids(texts, prompt=self._model.facts.default_prompt)
+        rows = self._model.token_ids(texts, prompt=self._model.facts.default_prompt)
+        return [row for row in rows if row]
