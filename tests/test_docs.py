@@ -42,6 +42,7 @@ SECTIONS = {
     "The server's rooms": "Rooms of the server",
     "The client's rooms": "Rooms of the client",
     "Export's rooms": "Rooms of export",
+    "Bulk's rooms": "Rooms of bulk",
 }
 
 
