@@ -52,7 +52,7 @@ def vectors_of(folder: Path, precision: str) -> np.ndarray:
     return encoder.encode([generator.integers(5, 500, n, np.int64) for n in (1, 7, 40)])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int16", "int8-fused"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int16", "int8-fused"])
 def test_vectors_are_those_of_the_graph_that_holds_its_weights(precision: str) -> None:
     if precision in FUSED and not IS_FUSED:
         pytest.skip("unitvec-kernels is not installed or cannot run here")

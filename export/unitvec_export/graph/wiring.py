@@ -180,7 +180,8 @@ def _infer(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
 
     try:
         # Of a graph that it does not understand it leaves a copy, weights and all, where it runs.
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        # There it looks for values outside as well.
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(store_of(model) or folder):
             inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
     except Exception:  # noqa: BLE001 - it raises bare classes on graphs it does not understand
         inferred = None
