@@ -60,6 +60,6 @@ def test_the_packaged_model_is_traced_and_proved(command: Path, tmp_path: Path) 
 
 def test_what_transformers_5_saved_is_refused(command: Path, tmp_path: Path) -> None:
     done = run(command, keep_model(TinyModel()), "--out", tmp_path / "out")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "was saved by transformers 5" in done.stderr
     assert not (tmp_path / "out").exists()
