@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -223,10 +224,16 @@ def test_the_table_is_what_a_server_exports(artifact: Path, tmp_path: Path) -> N
     """So whatever is checked against the table is checked against the server."""
     pair = write_certificate(tmp_path, "own")
     flags = ("--tls-cert", str(pair.certificate), "--tls-key", str(pair.key))
-    process = ServerProcess("--model", str(artifact), "--metrics-port", "0", *flags)
+    ports = ("--metrics-port", "0", "--http-port", "0")
+    process = ServerProcess("--model", str(artifact), *ports, *flags)
     try:
         url = process.wait_for_log("metrics on ").split()[-1]
+        address = process.wait_for_log("HTTP on ").split()[2]
         process.wait_until_serving()
+        trust = ssl.create_default_context(cafile=str(pair.certificate))
+        trust.check_hostname = False
+        with urllib.request.urlopen(f"{address}/v1/models", timeout=30, context=trust) as reply:
+            assert reply.status == 200
         with urllib.request.urlopen(url, timeout=30) as reply:
             found = scraped(reply.read().decode())
     finally:

@@ -41,6 +41,7 @@ VALID: dict[str, list[dict[str, Any]]] = {
         {"id": "3", "query": {"queries": _PAIR, "topK": 1}},
     ],
     "TokenizeRequest": [{"texts": ["a cat", ""]}],
+    "GetCanaryRequest": [{}],
     "ListModelsRequest": [{}],
 }
 """Messages of each request type that are answered well; a test holds this to the contract."""

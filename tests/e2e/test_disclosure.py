@@ -53,6 +53,7 @@ VALID: dict[str, list[dict[str, Any]]] = {
         {"id": PLACE, "query": {"queries": TEXTS}},
     ],
     "TokenizeRequest": [{"texts": [PLACE, ""]}],
+    "GetCanaryRequest": [{}],
     "ListModelsRequest": [{}],
     "HealthCheckRequest": [{}, {"service": PLACE}],
     "ServerReflectionRequest": [{"listServices": PLACE}, {"fileContainingSymbol": PLACE}],

@@ -43,8 +43,16 @@ def test_all_whole_numbers_are_bounded() -> None:
     loose = {(program, flag) for program, flag, kind in FLAGS if kind == "int"}
     # This one refuses itself what is too few for its categories.
     assert loose <= {("structure", "--per-category")}
-    sizes = {"--count", "--neighbours", "--per-category", "--queries", "--rounds", "--sizes"}
-    assert {flag for _, flag in BOUNDED} == sizes | {"--top-k"}
+    sizes = {
+        "--count",
+        "--neighbours",
+        "--per-category",
+        "--port",
+        "--queries",
+        "--rounds",
+        "--sizes",
+    }
+    assert {flag for _, flag in BOUNDED} == sizes | {"--port", "--top-k"}
 
 
 @given(least=st.integers(1, 50), number=st.integers(0, 100))

@@ -189,7 +189,7 @@ def test_names_that_do_not_fit_whatever_the_library_logs(terminal: Terminal, bro
         line = terminal.fails(str(broken))
     finally:
         transformers_logging.set_verbosity(before)
-    assert "37 of 37 tensors are missing, such as embeddings.word_embeddings.weight" in line
+    assert "37 of 37 tensors are missing, such as embeddings." in line
     assert "the file has auto_model.embeddings." in line
 
 

@@ -19,6 +19,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "precision": ("int8", "int8", ["int4"]),
     "workers": ("1", 1, ["-1", "many"]),
     "max_batch_tokens": ("512", 512, ["-1", "x"]),
+    "self_test": ("false", False, ["maybe"]),
     "cache_bytes": ("1_000_000", 1_000_000, ["-1", "1GB"]),
     "max_connections": ("7", 7, ["0", "2147483648", "x"]),
     "max_calls": ("7", 7, ["0", "x"]),

@@ -51,6 +51,9 @@ _TOKENIZED_BYTES = 16
 """Bytes of a token in the reply of Tokenize: id, text and two offsets of up to 3 bytes."""
 
 
+RELOAD_OUTCOMES = ("switched", "unchanged", "refused")
+
+
 class Engine:
     """Serves several models. All methods run on one event loop.
 
@@ -88,7 +91,8 @@ class Engine:
         self.executor = executor
         self.comparing = comparing
         self.tallies = {name: EmbedTally() for name in models}
-        self.reloads: Counter[tuple[str, str]] = Counter()
+        # All are there before the first: Prometheus would not see the first event of a series.
+        self.reloads = Counter({(name, end): 0 for name in models for end in RELOAD_OUTCOMES})
         self._scheduler = scheduler
         self._limits = limits
         self._have(models)
