@@ -96,10 +96,9 @@ def test_the_client_runs_in_an_empty_environment(programs: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "package", "extra"),
     [
-        ("unitvec-serve --model m", "tokenizers", "server"),
-        ("unitvec-serve --help", "tokenizers", "server"),
+        ("unitvec-serve --model m", "onnxruntime", "server"),
+        ("unitvec-serve --help", "onnxruntime", "server"),
         ("unitvec-export", "onnx", "export"),
-        ("unitvec-export --help", "onnx", "export"),
         ("unitvec-bulk --help", "pyarrow", "bulk"),
         ("unitvec-loadtest --output-html a.html", "matplotlib", "loadtest"),
         ("unitvec embed a -o a.parquet", "pyarrow", "parquet"),

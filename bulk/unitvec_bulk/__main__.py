@@ -15,6 +15,8 @@ def main() -> int:
     """
     try:
         from unitvec_bulk import cli
+
+        return cli.main()
     except ModuleNotFoundError as exc:
         if (exc.name or "unitvec").startswith("unitvec"):
             raise  # that one comes with the command itself
@@ -22,7 +24,6 @@ def main() -> int:
 
         sys.stderr.write(explain_missing("unitvec-bulk", exc.name, extra="bulk"))
         return _MISSING_STATUS
-    return cli.main()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import pytest
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(1800)]
 
-ROUNDS = int(os.environ.get("UNITVEC_KILL_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("UNITVEC_KILL_ROUNDS", "1"))
 LINES = 3000
 
 
