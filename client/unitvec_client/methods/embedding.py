@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -131,6 +131,26 @@ def embed_at_once(
     return replace(result, errors=tuple(failed_texts(context, response, 0, len(texts))))
 
 
+def ranges_of(texts: list[str], budget: Budget) -> list[tuple[int, int]]:
+    """Split texts into the ranges of one request each.
+
+    Raises:
+        MessageTooLargeError: If one text is larger than a message.
+    """
+    sizes_bytes = [utf8_bytes(text) for text in texts]
+    budget.check_sizes(sizes_bytes, "texts")
+    return list(split(sizes_bytes, budget))
+
+
+def embed_requests(
+    parts: Iterable[list[str]], options: EmbedOptions, context: CallContext
+) -> Iterator[pb.EmbedRequest]:
+    """Make the request of each part of a call's texts."""
+    partial = ERRORS[options.errors]
+    for texts in parts:
+        yield embed_request(texts, options, context.expect, partial=partial)
+
+
 @dataclass(slots=True)
 class Embedding:
     """One `embed` of any number of texts.
@@ -160,20 +180,13 @@ class Embedding:
             MessageTooLargeError: If one text is larger than a message.
             UnitvecError: The first failure; `field` counts in all texts.
         """
-        sizes_bytes = [utf8_bytes(text) for text in self.texts]
-        self.budget.check_sizes(sizes_bytes, "texts")
-        self._ranges = list(split(sizes_bytes, self.budget))
+        self._ranges = ranges_of(self.texts, self.budget)
         if len(self._ranges) == 1:
             return (yield from embed_at_once(self.context, self.texts, self.options))
         pipeline = Pipeline(self.context, EMBED, self._on_reply, self._on_failure)
-        yield from pipeline.run(self._requests())
+        parts = (self.texts[start:stop] for start, stop in self._ranges)
+        yield from pipeline.run(embed_requests(parts, self.options, self.context))
         return self._finish()
-
-    def _requests(self) -> Iterator[pb.EmbedRequest]:
-        for start, stop in self._ranges:
-            partial = ERRORS[self.options.errors]
-            texts = self.texts[start:stop]
-            yield embed_request(texts, self.options, self.context.expect, partial=partial)
 
     def _on_reply(self, index: int, response: pb.EmbedResponse) -> None:
         start, stop = self._ranges[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,15 +19,19 @@ from unitvec_client.core.decoding import (
     decode_windows,
 )
 from unitvec_client.core.failures import Failure
-from unitvec_client.core.inputs import utf8_bytes
 from unitvec_client.core.rpcs import EMBED
-from unitvec_client.core.splitting import Budget, split
+from unitvec_client.core.splitting import Budget
 from unitvec_client.core.steps import Script
 from unitvec_client.errors import ErrorFacts, UnimplementedError, UnitvecError
 from unitvec_client.expectation import OneModel
-from unitvec_client.methods.embedding import embed_request, failed_texts, shift_field
+from unitvec_client.methods.embedding import (
+    embed_requests,
+    failed_texts,
+    ranges_of,
+    shift_field,
+)
 from unitvec_client.methods.partial import GivenTexts, move, spread_rows
-from unitvec_client.options import DTYPES, ERRORS, EmbedOptions, PooledWindows, Windows
+from unitvec_client.options import DTYPES, EmbedOptions, PooledWindows, Windows
 from unitvec_client.results import EmbedResult, ModelInfo, ServerLimits, scale_rows
 from unitvec_client.windowed import WindowedResult
 from unitvec_protos.v1 import embedding_pb2 as pb
@@ -109,18 +113,11 @@ class Windowing:
             MessageTooLargeError: If one text is larger than a message.
             UnitvecError: The first failure; `field` counts in all texts.
         """
-        sizes_bytes = [utf8_bytes(text) for text in self.texts]
-        self.budget.check_sizes(sizes_bytes, "texts")
-        self._ranges = list(split(sizes_bytes, self.budget))
+        self._ranges = ranges_of(self.texts, self.budget)
         pipeline = Pipeline(self.context, EMBED, self._on_reply, self._on_failure)
-        yield from pipeline.run(self._requests())
+        parts = (self.texts[start:stop] for start, stop in self._ranges)
+        yield from pipeline.run(embed_requests(parts, self.options, self.context))
         return join([self._parts[index] for index in range(len(self._ranges))])
-
-    def _requests(self) -> Iterator[pb.EmbedRequest]:
-        for start, stop in self._ranges:
-            partial = ERRORS[self.options.errors]
-            texts = self.texts[start:stop]
-            yield embed_request(texts, self.options, self.context.expect, partial=partial)
 
     def _on_reply(self, index: int, response: pb.EmbedResponse) -> None:
         start, stop = self._ranges[index]
