@@ -11,10 +11,16 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 from tests.models import TinyModel, build_tiny_model
 from tests.pipelines import PIPELINES
 from unitvec_export.source import Request
 from unitvec_server.model.kernels import find_kernels
+
+KERNELS = find_kernels()
+
+needs_kernels = pytest.mark.skipif(KERNELS.library is None, reason=KERNELS.reason)
 
 REPOSITORY = Path(__file__).parents[1]
 KEPT = REPOSITORY / "artifacts" / "tests"

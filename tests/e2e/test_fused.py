@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.artifacts import keep_fused_artifact
+from tests.artifacts import keep_fused_artifact, needs_kernels
 from tests.models import FUSED_BERT
 from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
-from unitvec_server.model.kernels import find_kernels
 
-pytestmark = pytest.mark.skipif(
-    find_kernels().library is None, reason="unitvec-kernels is not installed or cannot run here"
-)
+pytestmark = needs_kernels
 # One for each kind of length and script; none is in the sample that export calibrates on.
 TEXTS = [
     "a",

@@ -12,18 +12,13 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from tests.artifacts import keep_fused_artifact
+from tests.artifacts import keep_fused_artifact, needs_kernels
 from tests.models import FUSED_BERT
 from tests.serving import Server, ServerProcess, serving
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.model.artifact import MANIFEST_FILE, load_artifact
-from unitvec_server.model.kernels import find_kernels
 
 MATRIX = pb.Matrix(rows=1, dim=128, data=b"\0\0\x80\x3f" * 128, dtype=pb.DTYPE_FLOAT32)
-
-needs_kernels = pytest.mark.skipif(
-    find_kernels().library is None, reason="unitvec-kernels is not installed"
-)
 
 
 @pytest.fixture(scope="module")

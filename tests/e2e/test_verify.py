@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.artifacts import keep_fused_artifact
+from tests.artifacts import keep_fused_artifact, needs_kernels
 from tests.models import FUSED_BERT
 from tests.server.test_canary import edit_canary
 from tests.serving import Server, ServerProcess, serving
@@ -19,11 +19,6 @@ from unitvec_client import AsyncClient, Client, RefusedError, VerificationError
 from unitvec_client.cli.main import main
 from unitvec_client.verification import Verification
 from unitvec_server.model.artifact import MANIFEST_FILE
-from unitvec_server.model.kernels import find_kernels
-
-needs_kernels = pytest.mark.skipif(
-    find_kernels().library is None, reason="unitvec-kernels cannot run here"
-)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.artifacts import keep_fused_artifact, keep_model
+from tests.artifacts import KERNELS, keep_fused_artifact, keep_model, needs_kernels
 from tests.models import FUSED_BERT, TinyModel
 from unitvec_export.errors import InputError, ParityError
 from unitvec_export.export import STEPS, ExportOptions, export
@@ -17,11 +17,7 @@ from unitvec_export.progress import Progress
 from unitvec_export.source import Request
 from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.encoder import Encoder, EncoderOptions
-from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import Manifest
-
-KERNELS = find_kernels()
-needs_kernels = pytest.mark.skipif(KERNELS.library is None, reason=KERNELS.reason)
 
 MODELS = {
     "bert": FUSED_BERT,

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from tests.artifacts import keep_fused_artifact
+from tests.artifacts import keep_fused_artifact, needs_kernels
 from tests.models import FUSED_BERT
 from unitvec_server.engine.loading import LoadedModel, load_model
 from unitvec_server.errors import ArtifactError, SelfTestError
@@ -32,12 +32,8 @@ from unitvec_server.model.canary import (
     read_canary,
     write_canary,
 )
-from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import PRECISIONS
 
-needs_kernels = pytest.mark.skipif(
-    find_kernels().library is None, reason="unitvec-kernels cannot run here"
-)
 FUSED_PRECISIONS = [pytest.param(name, marks=needs_kernels) for name in ("int16", "int8")]
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]

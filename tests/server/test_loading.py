@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifacts import keep_fused_artifact
+from tests.artifacts import keep_fused_artifact, needs_kernels
 from tests.models import FUSED_BERT
 from unitvec_server.engine.loading import LoadedModel, as_served, load_model
 from unitvec_server.flags import parse_config
-from unitvec_server.model.kernels import find_kernels
 from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 from unitvec_server.model.providers import Choice
 
@@ -61,7 +60,7 @@ def test_the_memory_of_a_run_is_that_of_the_configured_width(artifact: Path) -> 
     assert wide.footprint.run_bytes - narrow.footprint.run_bytes > 65536 * 32 * 4
 
 
-@pytest.mark.skipif(find_kernels().library is None, reason="unitvec-kernels cannot run here")
+@needs_kernels
 @pytest.mark.parametrize("precision", ["int16", "int8"])
 def test_runs_of_the_fused_operator_have_one_width_everywhere(precision: str) -> None:
     folder = keep_fused_artifact(FUSED_BERT)
