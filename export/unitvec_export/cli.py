@@ -159,13 +159,19 @@ class _Signals:
     _AGAIN_S = 0.01
 
     def __enter__(self) -> None:
+        self._dropped: SystemExit | None = None
         self._former = [signal.signal(number, self._exit) for number in self._SIGNALS]
+        self._former_again = signal.signal(signal.SIGALRM, self._raise_dropped)
         self._former_hook, sys.unraisablehook = sys.unraisablehook, self._exit_again
 
     def __exit__(self, *_: object) -> None:
+        # A timer that outlives this would raise in the interpreter's own last steps.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._former_again)
         sys.unraisablehook = self._former_hook
         for number, handler in zip(self._SIGNALS, self._former, strict=True):
             signal.signal(number, handler)
+        self._raise_dropped()
 
     def _exit(self, number: int, _: FrameType | None) -> NoReturn:
         for other in self._SIGNALS:
@@ -177,13 +183,13 @@ class _Signals:
         if not isinstance(dropped.exc_value, SystemExit):
             self._former_hook(dropped)
             return
-        code = dropped.exc_value.code
-
-        def leave(*_: object) -> NoReturn:
-            raise SystemExit(code)
-
-        signal.signal(signal.SIGALRM, leave)
+        self._dropped = SystemExit(dropped.exc_value.code)
         signal.setitimer(signal.ITIMER_REAL, self._AGAIN_S)
+
+    def _raise_dropped(self, *_: object) -> None:
+        dropped, self._dropped = self._dropped, None
+        if dropped is not None:
+            raise dropped
 
 
 if __name__ == "__main__":

@@ -275,6 +275,29 @@ print("it goes on")
     assert done.stderr == "\nunitvec-export: interrupted; no partial output was left\n"
 
 
+def test_a_stop_that_python_drops_at_the_end_does_not_come_later() -> None:
+    """It ends the program where its work is done, not in the middle of the interpreter's end."""
+    program = """
+import signal, threading, weakref
+from unitvec_export.cli import _Signals
+
+class Thing: pass
+
+try:
+    with _Signals():
+        thing = Thing()
+        watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+        del thing
+finally:
+    print(signal.setitimer(signal.ITIMER_REAL, 0))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "(0.0, 0.0)\n")
+    assert done.stderr == "\nunitvec-export: interrupted; no partial output was left\n"
+
+
 @pytest.mark.parametrize("arguments", [["--list"], ["--verify", "{artifact}"]])
 def test_a_reader_that_goes_away_ends_it_quietly(
     arguments: list[str], tmp_path: Path, artifact: Path
