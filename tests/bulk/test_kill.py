@@ -86,7 +86,8 @@ def _is_worker(pid: int) -> bool:
 
 
 def wait_until_gone(pids: list[int]) -> None:
-    deadline_s = time.monotonic() + 60
+    """Ray's workers take a dead raylet that nobody collected for a living one: a minute more."""
+    deadline_s = time.monotonic() + 300
     while living := [pid for pid in pids if _state(pid) not in ("", "Z")]:
         assert time.monotonic() < deadline_s, f"processes of a killed job live on: {living}"
         time.sleep(0.1)
