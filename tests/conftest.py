@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.artifacts import REPOSITORY, keep_artifact, keep_minilm, keep_model
-from tests.models import TinyModel
+from tests.artifacts import (
+    REPOSITORY,
+    keep_artifact,
+    keep_fused_artifact,
+    keep_minilm,
+    keep_model,
+)
+from tests.models import FUSED_BERT, TinyModel
 
 # Read when these libraries are imported, by the tests or by what they start: nothing is sent.
 os.environ |= {
@@ -59,6 +65,12 @@ def prompted_artifact(tiny_artifact: Callable[[TinyModel], Path]) -> Path:
     """A BERT artifact with CLS pooling, the prompts `PROMPTS` and the default prompt `query`."""
     spec = TinyModel(pooling="cls", prompts=PROMPTS, default_prompt_name="query")
     return tiny_artifact(spec)
+
+
+@pytest.fixture(scope="session")
+def fused_artifact() -> Path:
+    """A BERT artifact with plain and fused graphs: 128 dimensions, 64 tokens."""
+    return keep_fused_artifact(FUSED_BERT)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.artifacts import keep_fused_artifact, needs_kernels
-from tests.models import FUSED_BERT
+from tests.artifacts import needs_kernels
 from tests.serving import Server
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -25,12 +24,6 @@ TEXTS = [
     "long " * 300,
 ]
 DTYPES = [pb.DTYPE_FLOAT32, pb.DTYPE_FLOAT16, pb.DTYPE_INT8, pb.DTYPE_BINARY]
-
-
-@pytest.fixture(scope="module")
-def fused_artifact() -> Path:
-    """A tiny model with plain and fused graphs."""
-    return keep_fused_artifact(FUSED_BERT)
 
 
 def embed(server: Server, texts: list[str], dtype: pb.Dtype.ValueType = pb.DTYPE_FLOAT32) -> bytes:

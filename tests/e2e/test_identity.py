@@ -12,8 +12,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from tests.artifacts import keep_fused_artifact, needs_kernels
-from tests.models import FUSED_BERT
+from tests.artifacts import needs_kernels
 from tests.serving import Server, ServerProcess, serving
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.model.artifact import MANIFEST_FILE, load_artifact
@@ -22,13 +21,8 @@ MATRIX = pb.Matrix(rows=1, dim=128, data=b"\0\0\x80\x3f" * 128, dtype=pb.DTYPE_F
 
 
 @pytest.fixture(scope="module")
-def fused_folder() -> Path:
-    return keep_fused_artifact(FUSED_BERT)
-
-
-@pytest.fixture(scope="module")
-def server(fused_folder: Path) -> Iterator[Server]:
-    with serving("--model", f"tiny={fused_folder}", "--precision", "fp32") as server:
+def server(fused_artifact: Path) -> Iterator[Server]:
+    with serving("--model", f"tiny={fused_artifact}", "--precision", "fp32") as server:
         yield server
 
 
@@ -48,9 +42,9 @@ def stream(server: Server, *messages: pb.StreamSimilarityRequest) -> Any:
     return list(server.stub.StreamSimilarity(iter(messages)))
 
 
-def test_every_reply_says_it(server: Server, fused_folder: Path) -> None:
+def test_every_reply_says_it(server: Server, fused_artifact: Path) -> None:
     model = model_of(server)
-    manifest = load_artifact(fused_folder).manifest
+    manifest = load_artifact(fused_artifact).manifest
     assert manifest.identity is not None
     assert model.space == manifest.identity.space
     assert model.space.startswith("s1-")
@@ -148,11 +142,11 @@ def test_documents_of_a_stream(server: Server) -> None:
 
 
 @needs_kernels
-def test_precisions_share_the_space_and_not_the_bits(server: Server, fused_folder: Path) -> None:
+def test_precisions_share_the_space_and_not_the_bits(server: Server, fused_artifact: Path) -> None:
     plain = model_of(server)
-    with serving("--model", str(fused_folder), "--precision", "int16") as other:
+    with serving("--model", str(fused_artifact), "--precision", "int16") as other:
         fused = model_of(other)
-    identity = load_artifact(fused_folder).manifest.identity
+    identity = load_artifact(fused_artifact).manifest.identity
     assert identity is not None
     assert fused.space == plain.space
     assert fused.bits == identity.bits["int16"] != plain.bits

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.artifacts import keep_fused_artifact, needs_kernels
-from tests.models import FUSED_BERT
+from tests.artifacts import needs_kernels
 from tests.server.test_canary import edit_canary
 from tests.serving import Server, ServerProcess, serving
 from unitvec_client import AsyncClient, Client, RefusedError, VerificationError
@@ -22,19 +21,14 @@ from unitvec_server.model.artifact import MANIFEST_FILE
 
 
 @pytest.fixture(scope="module")
-def fused_folder() -> Path:
-    return keep_fused_artifact(FUSED_BERT)
-
-
-@pytest.fixture(scope="module")
-def server(fused_folder: Path, artifact: Path, tmp_path_factory: Any) -> Iterator[Server]:
+def server(fused_artifact: Path, artifact: Path, tmp_path_factory: Any) -> Iterator[Server]:
     """A good model, one whose vectors are others than at its export, and one too old to tell."""
-    wrong = shutil.copytree(fused_folder, tmp_path_factory.mktemp("wrong") / "wrong")
+    wrong = shutil.copytree(fused_artifact, tmp_path_factory.mktemp("wrong") / "wrong")
     edit_canary(wrong, "fp32", lambda vectors: vectors[::-1])
     old = shutil.copytree(artifact, tmp_path_factory.mktemp("old") / "old")
     manifest = json.loads((old / MANIFEST_FILE).read_text())
     (old / MANIFEST_FILE).write_text(json.dumps({**manifest, "canary": None}))
-    models = [f"good={fused_folder}", f"wrong={wrong}", f"old={old}"]
+    models = [f"good={fused_artifact}", f"wrong={wrong}", f"old={old}"]
     flags = [part for model in models for part in ("--model", model)]
     with serving(*flags, "--precision", "fp32", "--self-test", "false") as server:
         yield server
@@ -94,10 +88,10 @@ def test_the_command(
     "precision", [pytest.param(name, marks=needs_kernels) for name in ("int16", "int8")]
 )
 def test_every_bit_of_the_fused_operator(
-    fused_folder: Path, precision: str, capsys: pytest.CaptureFixture[str]
+    fused_artifact: Path, precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command asks all models that are served."""
-    with serving("--model", f"tiny={fused_folder}", "--precision", precision) as server:
+    with serving("--model", f"tiny={fused_artifact}", "--precision", precision) as server:
         assert main(["verify", "--target", server.target, "--format", "json"]) == 0
         [found] = json.loads(capsys.readouterr().out)
         assert (found["model"], found["exact"], found["cosine_min"]) == ("tiny", True, 1.0)
@@ -111,8 +105,8 @@ def test_a_plain_int8_graph(artifact: Path) -> None:
         assert client.verify().min_cosine == 0.98
 
 
-def test_wrong_vectors_never_become_ready(fused_folder: Path, tmp_path: Path) -> None:
-    wrong = shutil.copytree(fused_folder, tmp_path / "wrong")
+def test_wrong_vectors_never_become_ready(fused_artifact: Path, tmp_path: Path) -> None:
+    wrong = shutil.copytree(fused_artifact, tmp_path / "wrong")
     edit_canary(wrong, "fp32", lambda vectors: vectors[::-1])
     process = ServerProcess("--model", str(wrong), "--precision", "fp32")
     assert process.wait() == 2

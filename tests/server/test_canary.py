@@ -18,8 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from tests.artifacts import keep_fused_artifact, needs_kernels
-from tests.models import FUSED_BERT
+from tests.artifacts import needs_kernels
 from unitvec_server.engine.loading import LoadedModel, load_model
 from unitvec_server.errors import ArtifactError, SelfTestError
 from unitvec_server.flags import parse_config
@@ -73,14 +72,9 @@ def test_every_graph_has_its_bound() -> None:
     assert set(MIN_COSINES) == set(PRECISIONS)
 
 
-@pytest.fixture(scope="module")
-def fused_folder() -> Path:
-    return keep_fused_artifact(FUSED_BERT)
-
-
 @pytest.fixture
-def copy(fused_folder: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(fused_folder, tmp_path / "copy")
+def copy(fused_artifact: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(fused_artifact, tmp_path / "copy")
 
 
 def load(folder: Path, *flags: str) -> LoadedModel:
@@ -114,8 +108,8 @@ def move_last_bit(vectors: Floats) -> Floats:
 
 
 @pytest.mark.parametrize("precision", ["fp32", *FUSED_PRECISIONS])
-def test_what_was_exported_passes(fused_folder: Path, precision: str) -> None:
-    canary = load(fused_folder, "--precision", precision).model.canary
+def test_what_was_exported_passes(fused_artifact: Path, precision: str) -> None:
+    canary = load(fused_artifact, "--precision", precision).model.canary
     assert canary is not None
     assert canary.texts == list(CANARY_TEXTS)
     assert canary.is_exact == (precision != "fp32")
