@@ -11,6 +11,7 @@ import grpc
 
 from unitvec_client.errors import InputError
 from unitvec_client.targets import is_loopback, resolve_target
+from unitvec_client.values import read_count, read_seconds
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either way. gRPC's own 4 MiB is 2,730 vectors of 384 floats."""
@@ -84,8 +85,10 @@ class ConnectionOptions:
             raise InputError(f"compression must be one of {', '.join(_COMPRESSIONS)}")
         if self.load_balancing not in ("pick_first", "round_robin"):
             raise InputError("load_balancing must be pick_first or round_robin")
-        if self.max_message_bytes < 1 or self.keepalive_time_s <= 0:
-            raise InputError("max_message_bytes and keepalive_time_s must be positive")
+        message_bytes = read_count("max_message_bytes", self.max_message_bytes)
+        object.__setattr__(self, "max_message_bytes", message_bytes)
+        keepalive_time_s = read_seconds("keepalive_time_s", self.keepalive_time_s)
+        object.__setattr__(self, "keepalive_time_s", keepalive_time_s)
         if self.token is not None and not _is_header_text(self.token):
             raise InputError("token must be printable ASCII, without a line break")
 
@@ -144,8 +147,8 @@ def open_aio_channel(
 def channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
     """Return the gRPC channel arguments for these options; the last of a name wins."""
     arguments: dict[str, Any] = {
-        "grpc.max_send_message_length": int(options.max_message_bytes),
-        "grpc.max_receive_message_length": int(options.max_message_bytes),
+        "grpc.max_send_message_length": options.max_message_bytes,
+        "grpc.max_receive_message_length": options.max_message_bytes,
         "grpc.keepalive_time_ms": int(options.keepalive_time_s * 1000),
         "grpc.keepalive_timeout_ms": int(_KEEPALIVE_TIMEOUT_S * 1000),
         "grpc.keepalive_permit_without_calls": 0,

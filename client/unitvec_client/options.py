@@ -7,17 +7,20 @@ What an option means is said once, in the docstring of the method of `Client`.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
-from unitvec_client.errors import InputError, InputTypeError
+from unitvec_client.errors import InputError
 from unitvec_client.expectation import Expectation
+from unitvec_client.values import (
+    check_choice,
+    check_type,
+    read_count,
+    read_flag,
+    read_seconds,
+    read_text,
+)
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 TruncateName = Literal["model", "end", "start", "error"]
@@ -45,8 +48,6 @@ METRICS: dict[str, pb.Metric] = {
     "euclidean": pb.METRIC_EUCLIDEAN,
     "manhattan": pb.METRIC_MANHATTAN,
 }
-
-_MAX_UINT32 = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,62 +212,6 @@ class TokenizeOptions(CallOptions):
     truncate: TruncateName = "model"
 
 
-def check_type(name: str, value: object, kinds: tuple[type, ...]) -> None:
-    """Raise InputTypeError unless the value is of one of these types; a bool is no number."""
-    if isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds):
-        return
-    expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-    raise InputTypeError(f"{name} must be {expected}, not {type(value).__name__}")
-
-
-def check_choice(name: str, value: object, choices: dict[str, Any]) -> None:
-    """Raise InputError unless the value is one of these names."""
-    if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-
-
-def read_flag(name: str, value: object) -> bool:
-    """Return a bool, which may come as numpy's.
-
-    Raises:
-        InputTypeError: If it is neither.
-    """
-    check_type(name, value, (bool, np.bool_))
-    return bool(value)
-
-
-def read_count(name: str, value: object) -> int:
-    """Return a number of at least 1, which may come as any whole number, such as numpy's.
-
-    Raises:
-        InputTypeError: If it is no whole number.
-        InputError: If it is less than 1, or larger than the contract has room for.
-    """
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        count = operator.index(value)  # type: ignore[arg-type]  # refused by the call itself
-    except TypeError:
-        raise InputTypeError(f"{name} must be int, not {type(value).__name__}") from None
-    if not 1 <= count <= _MAX_UINT32:
-        raise InputError(f"{name} must be at least 1, not {count}")
-    return count
-
-
-def _read_text(name: str, value: object) -> str:
-    check_type(name, value, (str,))
-    return str(value)
-
-
-def _read_seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputTypeError(f"{name} must be int or float, not {type(value).__name__}")
-    seconds = float(value)
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(f"{name} must be positive, not {value}")
-    return seconds
-
-
 def _read_windows(name: str, value: object) -> object:
     check_type(name, value, (Windows, PooledWindows, type(None)))
     return value
@@ -283,14 +228,14 @@ def _choice(choices: dict[str, Any]) -> Callable[[str, object], str]:
 # Each option by its name, which means the same in every method. A value that is the default is
 # not read: None is legal where None is the default.
 _READERS: dict[str, Callable[[str, object], Any]] = {
-    "timeout_s": _read_seconds,
-    "model": _read_text,
+    "timeout_s": read_seconds,
+    "model": read_text,
     "normalize": read_flag,
     "dimensions": read_count,
     "truncate": _choice(TRUNCATES),
-    "prompt_name": _read_text,
-    "query_prompt_name": _read_text,
-    "document_prompt_name": _read_text,
+    "prompt_name": read_text,
+    "query_prompt_name": read_text,
+    "document_prompt_name": read_text,
     "dtype": _choice(DTYPES),
     "windows": _read_windows,
     "errors": _choice(ERRORS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unitvec_client.errors import InputError
+from unitvec_client.values import read_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,7 @@ class RetryPolicy:
     multiplier: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise InputError("max_attempts must be at least 1")
+        object.__setattr__(self, "max_attempts", read_count("max_attempts", self.max_attempts))
         if self.initial_backoff_s < 0 or self.max_backoff_s < self.initial_backoff_s:
             raise InputError("need 0 <= initial_backoff_s <= max_backoff_s")
         if self.multiplier < 1:

@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import unitvec_client as uv
+from unitvec_client.stored.files import open_rows
+from unitvec_client.stored.search import StoredSearch
+
 WORDS = [f"text number {i}" for i in range(100)]
 
 
@@ -24,6 +28,27 @@ def test_whole_numbers(client: Any, three: Any) -> None:
     assert len(client.search("a", WORDS, top_k=three)[0]) == 3
     items = list(client.embed_stream(WORDS[:5], chunk_texts=three, dimensions=three))
     assert [item.vector.shape for item in items] == [(3,)] * 5
+
+
+@pytest.mark.parametrize("three", [np.int64(3), Three()])
+def test_whole_numbers_of_other_options(three: Any) -> None:
+    assert uv.RetryPolicy(max_attempts=three).max_attempts == 3
+    assert uv.ConnectionOptions(max_message_bytes=three).max_message_bytes == 3
+    assert type(uv.ConnectionOptions(keepalive_time_s=np.int64(3)).keepalive_time_s) is float
+    vectors = np.eye(5, 8, dtype=np.float32)
+    [hits] = StoredSearch(open_rows(vectors), top_k=three).run(vectors[:1])
+    assert len(hits) == 3
+
+
+@pytest.mark.parametrize("wrong", [True, np.bool_(True), 1.0, np.float64(1), "1", None])
+def test_what_is_no_whole_number(wrong: Any) -> None:
+    for make in (
+        lambda: uv.RetryPolicy(max_attempts=wrong),
+        lambda: uv.ConnectionOptions(max_message_bytes=wrong),
+        lambda: StoredSearch(open_rows(np.eye(2, dtype=np.float32)), top_k=wrong),
+    ):
+        with pytest.raises(uv.InputTypeError, match="must be int"):
+            make()
 
 
 @pytest.mark.parametrize("flag", [np.bool_(True), np.bool_(False)])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from tests.artifacts import keep_pipeline, keep_pipeline_artifact
 from tests.models import sample_texts
@@ -13,6 +14,7 @@ from tests.pipelines import encode
 from tests.serving import Server, serving
 from unitvec_client import Client
 from unitvec_client.errors import InvalidArgumentError
+from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
 from unitvec_export.prove.verification import compare
 from unitvec_protos.v1 import embedding_pb2 as pb
 
@@ -52,6 +54,21 @@ def test_streamed_vectors_are_those_of_sentence_transformers(
         how = {"model": model, "prompt_name": prompt_name, "normalize": False}
         streamed = np.stack([item.vector for item in client.embed_stream(TEXTS, **how)])
     assert compare(streamed, expected).cosine_min >= 0.99999
+
+
+@pytest.mark.parametrize("model", ["poolings", "router"])
+@pytest.mark.parametrize("role", ["query", "document"])
+def test_the_stand_in_takes_the_routes_of_sentence_transformers(
+    server: Server, model: str, role: str
+) -> None:
+    theirs = SentenceTransformer(str(keep_pipeline(PIPELINES[model])), device="cpu")
+    stand_in = RemoteSentenceTransformer(model, target=server.target)
+    # A prompt of the caller's own cannot be left out of pooling, as the poolings want.
+    for options in ({}, *([{"prompt": "about: "}] if model == "router" else [])):
+        expected = getattr(theirs, f"encode_{role}")(TEXTS, **options)
+        found = getattr(stand_in, f"encode_{role}")(TEXTS, **options)
+        assert compare(found, expected).cosine_min >= 0.99999, options
+    stand_in.close()
 
 
 def test_both_sides_of_a_comparison_take_their_own_route(server: Server) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import grpc
 
 from unitvec_client.core.failures import Failure
+from unitvec_client.core.proxies import ProxyAnswer
 from unitvec_client.targets import find_proxy
 
 
@@ -50,6 +51,8 @@ def explain(failure: Failure, about: Circumstances) -> str:
         return _explain_metadata(failure, about)
     if failure.too_large:
         return _explain_size(failure, about)
+    if failure.proxy is not None:
+        return _explain_proxy(failure.proxy, about)
     if failure.code is grpc.StatusCode.UNAVAILABLE and _LOST.search(failure.message):
         return _explain_connection(failure, about)
     return failure.message
@@ -78,6 +81,13 @@ def _explain_metadata(failure: Failure, about: Circumstances) -> str:
     if about.token_chars:
         message = f"the token of {about.token_chars:,} characters is too long: {message}"
     return f"{message}; give a shorter token" if about.token_chars else message
+
+
+def _explain_proxy(answer: ProxyAnswer, about: Circumstances) -> str:
+    return (
+        f"a proxy or web server at {about.target} answered HTTP {answer.status} in place of "
+        f"unitvec: {answer.meaning}"
+    )
 
 
 def _explain_connection(failure: Failure, about: Circumstances) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import DecodeError
 
+from unitvec_client.core.proxies import REASON, ProxyAnswer, read_answer
 from unitvec_client.errors import (
     STATUS_TO_ERROR,
     ErrorFacts,
@@ -59,6 +60,11 @@ class Failure:
         return self.error.retry_delay_ms / 1000
 
     @property
+    def proxy(self) -> ProxyAnswer | None:
+        """What a proxy answered in place of the server; None if none did."""
+        return read_answer(self.message) if self.error is None else None
+
+    @property
     def too_large(self) -> bool:
         """Whether one message was larger than one side takes."""
         return (
@@ -98,8 +104,10 @@ class Failure:
         Our server names a delay whenever it sheds load. Where it sends RESOURCE_EXHAUSTED without
         a delay, the request will never fit. Where the status comes without our details, something
         else on the way sent it, and another try is worth while unless the message or its metadata
-        is too large.
+        is too large. Where a proxy answered, it depends on what it said.
         """
+        if (proxy := self.proxy) is not None:
+            return proxy.retryable
         if self.code is grpc.StatusCode.UNAVAILABLE or self.cancelled_there:
             return True
         if self.code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -121,20 +129,26 @@ class Failure:
             message: Description for the caller; see `diagnosis`.
             request_id: The call's ``x-request-id``, where the server did not echo it.
         """
-        too_large = self.too_large or self.metadata_too_large
-        kind = MessageTooLargeError if too_large else STATUS_TO_ERROR[self.code]
         error = self.error or pb.Error()
+        metadata = dict(error.metadata)
+        if (proxy := self.proxy) is not None:
+            metadata["http_status"] = str(proxy.status)
         facts = ErrorFacts(
-            reason=error.reason,
+            reason=REASON if proxy else error.reason,
             field=error.field,
             request_id=error.request_id or request_id,
             retry_delay_s=self.retry_delay_s,
             code=self.code,
-            metadata=dict(error.metadata),
+            metadata=metadata,
         )
-        exception = kind(message or self.code.name, facts)
+        exception = self._kind()(message or self.code.name, facts)
         exception.__cause__ = self.cause
         return exception
+
+    def _kind(self) -> type[UnitvecError]:
+        if self.too_large or self.metadata_too_large:
+            return MessageTooLargeError
+        return (self.proxy and self.proxy.kind) or STATUS_TO_ERROR[self.code]
 
 
 def failure_of_call(exc: grpc.RpcError) -> Failure:

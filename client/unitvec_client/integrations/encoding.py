@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypedDict
 
 from unitvec_client.errors import InputError, InputTypeError
-from unitvec_client.options import check_choice
+from unitvec_client.integrations.arrays import EIGHT_BITS
+from unitvec_client.values import check_choice, read_count
 
 PrecisionName = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 
@@ -37,7 +38,8 @@ class EncodeOptions:
     Attributes:
         show_progress_bar: Accepted; none is shown.
         output_value: ``sentence_embedding``; a server has no embeddings of tokens.
-        precision: ``float32``; ``int8`` or ``uint8``, on a scale over the texts of this call;
+        precision: ``float32``; ``int8`` or ``uint8``, on a scale over the texts of this call,
+            of which there must be several;
             ``binary`` or ``ubinary``, packed sign bits.
         convert_to_numpy: False returns a list of tensors.
         convert_to_tensor: Return one tensor; wins over convert_to_numpy.
@@ -47,7 +49,8 @@ class EncodeOptions:
         truncate_dim: Keep only this many leading dimensions; None for those of the constructor.
         pool: None; the server does the work.
         chunk_size: Accepted without effect.
-        task: Accepted without effect; no model that is served has routes.
+        task: Route of a model that has several; one whose prompt is not empty is taken with this
+            prompt alone.
         sentences: The former name of `inputs`.
 
     Raises:
@@ -69,10 +72,25 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, _PRECISIONS)
+        if self.truncate_dim is not None:
+            object.__setattr__(self, "truncate_dim", read_count("truncate_dim", self.truncate_dim))
         if self.output_value != "sentence_embedding":
             raise InputError("only output_value='sentence_embedding' can be had of a server")
         if self.pool is not None:
             raise InputError("pool is not supported: the server does the work; leave it out")
+
+    def check_count(self, texts: int) -> None:
+        """Check that so many texts can be encoded at this precision.
+
+        Raises:
+            InputError: If it takes the range of each dimension, which one text has not.
+        """
+        if texts == 1 and self.precision in EIGHT_BITS:
+            raise InputError(
+                f"precision={self.precision!r} spreads its codes over the range of each dimension "
+                "among the texts of the call, and one text has none: encode several at once, "
+                "or use Client.embed(..., dtype='int8'), which has a scale for each vector"
+            )
 
     @classmethod
     def read(cls, keywords: EncodeKeywords) -> Self:

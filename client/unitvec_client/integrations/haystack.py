@@ -13,9 +13,8 @@ from unitvec_client.connection import ConnectionOptions
 from unitvec_client.errors import InputError, InputTypeError
 from unitvec_client.integrations.connections import from_config, to_config
 from unitvec_client.integrations.extras import missing
+from unitvec_client.integrations.prompts import Role
 from unitvec_client.integrations.provider import (
-    DOCUMENT,
-    QUERY,
     Endpoint,
     Provider,
     TextOptions,
@@ -23,6 +22,7 @@ from unitvec_client.integrations.provider import (
 )
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 from unitvec_client.results import EmbedResult
+from unitvec_client.values import read_count
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -43,7 +43,7 @@ class _Embedder:
         connection: TLS and channel options, without a token; plaintext by default. Certificates
             are named by their paths if the pipeline is to be stored.
         prompt_name: The prompt put before each text, by name; empty for no prompt. None takes
-            the model's own prompt for queries or for documents, else its default prompt.
+            the model's own prompt ``query`` or ``document``, if it has one.
         dimensions: Keep only this many leading dimensions; None keeps all.
         prefix: Put before each text, after the prompt.
         suffix: Put after each text.
@@ -64,11 +64,13 @@ class _Embedder:
     expect: str | None = None
     _opened: Provider | None = field(default=None, init=False, repr=False)
 
-    _roles: ClassVar[tuple[str, ...]] = ()
+    _role: ClassVar[Role]
 
     def __post_init__(self) -> None:
         if self.connection is not None and self.connection.token is not None:
             raise InputError("give the token as a Secret, by `token`")
+        if self.dimensions is not None:  # in Python's own type, which YAML can hold
+            self.dimensions = read_count("dimensions", self.dimensions)
 
     def warm_up(self) -> None:
         """Open the blocking client, which connects at its first call."""
@@ -124,7 +126,7 @@ class _Embedder:
 
     def _options(self) -> TextOptions:
         return TextOptions(
-            prompt_name=self.prompt_name, dimensions=self.dimensions, roles=self._roles
+            prompt_name=self.prompt_name, dimensions=self.dimensions, role=self._role
         )
 
 
@@ -138,7 +140,7 @@ class UnitvecTextEmbedder(_Embedder):
         pipeline.connect("query.embedding", "retriever.query_embedding")
     """
 
-    _roles = QUERY
+    _role = "query"
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     def run(self, text: str) -> dict[str, Any]:
@@ -194,7 +196,7 @@ class UnitvecDocumentEmbedder(_Embedder):
     meta_fields_to_embed: list[str] | None = None
     embedding_separator: str = "\n"
 
-    _roles = DOCUMENT
+    _role = "document"
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     def run(self, documents: list[Document]) -> dict[str, Any]:

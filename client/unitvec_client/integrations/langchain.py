@@ -31,8 +31,8 @@ class UnitvecEmbeddings(Embeddings):
         target: ``host:port`` or any other gRPC target; None for the variable UNITVEC_TARGET, or
             localhost:50051 where it is not set.
         query_prompt_name: The prompt put before each query, by name; empty for no prompt. None
-            takes the model's own prompt ``query`` if it has one, else its default prompt.
-        document_prompt_name: The same for documents: ``document``, ``passage`` or ``corpus``.
+            takes the model's own prompt ``query``, if it has one.
+        document_prompt_name: The same for documents, and the prompt ``document``.
         dimensions: Keep only this many leading dimensions; None keeps all.
         **endpoint: As in `Endpoint`: model, connection, token_env_var, timeout_s, expect.
 

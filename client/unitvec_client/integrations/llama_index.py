@@ -51,11 +51,11 @@ class UnitvecEmbedding(BaseEmbedding):
     query_prompt_name: str | None = Field(
         default=None,
         description="The prompt put before each query, by name; empty for no prompt. None takes "
-        "the model's own prompt `query` if it has one, else its default prompt.",
+        "the model's own prompt `query`, if it has one.",
     )
     document_prompt_name: str | None = Field(
         default=None,
-        description="The same for texts of nodes: `document`, `passage` or `corpus`.",
+        description="The same for texts of nodes, and the prompt `document`.",
     )
     dimensions: int | None = Field(
         default=None, description="Keep only so many leading dimensions; None keeps all."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,15 +18,16 @@ from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import ErrorFacts, InputError, ModelNotFoundError, RefusedError
 from unitvec_client.expectation import read_expectation
 from unitvec_client.integrations.loops import LoopClients
+from unitvec_client.integrations.prompts import (
+    PromptWarning,
+    Role,
+    choose_prompt,
+    describe_passed_over,
+)
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
-from unitvec_client.options import EmbedOptions, check_type
+from unitvec_client.options import EmbedOptions
 from unitvec_client.results import EmbedResult, ModelInfo, ServerInfo
-
-QUERY = ("query",)
-"""Names of prompts for queries, as sentence-transformers' `encode_query` looks for them."""
-
-DOCUMENT = ("document", "passage", "corpus")
-"""Names of prompts for documents, as its `encode_document` does, the first before the others."""
+from unitvec_client.values import check_type, read_seconds
 
 # Frameworks hand over whole corpora at once, of which one fixed deadline knows nothing.
 _TEXTS_PER_TIMEOUT = 512
@@ -35,14 +37,14 @@ _TEXTS_PER_TIMEOUT = 512
 class TextOptions(EmbedOptions):
     """How a framework wants its texts embedded: as for `Client.embed`, and for which role.
 
-    The model and the time are those of the endpoint. Where no prompt is named, the first of
-    `roles` that the model has a prompt for is put before each text; if it has none of them, its
-    default prompt, if any. With `own_norm`, vectors have unit L2 norm if those of the model's own
-    pipeline have it, and `normalize` means nothing: a model trained for the inner product keeps
-    the lengths of its vectors.
+    The model and the time are those of the endpoint. Where no prompt is named, that of the `role`
+    is put before each text, by the rule in `prompts`; without a role, the model's default prompt,
+    if any. With `own_norm`, vectors have unit L2 norm if those of the model's own pipeline have
+    it, and `normalize` means nothing: a model trained for the inner product keeps the lengths of
+    its vectors.
     """
 
-    roles: tuple[str, ...] = ()
+    role: Role | None = None
     own_norm: bool = True
 
 
@@ -95,6 +97,8 @@ class Endpoint:
         check_type("model", self.model, (str,))
         check_type("connection", self.connection, (ConnectionOptions, type(None)))
         check_type("token_env_var", self.token_env_var, (str, type(None)))
+        if self.timeout_s is not None:
+            object.__setattr__(self, "timeout_s", read_seconds("timeout_s", self.timeout_s))
         if self.token_env_var is not None and self.connection and self.connection.token:
             raise InputError("connection.token and token_env_var exclude each other")
 
@@ -135,6 +139,7 @@ class Provider:
         self._client: Client | None = None
         self._loops = LoopClients(self._open_async)
         self._model: ModelInfo | None = None
+        self._told: set[str] = set()
 
     def __getstate__(self) -> Endpoint:
         return self.endpoint
@@ -185,8 +190,11 @@ class Provider:
             result: EmbedResult = await client.embed_result(checked, **keywords)
             return result
 
-    def model(self) -> ModelInfo:
+    def model(self, timeout_s: float | None = None) -> ModelInfo:
         """Return what the server says of the model; asked once.
+
+        Args:
+            timeout_s: Time for that; None for the endpoint's.
 
         Raises:
             ModelNotFoundError: If it is not served.
@@ -194,7 +202,7 @@ class Provider:
         """
         model = self._model
         if model is None:
-            info = self._open().models(timeout_s=self.endpoint.timeout_s)
+            info = self._open().models(timeout_s=timeout_s or self.endpoint.timeout_s)
             model = self._model = find_model(info, self.endpoint.model)
         return model
 
@@ -234,12 +242,18 @@ class Provider:
 
     def _keywords(self, model: ModelInfo, texts: int, options: TextOptions) -> dict[str, Any]:
         keywords = asdict(options)
-        del keywords["roles"], keywords["own_norm"]
+        del keywords["role"], keywords["own_norm"]
         if options.own_norm:
             keywords["normalize"] = model.normalized
-        if options.prompt_name is None:
-            keywords["prompt_name"] = choose_prompt(model, options.roles)
+        if options.prompt_name is None and options.role is not None:
+            keywords["prompt_name"] = choose_prompt(model, options.role)
+            self._tell_once(describe_passed_over(model, options.role))
         return {**keywords, "model": model.name, "timeout_s": self.endpoint.deadline_s(texts)}
+
+    def _tell_once(self, message: str) -> None:
+        if message and message not in self._told:
+            self._told.add(message)
+            warnings.warn(message, PromptWarning, stacklevel=2)
 
     @contextmanager
     def _model_may_be_outdated(self) -> Iterator[None]:
@@ -253,23 +267,12 @@ class Provider:
 
 def query_options(prompt_name: str | None, dimensions: int | None) -> TextOptions:
     """Return the options for queries; the model's own prompt for them where none is named."""
-    return TextOptions(prompt_name=prompt_name, dimensions=dimensions, roles=QUERY)
+    return TextOptions(prompt_name=prompt_name, dimensions=dimensions, role="query")
 
 
 def document_options(prompt_name: str | None, dimensions: int | None) -> TextOptions:
     """Return the options for documents; the model's own prompt for them where none is named."""
-    return TextOptions(prompt_name=prompt_name, dimensions=dimensions, roles=DOCUMENT)
-
-
-def choose_prompt(model: ModelInfo, roles: tuple[str, ...]) -> str | None:
-    """Return the first of these names that the model has a prompt for; None for its default.
-
-    Args:
-        model: Often has an empty prompt ``document`` that nobody wrote, beside a ``passage``.
-        roles: Names of prompts, the first before the others.
-    """
-    known = [role for role in roles if role in model.prompts]
-    return next((role for role in known if model.prompts[role]), known[0] if known else None)
+    return TextOptions(prompt_name=prompt_name, dimensions=dimensions, role="document")
 
 
 def find_model(info: ServerInfo, name: str) -> ModelInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import numpy as np
@@ -11,8 +12,10 @@ from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import InputTypeError
 from unitvec_client.integrations.extras import missing
+from unitvec_client.integrations.filling import read_filling
 from unitvec_client.integrations.provider import Endpoint, Provider, TextOptions
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
+from unitvec_client.values import read_count
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -24,8 +27,10 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     """Turns texts into vectors in a pipeline, by a unitvec server.
 
     Learns nothing: `fit` asks the server for the model's dimension, and `transform` works
-    without it. Connects at the first call; copies and pickles connect anew. A pickle holds
-    `connection`, with its token if it has one; `token_env_var` keeps the token out of it.
+    without it. After `fit`, `transform` warns of vectors of another space or prompt, as where a
+    stored pipeline meets another server. Connects at the first call; copies and pickles connect
+    anew. A pickle holds `connection`, with its token if it has one; `token_env_var` keeps the token
+    out of it.
 
         make_pipeline(UnitvecTransformer("localhost:50051"), LogisticRegression())
 
@@ -83,7 +88,10 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         _check_column(X)
         dim = self._provider().model().dim
-        self._n_features_out = min(dim, self.dimensions or dim)
+        kept = dim if self.dimensions is None else read_count("dimensions", self.dimensions)
+        self._n_features_out = min(dim, kept)
+        filling = read_filling(self._provider(), None, self._options())
+        self.filled_with_ = asdict(filling) if filling else {}
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
@@ -96,19 +104,12 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             InputError: If `X` is not a sequence of str, or a parameter is wrong.
             UnitvecError: If the call fails; all or nothing.
         """
-        vectors: NDArray[np.float32] = (
-            self._provider()
-            .embed(
-                _check_column(X),
-                TextOptions(
-                    prompt_name=self.prompt_name,
-                    dimensions=self.dimensions,
-                    normalize=True if self.normalize is None else self.normalize,
-                    own_norm=self.normalize is None,
-                ),
-            )
-            .values()
-        )
+        result = self._provider().embed(_check_column(X), self._options())
+        if stored := getattr(self, "filled_with_", None):
+            filling = read_filling(self._provider(), None, self._options())
+            if filling is not None:
+                replace(filling, space=result.space).warn_of(stored, "the fitted pipeline")
+        vectors: NDArray[np.float32] = result.values()
         return vectors
 
     def close(self) -> None:
@@ -123,6 +124,14 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags.input_tags.two_d_array = False
         tags.requires_fit = False
         return tags
+
+    def _options(self) -> TextOptions:
+        return TextOptions(
+            prompt_name=self.prompt_name,
+            dimensions=self.dimensions,
+            normalize=True if self.normalize is None else self.normalize,
+            own_norm=self.normalize is None,
+        )
 
     def _provider(self) -> Provider:
         # Parameters may be set after the first call.

@@ -23,19 +23,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.core.inputs import check_texts, in_python, refuse_table
-from unitvec_client.errors import ErrorFacts, InputError, InputTypeError
-from unitvec_client.integrations.arrays import PAIRWISE, SIMILARITIES, Measure, quantize, shift_bits
+from unitvec_client.errors import InputError, InputTypeError
+from unitvec_client.integrations.arrays import (
+    EIGHT_BITS,
+    PAIRWISE,
+    SIMILARITIES,
+    compare,
+    quantize,
+    shift_bits,
+)
 from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions
 from unitvec_client.integrations.extras import load_torch
+from unitvec_client.integrations.prompts import Placement, find_prompt, place_prompt
 from unitvec_client.integrations.provider import (
-    DOCUMENT,
-    QUERY,
     ConnectionKeywords,
     Endpoint,
     Provider,
     TextOptions,
 )
-from unitvec_client.options import check_choice, check_type, read_count
+from unitvec_client.values import check_choice, check_type, read_count
 
 SimilarityName = Literal["cosine", "dot", "euclidean", "manhattan"]
 
@@ -83,7 +89,7 @@ class RemoteSentenceTransformer:
         device: Any = None,
         **connection: Unpack[ConnectionKeywords],
     ) -> None:
-        self.truncate_dim = truncate_dim
+        self.truncate_dim = _read_dim(truncate_dim)
         self.device = device
         self.similarity_fn_name = similarity_fn_name
         self._prompts = dict(prompts or {})
@@ -119,8 +125,12 @@ class RemoteSentenceTransformer:
         inputs = parsed.sentences if inputs is None else inputs
         single = isinstance(inputs, str)
         texts = [inputs] if single else _list_texts(inputs)
-        prefix = self._resolve_prompt(prompt, prompt_name)
-        embeddings = self._embed([prefix + text for text in texts], parsed)
+        check_type("prompt", prompt, (str, type(None)))
+        if prompt is None:
+            name = self.default_prompt_name if prompt_name is None else prompt_name
+            prompt = find_prompt(self.prompts, name)
+        placement = place_prompt(self._provider.model(), prompt, parsed.task)
+        embeddings = self._embed(texts, placement, parsed)
         found = self._convert(embeddings, parsed)
         return found[0] if single else found
 
@@ -132,9 +142,10 @@ class RemoteSentenceTransformer:
         batch_size: int = 32,
         **options: Unpack[EncodeKeywords],
     ) -> Any:
-        """`encode` with the prompt ``query``, if there is one and none is named."""
+        """`encode` with the prompt ``query``, which may be empty, if none is named."""
         if prompt is None and prompt_name is None:
-            prompt_name = self._first_prompt(QUERY)
+            prompt_name = "query"
+        options["task"] = "query"
         return self.encode(inputs, prompt_name, prompt, batch_size, **options)
 
     def encode_document(
@@ -145,9 +156,14 @@ class RemoteSentenceTransformer:
         batch_size: int = 32,
         **options: Unpack[EncodeKeywords],
     ) -> Any:
-        """`encode` with the prompt ``document``, ``passage`` or ``corpus``, likewise."""
+        """`encode` with the prompt ``document``, which may be empty, if none is named.
+
+        As in sentence-transformers, a prompt ``passage`` or ``corpus`` must be named: the prompt
+        ``document``, which each model has, is found before them.
+        """
         if prompt is None and prompt_name is None:
-            prompt_name = self._first_prompt(DOCUMENT)
+            prompt_name = "document"
+        options["task"] = "document"
         return self.encode(inputs, prompt_name, prompt, batch_size, **options)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
@@ -161,8 +177,8 @@ class RemoteSentenceTransformer:
             float32 (n, m), distances negative: more is closer. A tensor if one of the two is
             (sentence-transformers always returns one), else an array.
         """
-        compare = SIMILARITIES[self.similarity_fn_name]
-        return _compare(lambda a, b: compare(*np.atleast_2d(a, b)), embeddings1, embeddings2)
+        measure = SIMILARITIES[self.similarity_fn_name]
+        return compare(lambda a, b: measure(*np.atleast_2d(a, b)), embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Compare embeddings pair by pair: float32 (n,); see `similarity`.
@@ -171,7 +187,7 @@ class RemoteSentenceTransformer:
             embeddings1: (n, D), array or tensor.
             embeddings2: (n, D), array or tensor.
         """
-        return _compare(PAIRWISE[self.similarity_fn_name], embeddings1, embeddings2)
+        return compare(PAIRWISE[self.similarity_fn_name], embeddings1, embeddings2)
 
     @property
     def similarity_fn_name(self) -> SimilarityName:
@@ -217,7 +233,7 @@ class RemoteSentenceTransformer:
     def get_embedding_dimension(self) -> int:
         """Return the dimension of what `encode` returns."""
         dim = self._provider.model().dim
-        return min(dim, self.truncate_dim or dim)
+        return min(dim, _read_dim(self.truncate_dim) or dim)
 
     def get_sentence_embedding_dimension(self) -> int:
         """Return `get_embedding_dimension`, by its former name."""
@@ -250,31 +266,16 @@ class RemoteSentenceTransformer:
             message = f"RemoteSentenceTransformer has no {name}: the model is on the server{hint}"
             raise NotHereError(message)
 
-    def _first_prompt(self, names: tuple[str, ...]) -> str | None:
-        prompts = self.prompts
-        return next((name for name in names if name in prompts), None)
-
-    def _resolve_prompt(self, prompt: str | None, prompt_name: str | None) -> str:
-        check_type("prompt", prompt, (str, type(None)))
-        if prompt is not None:
-            return prompt
-        name = self.default_prompt_name if prompt_name is None else prompt_name
-        if name is None:
-            return ""
-        prompts = self.prompts
-        if name not in prompts:
-            known = ", ".join(prompts) or "none"
-            facts = ErrorFacts(reason="UNKNOWN_PROMPT", field="prompt_name")
-            raise InputError(f"there is no prompt {name!r}; there are: {known}", facts)
-        return prompts[name]
-
-    def _embed(self, texts: list[str], options: EncodeOptions) -> NDArray[Any]:
+    def _embed(
+        self, texts: list[str], placement: Placement, options: EncodeOptions
+    ) -> NDArray[Any]:
+        options.check_count(len(texts))
         bits = options.precision in ("binary", "ubinary")
-        dimensions = options.truncate_dim or self.truncate_dim
+        dimensions = options.truncate_dim or _read_dim(self.truncate_dim)
         embeddings: NDArray[Any] = self._provider.embed(
-            texts,
+            [placement.prefix + text for text in texts],
             TextOptions(
-                prompt_name="",
+                prompt_name=placement.name,
                 normalize=options.normalize_embeddings,
                 own_norm=False,
                 dimensions=dimensions and min(dimensions, self._provider.model().dim),
@@ -283,8 +284,8 @@ class RemoteSentenceTransformer:
         ).values()
         if options.precision == "binary":
             return shift_bits(embeddings)
-        if options.precision in ("int8", "uint8") and texts:
-            return quantize(embeddings, signed=options.precision == "int8")
+        if options.precision in EIGHT_BITS:
+            return quantize(embeddings, EIGHT_BITS[options.precision])
         return embeddings
 
     def _convert(self, embeddings: NDArray[Any], options: EncodeOptions) -> Any:
@@ -296,23 +297,13 @@ class RemoteSentenceTransformer:
         return tensor if options.convert_to_tensor else list(tensor)
 
 
+def _read_dim(value: int | None) -> int | None:
+    return None if value is None else read_count("truncate_dim", value)
+
+
 def _list_texts(inputs: Any) -> list[str]:
     """Return the texts of an iterable, such as a list, an array or a column of a data set."""
     refuse_table(inputs, "inputs")
     if inputs is None or isinstance(inputs, bytes) or not hasattr(inputs, "__iter__"):
         raise InputTypeError(f"inputs must be a str or texts, not {type(inputs).__name__}")
     return check_texts(list(in_python(inputs)), "inputs")
-
-
-def _compare(measure: Measure, a: Any, b: Any) -> Any:
-    tensors = [side for side in (a, b) if hasattr(side, "detach")]
-    scores = measure(_to_array(a), _to_array(b)).astype(np.float32, copy=False)
-    if not tensors:
-        return scores
-    return load_torch().from_numpy(scores).to(tensors[0].device)
-
-
-def _to_array(side: Any) -> NDArray[np.float32]:
-    values = side.detach().cpu().numpy() if hasattr(side, "detach") else side
-    array: NDArray[np.float32] = np.asarray(values, np.float32)
-    return array

@@ -70,7 +70,6 @@ from unitvec_client.options import (
     TokenizeOptions,
     VectorOptions,
     VerifyOptions,
-    check_type,
 )
 from unitvec_client.results import (
     EmbedResult,
@@ -81,6 +80,7 @@ from unitvec_client.results import (
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.values import check_type
 from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
 

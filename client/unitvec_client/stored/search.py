@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from unitvec_client.errors import InputError
 from unitvec_client.expectation import Expectation
-from unitvec_client.options import check_type
 from unitvec_client.results import StoredHit
 from unitvec_client.stored.files import open_rows
 from unitvec_client.stored.ranking import Floats, normalize, rank
 from unitvec_client.stored.rows import Rows
+from unitvec_client.values import check_type, read_count
 
 StoredVectors = str | os.PathLike[str] | NDArray[Any]
 """A file of vectors, or an array of them."""
@@ -44,10 +44,8 @@ class StoredSearch:
     group_by: str | None = None
 
     def __post_init__(self) -> None:
-        check_type("top_k", self.top_k, (int,))
+        object.__setattr__(self, "top_k", read_count("top_k", self.top_k))
         check_type("group_by", self.group_by, (str, type(None)))
-        if self.top_k < 1:
-            raise InputError(f"top_k must be at least 1, not {self.top_k}")
         if self.metric not in METRICS:
             raise InputError(f"stored vectors are compared by {' or '.join(METRICS)}")
 

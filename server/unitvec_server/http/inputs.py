@@ -46,12 +46,21 @@ def read_input(given: Input, options: EncodeOptions, *, field: str) -> TextList 
     )
 
 
-def find_prompt(model: Model, *names: str) -> str:
-    """The first of these prompts that the model has; no prompt if it has none.
+def find_prompt(model: Model, role: str, *own_names: str) -> str:
+    """The prompt for texts of a role, as `encode_query` and `encode_document` choose it.
 
-    sentence-transformers gives each model an empty one for documents, which stands for none.
+    They take the prompts `query` and `document` alone, and no prompt where the model has an empty
+    one; an index may so be filled by any door and by sentence-transformers. Each route of a
+    model is a prompt too, by whose name it is chosen even where it has no text.
+
+    Args:
+        model: The model.
+        role: Name of the prompt, such as ``query``.
+        own_names: Names that the API has for the role: a prompt of such a name comes first.
     """
-    return next((name for name in names if model.manifest.prompts.get(name)), "")
+    prompts = model.manifest.prompts
+    named = [name for name in own_names if prompts.get(name)]
+    return named[0] if named else role if role in prompts else ""
 
 
 def identity_headers(model: Model) -> dict[str, str]:

@@ -17,8 +17,19 @@ from chromadb.utils.embedding_functions import (
 )
 
 from tests.client.integrations.conftest import TOKEN
-from unitvec_client import Client, ConnectionOptions, InputError, UnauthenticatedError
-from unitvec_client.integrations.chroma import UnitvecEmbeddingFunction
+from unitvec_client import (
+    Client,
+    ConnectionOptions,
+    InputError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from unitvec_client.integrations.chroma import (
+    MetricWarning,
+    UnitvecEmbeddingFunction,
+    to_similarities,
+)
+from unitvec_client.integrations.filling import FillingWarning
 
 TEXTS = ["a cat on a mat", "a bank loan", "the stock exchange", "a feline on a rug"]
 IDS = ["0", "1", "2", "3"]
@@ -87,7 +98,7 @@ def test_prompts_of_queries_and_documents(target: str, client: Client) -> None:
     query, passage = client.embed(
         ["query: a cat", "passage: a cat"], model="prompted", prompt_name=""
     )
-    function = UnitvecEmbeddingFunction(target, model="prompted")
+    function = UnitvecEmbeddingFunction(target, model="prompted", document_prompt_name="passage")
     [found] = function(["a cat"])
     [asked] = function.embed_query(["a cat"])
     assert found.dtype == asked.dtype == np.float32
@@ -121,4 +132,95 @@ def test_errors_keep_their_type(guarded_target: str) -> None:
     with pytest.raises(UnauthenticatedError) as caught:
         collection.add(ids=["0"], documents=["a cat"])
     assert caught.value.request_id
+    function.close()
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+def test_a_collection_that_was_made_before_is_looked_at(
+    target: str, client: Client, metric: str
+) -> None:
+    """Chroma lets a function be used with it, and goes on with its own metric."""
+    store = chromadb.EphemeralClient()
+    made: Any = {"embedding_function": None}
+    if metric != "l2":  # which is what Chroma takes by itself
+        made["configuration"] = {"hnsw": {"space": metric}}
+    store.create_collection("before", **made)
+    function = UnitvecEmbeddingFunction(target)
+    collection = store.get_or_create_collection("before", embedding_function=function)
+    if metric == "cosine":
+        function.check(collection)
+    else:
+        with pytest.warns(MetricWarning, match=f"'before' compares by {metric}, not by cosine"):
+            function.check(collection)
+    collection.add(ids=IDS, documents=TEXTS)
+    found: Any = collection.query(query_texts=[TEXTS[0], "a kitten"], n_results=4)
+    expected = [
+        client.similarity(text, documents)[0]
+        for text, documents in zip([TEXTS[0], "a kitten"], found["documents"], strict=True)
+    ]
+    similarities = to_similarities(collection, found["distances"])
+    np.testing.assert_allclose(similarities, expected, atol=1e-5)
+    assert max(map(max, similarities)) <= 1
+    function.close()
+
+
+def test_a_collection_is_told_from_what_another_server_makes(
+    target: str, guarded_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", TOKEN)
+    monkeypatch.setenv("UNITVEC_TARGET", target)
+    function = UnitvecEmbeddingFunction(token_env_var="SOME_TOKEN", dimensions=16)
+    made = open_store(tmp_path).create_collection("texts", embedding_function=function)
+    made.add(ids=IDS, documents=TEXTS)
+    function.close()
+    SharedSystemClient.clear_system_cache()
+
+    again = open_store(tmp_path).get_collection("texts")
+    assert again.query(query_texts=TEXTS[:1], n_results=1)["ids"] == [["0"]]
+    SharedSystemClient.clear_system_cache()
+    monkeypatch.setenv("UNITVEC_TARGET", guarded_target)
+    elsewhere = open_store(tmp_path).get_collection("texts")
+    with pytest.warns(FillingWarning, match="was filled with space 's1-.*' and not 's1-.*'"):
+        elsewhere.query(query_texts=TEXTS[:1], n_results=1)
+    elsewhere.query(query_texts=TEXTS[:1], n_results=1)  # It is said once.
+
+
+def test_another_prompt_than_that_of_the_collection_is_told(target: str) -> None:
+    store = chromadb.EphemeralClient()
+    with_passage = UnitvecEmbeddingFunction(
+        target, model="prompted", document_prompt_name="passage"
+    )
+    store.create_collection("prompts", embedding_function=with_passage)
+    without = UnitvecEmbeddingFunction(target, model="prompted", document_prompt_name="")
+    collection = store.get_collection("prompts", embedding_function=without)
+    with pytest.warns(FillingWarning, match="document_prompt 'passage: ' and not ''"):
+        without.check(collection)
+    with_passage.check(collection)
+    config = with_passage.get_config()
+    changed = {**config, "filled_with": {**config["filled_with"], "space": "s1-other"}}
+    with pytest.raises(InputError, match="was filled with space"):
+        with_passage.validate_config_update(config, changed)
+    for function in (with_passage, without):
+        function.close()
+
+
+def test_a_collection_may_be_made_before_its_server_runs() -> None:
+    function = UnitvecEmbeddingFunction("127.0.0.1:1")
+    store = chromadb.EphemeralClient()
+    collection = store.create_collection("early", embedding_function=function)
+    assert collection.configuration_json["embedding_function"]["config"]["filled_with"] is None
+    with pytest.raises(UnavailableError):
+        function.check(collection)
+    function.close()
+
+
+def test_numbers_may_be_numpy_s(target: str) -> None:
+    function = UnitvecEmbeddingFunction(
+        target,
+        dimensions=np.int64(16),  # type: ignore[arg-type]  # numbers of a grid
+        timeout_s=np.float32(9),  # type: ignore[arg-type]
+        connection=ConnectionOptions(max_message_bytes=np.int64(1 << 20)),  # type: ignore[arg-type]
+    )
+    config = json.loads(json.dumps(function.get_config()))
+    assert UnitvecEmbeddingFunction.build_from_config(config)(["a cat"])[0].shape == (16,)
     function.close()

@@ -14,9 +14,10 @@ BLOCKS = re.findall(
 
 
 def test_all_are_found() -> None:
-    assert len(BLOCKS) == PAGE.count("```python") == 6
+    assert len(BLOCKS) == PAGE.count("```python") == 7
 
 
+@pytest.mark.filterwarnings("ignore::unitvec_client.integrations.chroma.MetricWarning")
 @pytest.mark.parametrize(("code", "output"), [b[1:] for b in BLOCKS], ids=[b[0] for b in BLOCKS])
 def test_block(code: str, output: str, target: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "localhost:50051" in code

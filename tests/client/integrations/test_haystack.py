@@ -131,6 +131,7 @@ async def test_metadata_prompts_prefix_and_suffix(target: str, client: Client) -
     embedder = UnitvecDocumentEmbedder(
         target,
         model="prompted",
+        prompt_name="passage",
         meta_fields_to_embed=["title", "missing", "year"],
         embedding_separator=" | ",
         prefix="<",
@@ -185,3 +186,15 @@ def test_they_fit_the_protocols_of_embedders(target: str) -> None:
     assert text.run("a cat").keys() == {"embedding", "meta"}
     text.close()
     documents.close()
+
+
+def test_numbers_may_be_numpy_s(target: str) -> None:
+    embedder = UnitvecTextEmbedder(target, dimensions=np.int64(16))  # type: ignore[arg-type]
+    pipeline = Pipeline()
+    pipeline.add_component("query", embedder)
+    again = Pipeline.loads(
+        pipeline.dumps(), allowed_modules=["unitvec_client.integrations.haystack"]
+    )
+    assert len(again.run({"query": {"text": "a cat"}})["query"]["embedding"]) == 16
+    for each in (embedder, again.get_component("query")):
+        each.close()

@@ -53,7 +53,7 @@ def test_vectors_are_those_of_the_client(target: str, client: Client) -> None:
 async def test_prompts_of_queries_and_documents(target: str, client: Client) -> None:
     options = {"model": "prompted", "prompt_name": ""}
     query, passage = client.embed(["query: a cat", "passage: a cat"], **options)  # type: ignore[arg-type]
-    embeddings = UnitvecEmbeddings(target, model="prompted")
+    embeddings = UnitvecEmbeddings(target, model="prompted", document_prompt_name="passage")
     np.testing.assert_allclose(embeddings.embed_query("a cat"), query, atol=1e-6)
     np.testing.assert_allclose(await embeddings.aembed_query("a cat"), query, atol=1e-6)
     np.testing.assert_allclose(embeddings.embed_documents(["a cat"])[0], passage, atol=1e-6)

@@ -56,7 +56,9 @@ async def test_prompts_of_queries_and_texts(target: str, client: Client) -> None
     query, passage = client.embed(
         ["query: a cat", "passage: a cat"], model="prompted", prompt_name=""
     )
-    embedding = UnitvecEmbedding(target=target, model_name="prompted")
+    embedding = UnitvecEmbedding(
+        target=target, model_name="prompted", document_prompt_name="passage"
+    )
     np.testing.assert_allclose(embedding.get_query_embedding("a cat"), query, atol=1e-6)
     np.testing.assert_allclose(embedding.get_text_embedding("a cat"), passage, atol=1e-6)
     np.testing.assert_allclose(await embedding.aget_query_embedding("a cat"), query, atol=1e-6)

@@ -12,7 +12,6 @@ import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,13 +29,11 @@ from unitvec_client import (
     UnavailableError,
 )
 from unitvec_client.integrations.loops import LoopClients
+from unitvec_client.integrations.prompts import Role
 from unitvec_client.integrations.provider import (
-    DOCUMENT,
-    QUERY,
     Endpoint,
     Provider,
     TextOptions,
-    choose_prompt,
     find_model,
 )
 from unitvec_protos.installation import install_command
@@ -84,20 +81,20 @@ def test_without_its_framework_a_module_names_the_extra(
 
 
 @pytest.mark.parametrize(
-    ("roles", "prompt_name", "prefix"),
+    ("role", "prompt_name", "prefix"),
     [
-        (QUERY, None, "query: "),
-        (DOCUMENT, None, "passage: "),
-        (DOCUMENT, "query", "query: "),
-        (DOCUMENT, "", ""),
-        ((), None, "query: "),  # the model's default prompt
+        ("query", None, "query: "),
+        ("document", "passage", "passage: "),
+        ("document", "query", "query: "),
+        ("document", "", ""),
+        (None, None, "query: "),  # the model's default prompt
     ],
 )
 async def test_prompts(
-    target: str, client: Client, roles: tuple[str, ...], prompt_name: str | None, prefix: str
+    target: str, client: Client, role: Role | None, prompt_name: str | None, prefix: str
 ) -> None:
     provider = Provider(Endpoint(target, "prompted"))
-    options = TextOptions(roles=roles, prompt_name=prompt_name)
+    options = TextOptions(role=role, prompt_name=prompt_name)
     found = provider.embed(["a cat"], options)
     awaited = await provider.aembed(["a cat"], options)
     expected = client.embed([prefix + "a cat"], model="prompted", prompt_name="")
@@ -258,14 +255,6 @@ def test_a_token_of_the_connection(guarded_target: str) -> None:
         Endpoint(connection=connection, token_env_var="SOME_TOKEN")
 
 
-def test_an_empty_prompt_is_the_last_choice(client: Client) -> None:
-    model = client.models().models[1]
-    empty = replace(model, prompts={"document": "", "passage": "passage: "})
-    assert choose_prompt(empty, DOCUMENT) == "passage"
-    assert choose_prompt(replace(model, prompts={"document": ""}), DOCUMENT) == "document"
-    assert choose_prompt(replace(model, prompts={"other": "x"}), DOCUMENT) is None
-
-
 def test_models_go_by_name_or_by_id(target: str, client: Client) -> None:
     info = client.models()
     default = info.models[0]
@@ -309,7 +298,7 @@ def test_a_model_is_asked_for_again_after_a_refusal(target: str) -> None:
     with pytest.raises(InvalidArgumentError):
         provider.embed(["a cat"], TextOptions(prompt_name="none"))
     assert provider._model is None
-    assert provider.embed(["a cat"], TextOptions(roles=QUERY)).vectors.shape == (1, 32)
+    assert provider.embed(["a cat"], TextOptions(role="query")).vectors.shape == (1, 32)
     provider.close()
 
 
@@ -317,3 +306,10 @@ def test_a_deadline_grows_with_the_texts() -> None:
     endpoint = Endpoint(timeout_s=10)
     assert [endpoint.deadline_s(n) for n in (0, 1, 512, 513, 5120)] == [10, 10, 10, 20, 100]
     assert Endpoint(timeout_s=None).deadline_s(1) is None
+
+
+def test_times_may_be_numpy_s() -> None:
+    timeout_s = Endpoint(timeout_s=np.float32(2.5)).timeout_s
+    assert (timeout_s, type(timeout_s)) == (2.5, float)
+    with pytest.raises(InputError, match="timeout_s must be positive"):
+        Endpoint(timeout_s=0)

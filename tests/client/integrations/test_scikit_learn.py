@@ -18,6 +18,7 @@ from sklearn.utils import estimator_checks, get_tags
 from corpora import load_glosses
 from tests.client.integrations.conftest import TOKEN
 from unitvec_client import Client, ConnectionOptions, InputTypeError, ModelNotFoundError
+from unitvec_client.integrations.filling import FillingWarning
 from unitvec_client.integrations.scikit_learn import UnitvecTransformer
 
 TEXTS = ["a cat on a mat", "a bank loan", "the stock exchange", "a feline on a rug"]
@@ -158,3 +159,26 @@ def test_a_table_is_refused_with_how_a_column_is_named(target: str) -> None:
     found = ColumnTransformer([("t", transformer, "text")]).fit_transform(table)
     np.testing.assert_allclose(found, transformer.transform(table["text"]), atol=1e-6)
     transformer.close()
+
+
+def test_a_grid_of_dimensions_may_be_an_arange(target: str) -> None:
+    glosses, senses = TEXTS * 3, ["pets", "money", "money", "pets"] * 3
+    pipeline = make_pipeline(UnitvecTransformer(target), LogisticRegression())
+    grid = {"unitvectransformer__dimensions": np.arange(16, 49, 16)}
+    search = GridSearchCV(pipeline, grid, cv=3).fit(glosses, senses)
+    best = search.best_estimator_.named_steps["unitvectransformer"]
+    assert len(best.get_feature_names_out()) == best.dimensions
+
+
+def test_a_fitted_pipeline_is_told_from_what_another_model_makes(target: str) -> None:
+    transformer = UnitvecTransformer(target, model="prompted", prompt_name="passage").fit(TEXTS)
+    again = pickle.loads(pickle.dumps(transformer))
+    assert again.transform(TEXTS).shape == (4, 32)
+    again.set_params(prompt_name="")
+    with pytest.warns(FillingWarning, match="document_prompt 'passage: ' and not ''"):
+        again.transform(TEXTS)
+    again.set_params(model="", prompt_name=None, dimensions=32)
+    with pytest.warns(FillingWarning, match="was filled with space"):
+        again.transform(TEXTS)
+    for each in (transformer, again):
+        each.close()

@@ -189,9 +189,51 @@ def test_the_former_name_of_inputs(remote: RemoteSentenceTransformer) -> None:
     assert_same(remote.encode(sentences=TEXTS), remote.encode(TEXTS))
 
 
-def test_no_texts(remote: RemoteSentenceTransformer) -> None:
-    for precision in ("float32", "int8", "binary"):
-        assert len(remote.encode([], precision=precision)) == 0
+@pytest.mark.parametrize(
+    ("precision", "dtype", "width"),
+    [
+        ("float32", np.float32, 384),
+        ("int8", np.int8, 384),
+        ("uint8", np.uint8, 384),
+        ("binary", np.int8, 48),
+        ("ubinary", np.uint8, 48),
+    ],
+)
+def test_no_texts(
+    remote: RemoteSentenceTransformer, reference_model: Any, precision: Any, dtype: Any, width: int
+) -> None:
+    """The array has the shape and the type of others, where theirs is float64 of shape (0,)."""
+    found = remote.encode([], precision=precision)
+    assert (found.dtype, found.shape) == (dtype, (0, width))
+    theirs = reference_model.encode([], precision=precision)
+    assert (theirs.dtype, theirs.shape) == (np.float64, (0,))
+    tensor = remote.encode([], precision=precision, convert_to_tensor=True)
+    assert tensor.shape == (0, width)
+    assert reference_model.encode([], convert_to_tensor=True).shape == (0,)
+    assert remote.encode([], precision=precision, convert_to_numpy=False) == []
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8"])
+@pytest.mark.parametrize("inputs", ["a cat", ["a cat"]])
+def test_one_text_has_no_range(
+    remote: RemoteSentenceTransformer, reference_model: Any, inputs: Any, precision: Any
+) -> None:
+    for model in (reference_model, remote):
+        with pytest.raises(ValueError, match=f"{precision}.*rang"):
+            model.encode(inputs, precision=precision)
+
+
+def test_dimensions_may_be_numpy_s(remote: RemoteSentenceTransformer, target: str) -> None:
+    """They come from a grid, such as `np.arange`."""
+    for dim in np.arange(8, 17, 8):
+        assert remote.encode(TEXTS, truncate_dim=dim).shape == (len(TEXTS), dim)
+        model = RemoteSentenceTransformer(target=target, truncate_dim=dim)
+        assert model.encode(TEXTS).shape == (len(TEXTS), dim)
+        assert model.get_embedding_dimension() == dim
+        model.close()
+    for wrong in (0, 2.5, True):
+        with pytest.raises(InputError, match="truncate_dim"):
+            remote.encode(TEXTS, truncate_dim=wrong)
 
 
 def test_pickle(remote: RemoteSentenceTransformer) -> None:

@@ -51,7 +51,7 @@ def test_floats_are_the_default_and_replies_tell_the_cost(http: httpx.Client) ->
     ("input_type", "prompt"),
     [
         ("search_query", "query"),
-        ("search_document", "passage"),
+        ("search_document", ""),  # as `encode_document`: the model has no prompt document
         ("classification", ""),
         ("clustering", ""),
         (None, "query"),

@@ -25,11 +25,11 @@ Kind = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 
 _PROMPTS = {
     "search_query": ("query", "search_query"),
-    "search_document": ("document", "passage", "search_document"),
+    "search_document": ("document", "search_document"),
     "classification": ("classification", "Classification"),
     "clustering": ("clustering", "Clustering"),
 }
-"""Names that models have for the prompts of an input type."""
+"""Role of the texts of an input type, and other names that models have for its prompt."""
 
 _SIDES = {"START": Truncation.START, "END": Truncation.END, "NONE": None}
 

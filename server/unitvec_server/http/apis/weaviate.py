@@ -15,7 +15,8 @@ from unitvec_server.http.inputs import find_prompt, identity_headers
 
 API = "weaviate"
 
-_PROMPTS = {"query": ("query", "search_query"), "passage": ("passage", "document")}
+_ROLES = {"query": "query", "passage": "document"}
+"""Role of the texts of a task."""
 
 
 class VectorsConfig(msgspec.Struct):
@@ -73,11 +74,11 @@ class Weaviate:
         engine = self._backend.engine
         asked: VectorsRequest = from_json(_VECTORS, request.body)
         config, model = asked.config or VectorsConfig(), engine.model("")
-        names = _PROMPTS.get(config.task_type or "")
+        role = _ROLES.get(config.task_type or "")
         options = EncodeOptions(
             dimensions=max(config.dimensions or 0, 0),
             expected=request.expected,
-            prompt_name=None if names is None else find_prompt(model, *names),
+            prompt_name=None if role is None else find_prompt(model, role),
         )
         wanted = TextList([asked.text], options, "text")
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())

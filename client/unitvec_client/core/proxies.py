@@ -1,0 +1,86 @@
+"""What a proxy on the way answers in the place of the server, and which of its settings it is.
+
+A gRPC server answers every call with the HTTP status 200 and a status of its own. Any other HTTP
+status is that of a proxy or a web server, and gRPC only says its number. The settings that stand
+here are those of nginx and Envoy; `deploy/` has files for both in which they are right.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from unitvec_client.errors import MessageTooLargeError, RefusedError, UnavailableError, UnitvecError
+
+REASON = "ANSWERED_BY_PROXY"
+"""Reason of errors that did not come from a unitvec server."""
+
+_WORDS = re.compile(r"Received http2 header with status: (\d{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyAnswer:
+    """An HTTP status that is no answer of a gRPC server.
+
+    Attributes:
+        status: The HTTP status.
+        kind: Class of the exception; None for that of the status that gRPC makes of it.
+        retryable: Whether the same request may succeed soon.
+        meaning: What the proxy means by it, and what to change.
+    """
+
+    status: int
+    kind: type[UnitvecError] | None = None
+    retryable: bool = False
+    meaning: str = "it is no gRPC server, or does not pass this call on"
+
+
+# A 504 is not retried: the proxy gave up waiting for an answer, which would take as long again.
+_ANSWERS = {
+    answer.status: answer
+    for answer in (
+        ProxyAnswer(401, None, False, "it wants other credentials than those of the server"),
+        ProxyAnswer(403, None, False, "it does not allow this call"),
+        ProxyAnswer(
+            404, None, False, "it does not pass this path on (nginx: a location with grpc_pass)"
+        ),
+        ProxyAnswer(
+            408,
+            UnavailableError,
+            True,
+            "nothing was sent for longer than it waits (nginx: client_body_timeout 1h)",
+        ),
+        ProxyAnswer(
+            413,
+            MessageTooLargeError,
+            False,
+            "the call has more bytes than it takes, where those of a whole stream count together "
+            "(nginx: client_max_body_size 0)",
+        ),
+        ProxyAnswer(429, None, True, "it limits the rate of calls"),
+        ProxyAnswer(
+            502,
+            None,
+            True,
+            "it has no connection to the server: is unitvec-serve running, and does the proxy "
+            "speak gRPC to it (nginx: grpc_pass)",
+        ),
+        ProxyAnswer(503, None, True, "it has no server that it could pass the call to"),
+        ProxyAnswer(
+            504,
+            None,
+            False,
+            "the server did not answer for longer than it waits (nginx: grpc_read_timeout 1h; "
+            "Envoy: timeout 0s of the route); send less at a time, or change that",
+        ),
+    )
+}
+
+
+def read_answer(words: str) -> ProxyAnswer | None:
+    """Return what a proxy answered, by gRPC's words for a failed call; None if none did."""
+    found = _WORDS.search(words)
+    if found is None:
+        return None
+    status = int(found.group(1))
+    return _ANSWERS.get(status) or ProxyAnswer(status, RefusedError if status < 500 else None)
