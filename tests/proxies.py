@@ -52,7 +52,7 @@ def nginx(folder: Path, settings: str) -> Iterator[str]:
 
 
 def statuses(folder: Path) -> list[int]:
-    """The HTTP statuses that it has answered with so far."""
+    """The HTTP statuses that it answered with, once it has ended."""
     lines = (folder / "access.log").read_text("utf-8").splitlines()
     return [int(line.split('"')[2].split()[0]) for line in lines]
 

@@ -278,6 +278,9 @@ class ModelInfo:
             if the server does not tell.
         bits: Fingerprint of how its vectors are computed.
         reproducible: Whether equal bits mean equal bytes.
+        unpooled_prompts: Whether pooling leaves out the tokens of prompts, which the server does
+            for those that are named, not for those that are part of a text.
+        routed: Whether the name of a prompt also chooses the route of a text through the model.
     """
 
     name: str
@@ -297,6 +300,8 @@ class ModelInfo:
     space: str = ""
     bits: str = ""
     reproducible: bool = False
+    unpooled_prompts: bool = False
+    routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from unitvec_client.core.failures import Failure
 
 pytestmark = needs_nginx
 
-LARGE = ["word " * 150] * 3000
-"""2.25 MB, in messages of less than 1 MiB, which is the limit of the server."""
+LARGE = ["word " * 1600] * 256
+"""2 MB, which is one message for the client, and twice as much as nginx takes by itself."""
 
 
 @pytest.fixture
@@ -45,20 +45,59 @@ def refused(call: Any, kind: type[uv.UnitvecError], status: int) -> str:
     return error.message
 
 
-def test_a_body_that_is_too_large(connect: Any, fake: Any, folder: Path) -> None:
-    """Nginx counts the bytes of a whole stream, of which each message alone would pass."""
-    fake.servicer.limits.max_message_bytes = 8 << 20
-    fake.servicer.limits.max_texts_per_request = 4000
-    with nginx(folder, passing_to(fake.target)) as target:
+@pytest.fixture
+def roomy(fake: Any) -> Any:
+    """The fake, with limits that `LARGE` is within."""
+    limits = fake.servicer.limits
+    limits.max_message_bytes, limits.max_text_bytes = 8 << 20, 1 << 20
+    limits.max_texts_per_request = len(LARGE)
+    return fake
+
+
+def test_a_message_that_is_too_large(connect: Any, roomy: Any, folder: Path) -> None:
+    with nginx(folder, passing_to(roomy.target)) as target:
         client = connect(target)
         assert client.embed(LARGE[:10]).shape == (10, 8)
-        stream = lambda: list(client.embed_stream(LARGE, chunk_texts=256))  # noqa: E731
-        message = refused(stream, uv.MessageTooLargeError, 413)
-        assert "client_max_body_size 0" in message
-        assert statuses(folder).count(413) == 1  # never sent again
-    folder.joinpath("socket").unlink(missing_ok=True)
-    with nginx(folder, passing_to(fake.target, "client_max_body_size 0;")) as target:
-        assert len(list(connect(target).embed_stream(LARGE, chunk_texts=256))) == len(LARGE)
+        for call in (
+            lambda: client.embed(LARGE),
+            lambda: list(client.embed_stream(LARGE, chunk_texts=len(LARGE))),
+        ):
+            assert "client_max_body_size 0" in refused(call, uv.MessageTooLargeError, 413)
+    assert statuses(folder).count(413) == 2  # It is never sent again.
+
+
+def test_a_stream_that_is_too_large_goes_on_in_another(
+    connect: Any, roomy: Any, folder: Path
+) -> None:
+    """Nginx counts the bytes of all its messages, and resets it where replies have begun."""
+    with nginx(folder, passing_to(roomy.target)) as target:
+        items = list(connect(target).embed_stream(LARGE * 2, chunk_texts=16))
+        assert [item.index for item in items] == list(range(len(LARGE) * 2))
+        assert len(roomy.servicer.calls("StreamEmbed")) > 3
+
+
+def test_a_stream_that_is_reset_again_and_again(connect: Any, fake: Any, folder: Path) -> None:
+    """Silence for longer than nginx waits: for the server after a reply, else for the client."""
+    release = threading.Event()
+    replies = iter([None])
+    fake.servicer.before_reply = lambda: next(replies, 0) is None or release.wait()
+    settings = "grpc_read_timeout 100ms; client_body_timeout 100ms;"
+    with nginx(folder, passing_to(fake.target, settings)) as target:
+        client = connect(target)
+        try:
+            with pytest.raises(uv.UnavailableError, match=r"broke the stream off: .*_timeout"):
+                list(client.embed_stream(["a", "b"], chunk_texts=1))
+        finally:
+            release.set()
+    assert len(fake.servicer.calls("StreamEmbed")) == 4
+
+
+def test_with_the_settings_that_errors_name(connect: Any, roomy: Any, folder: Path) -> None:
+    with nginx(folder, passing_to(roomy.target, "client_max_body_size 0;")) as target:
+        client = connect(target)
+        assert client.embed(LARGE).shape == (len(LARGE), 8)
+        assert len(list(client.embed_stream(LARGE * 2, chunk_texts=16))) == len(LARGE) * 2
+        assert len(roomy.servicer.calls("StreamEmbed")) == 1
 
 
 def test_a_server_that_does_not_answer_in_the_proxy_s_time(
@@ -70,12 +109,11 @@ def test_a_server_that_does_not_answer_in_the_proxy_s_time(
         with nginx(folder, passing_to(fake.target, "grpc_read_timeout 100ms;")) as target:
             client = connect(target)
             client.models()
-            for call in (lambda: client.embed("a"), lambda: list(client.embed_stream(["a"]))):
-                assert "grpc_read_timeout" in refused(call, uv.UnavailableError, 504)
+            message = refused(lambda: client.embed("a"), uv.UnavailableError, 504)
+            assert "grpc_read_timeout" in message
     finally:
         release.set()
-    for method in ("Embed", "StreamEmbed"):
-        assert len(fake.servicer.calls(method)) == 1  # It would take as long again.
+    assert len(fake.servicer.calls("Embed")) == 1  # It would take as long again.
 
 
 @pytest.mark.parametrize(
@@ -102,7 +140,7 @@ def test_what_else_it_answers(
 ) -> None:
     with nginx(folder, settings) as target:
         assert words in refused(connect(target).models, kind, status)
-        assert statuses(folder) == [status] * tries
+    assert statuses(folder) == [status] * tries
 
 
 def test_words_of_another_status_are_no_proxy_s() -> None:

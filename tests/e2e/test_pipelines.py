@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,19 +57,37 @@ def test_streamed_vectors_are_those_of_sentence_transformers(
     assert compare(streamed, expected).cosine_min >= 0.99999
 
 
-@pytest.mark.parametrize("model", ["poolings", "router"])
-@pytest.mark.parametrize("role", ["query", "document"])
-def test_the_stand_in_takes_the_routes_of_sentence_transformers(
-    server: Server, model: str, role: str
+@pytest.mark.parametrize(
+    ("model", "method", "options"),
+    [
+        ("poolings", "encode", {}),  # whose default prompt is not pooled
+        ("poolings", "encode", {"prompt_name": "passage"}),
+        ("poolings", "encode", {"prompt": "Passage: "}),
+        ("poolings", "encode", {"prompt": ""}),
+        ("poolings", "encode_query", {}),
+        ("poolings", "encode_document", {}),
+        ("router", "encode", {}),
+        ("router", "encode_query", {}),
+        ("router", "encode_document", {}),
+        ("router", "encode_query", {"prompt": "about: "}),
+        ("router", "encode", {"task": "query"}),
+    ],
+)
+def test_the_stand_in_is_sentence_transformers(
+    server: Server, model: str, method: str, options: Any
 ) -> None:
     theirs = SentenceTransformer(str(keep_pipeline(PIPELINES[model])), device="cpu")
-    stand_in = RemoteSentenceTransformer(model, target=server.target)
-    # A prompt of the caller's own cannot be left out of pooling, as the poolings want.
-    for options in ({}, *([{"prompt": "about: "}] if model == "router" else [])):
-        expected = getattr(theirs, f"encode_{role}")(TEXTS, **options)
-        found = getattr(stand_in, f"encode_{role}")(TEXTS, **options)
-        assert compare(found, expected).cosine_min >= 0.99999, options
-    stand_in.close()
+    ours = RemoteSentenceTransformer(model, target=server.target)
+    expected = getattr(theirs, method)(TEXTS, **options)
+    assert compare(getattr(ours, method)(TEXTS, **options), expected).cosine_min >= 0.99999
+    ours.close()
+
+
+def test_the_stand_in_refuses_prompts_that_the_server_would_pool(server: Server) -> None:
+    ours = RemoteSentenceTransformer("poolings", target=server.target)
+    with pytest.raises(InvalidArgumentError, match=r"pools no prompt.*query, passage"):
+        ours.encode(TEXTS, prompt="about: ")
+    ours.close()
 
 
 def test_both_sides_of_a_comparison_take_their_own_route(server: Server) -> None:
@@ -100,3 +119,5 @@ def test_what_the_server_says_of_them(server: Server) -> None:
     assert models["poolings"].pooling == "concatenated"
     assert models["poolings"].dim == 6 * 128
     assert models["router"].prompts == {"query": "", "document": ""}
+    assert [name for name, model in models.items() if model.unpooled_prompts] == ["poolings"]
+    assert sorted(name for name, model in models.items() if model.routed) == ["router", "tasks"]

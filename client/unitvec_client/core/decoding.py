@@ -288,6 +288,8 @@ def _decode_model(model: pb.ModelInfo) -> ModelInfo:
         space=model.space,
         bits=model.bits,
         reproducible=model.reproducible,
+        unpooled_prompts=model.unpooled_prompts,
+        routed=model.routed,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import grpc
 
 from unitvec_client.core.failures import Failure
-from unitvec_client.core.proxies import ProxyAnswer
+from unitvec_client.core.proxies import HTTP_OK, ProxyAnswer
 from unitvec_client.targets import find_proxy
 
 
@@ -84,10 +84,10 @@ def _explain_metadata(failure: Failure, about: Circumstances) -> str:
 
 
 def _explain_proxy(answer: ProxyAnswer, about: Circumstances) -> str:
-    return (
-        f"a proxy or web server at {about.target} answered HTTP {answer.status} in place of "
-        f"unitvec: {answer.meaning}"
-    )
+    did = f"answered HTTP {answer.status} in place of unitvec"
+    if answer.status == HTTP_OK:
+        did = "broke the stream off"
+    return f"a proxy or web server at {about.target} {did}: {answer.meaning}"
 
 
 def _explain_connection(failure: Failure, about: Circumstances) -> str:

@@ -1,8 +1,9 @@
 """What a proxy on the way answers in the place of the server, and which of its settings it is.
 
 A gRPC server answers every call with the HTTP status 200 and a status of its own. Any other HTTP
-status is that of a proxy or a web server, and gRPC only says its number. The settings that stand
-here are those of nginx and Envoy; `deploy/` has files for both in which they are right.
+status is that of a proxy or a web server, and gRPC only says its number. Where replies have begun,
+or requests have not ended, nginx resets the stream instead. The settings that stand here are those
+of nginx and Envoy; `deploy/` has files for both in which they are right.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from unitvec_client.errors import MessageTooLargeError, RefusedError, Unavailabl
 REASON = "ANSWERED_BY_PROXY"
 """Reason of errors that did not come from a unitvec server."""
 
-_WORDS = re.compile(r"Received http2 header with status: (\d{3})")
+HTTP_OK = 200
+
+_STATUS = re.compile(r"Received http2 header with status: (\d{3})")
+# PROTOCOL_ERROR and INTERNAL_ERROR of HTTP/2. A gRPC server that ends a call early sends others.
+_RESET = re.compile(r"Received RST_STREAM with error code [12]\b")
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyAnswer:
-    """An HTTP status that is no answer of a gRPC server.
+    """An HTTP status that is no answer of a gRPC server, or the reset of a stream.
 
     Attributes:
-        status: The HTTP status.
+        status: The HTTP status; 200 of a stream that was reset after replies.
         kind: Class of the exception; None for that of the status that gRPC makes of it.
         retryable: Whether the same request may succeed soon.
         meaning: What the proxy means by it, and what to change.
@@ -77,10 +82,19 @@ _ANSWERS = {
 }
 
 
+_CUT = ProxyAnswer(
+    HTTP_OK,
+    UnavailableError,
+    True,
+    "nginx cuts streams off that have more bytes than client_max_body_size, or are silent for "
+    "longer than grpc_read_timeout or client_body_timeout: set the first to 0, the others to 1h",
+)
+
+
 def read_answer(words: str) -> ProxyAnswer | None:
     """Return what a proxy answered, by gRPC's words for a failed call; None if none did."""
-    found = _WORDS.search(words)
+    found = _STATUS.search(words)
     if found is None:
-        return None
+        return _CUT if _RESET.search(words) else None
     status = int(found.group(1))
     return _ANSWERS.get(status) or ProxyAnswer(status, RefusedError if status < 500 else None)

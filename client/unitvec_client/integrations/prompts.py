@@ -86,12 +86,25 @@ def find_prompt(prompts: Mapping[str, str], name: str | None) -> str:
 
 
 def place_prompt(model: ModelInfo, prompt: str, task: str | None) -> Placement:
-    """Return how a text of a prompt is put before texts of a task.
+    """Return how a prompt is put before texts of a task.
 
-    The name of a prompt chooses the route of a model that has several, as a task does in
-    sentence-transformers, so that the server is told it wherever its prompt is this text.
+    The server is told its name where the name does more than put it there: it chooses the route of
+    a model that has several, as a task does, and leaves the prompt out of pooling where the model
+    wants that. Other models see no difference.
+
+    Raises:
+        InputError: If the server would do neither for a prompt that is not among the model's.
     """
-    of_server = None if task is None else model.prompts.get(task)
-    if task is None or of_server not in ("", prompt):
-        return Placement("", prompt)
-    return Placement(task, "" if of_server else prompt)
+    names = [name for name, text in model.prompts.items() if text == prompt]
+    if task in model.prompts and model.routed:
+        if task in names:
+            return Placement(task, "")
+        if not model.prompts[task]:
+            return Placement(task, prompt)
+        raise InputError(f"texts of task {task!r} have its prompt, {model.prompts[task]!r}, alone")
+    if model.unpooled_prompts and prompt and not model.routed:
+        if not names:
+            known = ", ".join(model.prompts)
+            raise InputError(f"the model pools no prompt, which works for its own alone: {known}")
+        return Placement(names[0], "")
+    return Placement("", prompt)

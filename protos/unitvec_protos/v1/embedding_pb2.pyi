@@ -431,7 +431,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "model_id", "revision", "dim", "max_seq_length", "pooling", "normalized", "prompts", "default_prompt_name", "precision", "provider", "is_default", "parity_cosine_min", "similarity_fn_name", "space", "bits", "reproducible")
+    __slots__ = ("name", "model_id", "revision", "dim", "max_seq_length", "pooling", "normalized", "prompts", "default_prompt_name", "precision", "provider", "is_default", "parity_cosine_min", "similarity_fn_name", "space", "bits", "reproducible", "unpooled_prompts", "routed")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -456,6 +456,8 @@ class ModelInfo(_message.Message):
     SPACE_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
     REPRODUCIBLE_FIELD_NUMBER: _ClassVar[int]
+    UNPOOLED_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    ROUTED_FIELD_NUMBER: _ClassVar[int]
     name: str
     model_id: str
     revision: str
@@ -473,7 +475,9 @@ class ModelInfo(_message.Message):
     space: str
     bits: str
     reproducible: bool
-    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ..., similarity_fn_name: _Optional[str] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., reproducible: _Optional[bool] = ...) -> None: ...
+    unpooled_prompts: bool
+    routed: bool
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., revision: _Optional[str] = ..., dim: _Optional[int] = ..., max_seq_length: _Optional[int] = ..., pooling: _Optional[_Union[Pooling, str]] = ..., normalized: _Optional[bool] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., precision: _Optional[str] = ..., provider: _Optional[str] = ..., is_default: _Optional[bool] = ..., parity_cosine_min: _Optional[float] = ..., similarity_fn_name: _Optional[str] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., reproducible: _Optional[bool] = ..., unpooled_prompts: _Optional[bool] = ..., routed: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_texts_per_request", "max_text_bytes", "max_queued_tokens", "max_stream_documents", "max_message_bytes", "max_stream_requests", "max_scores", "max_stream_bytes", "max_comparisons", "max_calls", "max_windows_per_request")

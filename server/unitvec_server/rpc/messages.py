@@ -253,6 +253,8 @@ def write_model(model: Model, *, is_default: bool) -> pb.ModelInfo:
         space=model.identity.space,
         bits=model.identity.bits,
         reproducible=model.is_reproducible,
+        unpooled_prompts=bool(manifest.unpooled_tokens),
+        routed=bool(manifest.routes),
     )
 
 

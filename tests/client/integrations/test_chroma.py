@@ -17,6 +17,7 @@ from chromadb.utils.embedding_functions import (
 )
 
 from tests.client.integrations.conftest import TOKEN
+from tests.serving import serving
 from unitvec_client import (
     Client,
     ConnectionOptions,
@@ -165,11 +166,15 @@ def test_a_collection_that_was_made_before_is_looked_at(
 
 
 def test_a_collection_is_told_from_what_another_server_makes(
-    target: str, guarded_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    guarded_target: str,
+    prompted_artifact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The variable UNITVEC_TARGET names another server, whose vectors have the same width."""
     monkeypatch.setenv("SOME_TOKEN", TOKEN)
-    monkeypatch.setenv("UNITVEC_TARGET", target)
-    function = UnitvecEmbeddingFunction(token_env_var="SOME_TOKEN", dimensions=16)
+    monkeypatch.setenv("UNITVEC_TARGET", guarded_target)
+    function = UnitvecEmbeddingFunction(token_env_var="SOME_TOKEN")
     made = open_store(tmp_path).create_collection("texts", embedding_function=function)
     made.add(ids=IDS, documents=TEXTS)
     function.close()
@@ -177,12 +182,10 @@ def test_a_collection_is_told_from_what_another_server_makes(
 
     again = open_store(tmp_path).get_collection("texts")
     assert again.query(query_texts=TEXTS[:1], n_results=1)["ids"] == [["0"]]
-    SharedSystemClient.clear_system_cache()
-    monkeypatch.setenv("UNITVEC_TARGET", guarded_target)
-    elsewhere = open_store(tmp_path).get_collection("texts")
-    with pytest.warns(FillingWarning, match="was filled with space 's1-.*' and not 's1-.*'"):
-        elsewhere.query(query_texts=TEXTS[:1], n_results=1)
-    elsewhere.query(query_texts=TEXTS[:1], n_results=1)  # It is said once.
+    with serving("--model", str(prompted_artifact)) as other:
+        monkeypatch.setenv("UNITVEC_TARGET", other.target)
+        with pytest.warns(FillingWarning, match="was filled with space 's1-.*' and not 's1-.*'"):
+            again.query(query_texts=TEXTS[:1], n_results=1)
 
 
 def test_another_prompt_than_that_of_the_collection_is_told(target: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unitvec_client import Client
+from unitvec_client import Client, InputError
 from unitvec_client.integrations.chroma import UnitvecEmbeddingFunction
 from unitvec_client.integrations.haystack import UnitvecDocumentEmbedder, UnitvecTextEmbedder
 from unitvec_client.integrations.langchain import UnitvecEmbeddings
@@ -23,6 +23,7 @@ from unitvec_client.integrations.prompts import (
     Role,
     choose_prompt,
     describe_passed_over,
+    place_prompt,
 )
 from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
 
@@ -179,3 +180,30 @@ def test_which_prompts_are_told_of(
         told = describe_passed_over(model, role)
         assert bool(told) == bool(names)
         assert all(f"{name!r}" in told for name in names)
+
+
+@pytest.mark.parametrize(
+    ("facts", "prompt", "task", "expected"),
+    [
+        ({}, "query: ", "query", ("", "query: ")),
+        ({}, "about: ", None, ("", "about: ")),
+        ({"routed": True}, "query: ", "query", ("query", "")),
+        ({"routed": True}, "query: ", None, ("", "query: ")),
+        ({"routed": True}, "about: ", "document", ("document", "about: ")),
+        ({"unpooled_prompts": True}, "query: ", None, ("query", "")),
+        ({"unpooled_prompts": True}, "", "document", ("", "")),
+    ],
+    ids=str,
+)
+def test_who_puts_a_prompt_before_texts(
+    client: Client, facts: Any, prompt: str, task: str | None, expected: tuple[str, str]
+) -> None:
+    model = replace(client.models().models[1], prompts={**E5, "document": ""}, **facts)
+    assert place_prompt(model, prompt, task) == expected
+
+
+@pytest.mark.parametrize("facts", [{"routed": True}, {"unpooled_prompts": True}], ids=str)
+def test_what_the_server_cannot_do_for_a_prompt_is_refused(client: Client, facts: Any) -> None:
+    model = replace(client.models().models[1], prompts=E5, **facts)
+    with pytest.raises(InputError, match="alone"):
+        place_prompt(model, "about: ", "query")
