@@ -30,6 +30,9 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
 }
 
+# Test processes fill the cores already: threads of torch in each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Shells start what runs in the background with SIGINT ignored, which children would inherit: those
 # that tests interrupt must notice.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
