@@ -145,21 +145,51 @@ def space(model: Path, artifact: Path) -> str:
     """The fingerprint of a model in an artifact."""
     from sentence_transformers import SentenceTransformer
 
+    loaded = SentenceTransformer(str(model), device="cpu")
     manifest = json.loads((artifact / "manifest.json").read_text("utf-8"))
-    modules = SentenceTransformer(str(model), device="cpu")
+    folders = sorted({folder for folder in manifest["routes"].values() if folder})
+    ways = by_folder(list(loaded), folders)
+    spaces = {
+        folder: space_of(ways[folder], loaded.truncate_dim, artifact / folder, {})
+        for folder in folders
+    }
+    return space_of(ways[""], loaded.truncate_dim, artifact, spaces)
+
+
+def by_folder(modules: list[Any], folders: list[str]) -> dict[str, list[Any]]:
+    """Modules that texts go through, by the folder of the artifact: empty for what is left."""
+    at = next((n for n, module in enumerate(modules) if hasattr(module, "sub_modules")), None)
+    if at is None:
+        return {"": modules}
+    ways = {}
+    for name, route in modules[at].sub_modules.items():
+        folder = "route-" + re.sub(r"[^\w-]", "_", name)
+        key = folder if folder in folders else ""
+        ways[key] = [*modules[:at], *route, *modules[at + 1 :]]
+    return ways
+
+
+def space_of(
+    modules: list[Any], truncate_dim: int | None, artifact: Path, routes: dict[str, str]
+) -> str:
+    """The fingerprint of one way through a model, and of those that other prompts take."""
+    manifest = json.loads((artifact / "manifest.json").read_text("utf-8"))
     first = getattr(modules[0], "auto_model", modules[0])
     static = {"model_type": "StaticEmbedding"}
     record = {
         "weights": weights(first),
         "architecture": architecture(first.config) if hasattr(first, "config") else static,
         "tokenizer": tokenizer(json.loads((artifact / "tokenizer.json").read_text("utf-8"))),
-        "pipeline": pipeline(list(modules), modules.truncate_dim),
+        "pipeline": pipeline(modules, truncate_dim),
         "max_seq_length": manifest["max_seq_length"],
         "truncation_side": manifest["truncation_side"],
         "prompts": {name: text for name, text in manifest["prompts"].items() if text},
         "default_prompt_name": manifest["default_prompt_name"],
         "split_special_tokens": manifest["split_special_tokens"],
     }
+    if routes:
+        elsewhere = {name: routes[way] for name, way in manifest["routes"].items() if way}
+        record["routes"] = elsewhere
     return "s1-" + sha256(canonical(record))[:20]
 
 

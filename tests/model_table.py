@@ -38,7 +38,9 @@ TEXTS = ["a", "One cat on two mats", "[SEP] a [CLS]b", " ".join(_SAMPLE[:20]), *
 MAX_SEQ_LENGTH = 64
 """Tokens that the architectures read: several windows of those with local attention."""
 Floats = npt.NDArray[np.float32]
-Graph = Literal["fused operator", "plain", "plain, nothing to quantize"]
+Graph = Literal[
+    "fused operator", "plain", "plain, nothing to quantize", "fused operator, queries fp32"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +70,14 @@ class Row:
     @property
     def precisions(self) -> tuple[str, ...]:
         """Those that it is exported and served with."""
-        if self.graph == "fused operator" and find_kernels().library is not None:
+        if self.has_fused and find_kernels().library is not None:
             return PRECISIONS
         return ("fp32",) if self.graph == "plain, nothing to quantize" else ("fp32", "int8")
+
+    @property
+    def has_fused(self) -> bool:
+        """Whether the fused operator runs a part of it."""
+        return self.graph.startswith("fused operator")
 
     def keep_model(self) -> Path:
         """Its folder; not to be written to."""
@@ -152,13 +159,16 @@ _PLAIN = {
     "mean without prompts",
     "all poolings without prompts",
 }
-_STATIC = {"StaticEmbedding", "StaticEmbedding, Normalize", "Router, static queries"}
+_STATIC = {"StaticEmbedding", "StaticEmbedding, Normalize"}
+_MIXED = "Router, static queries"
 
 
 def _pipeline(name: str) -> Row:
     graph: Graph = "plain" if name in _PLAIN else "fused operator"
     if name in _STATIC:
         graph = "plain, nothing to quantize"
+    if name == _MIXED:
+        graph = "fused operator, queries fp32"
     return Row((name,), name, graph)
 
 

@@ -26,7 +26,7 @@ from unitvec_bulk.reading.chunks import Chunk, ChunkLimits, read_piece
 from unitvec_bulk.reading.rows import Layout
 from unitvec_bulk.reading.storage import Place
 from unitvec_bulk.writing.shards import Counts, Shard, read_counts, shard_name, shard_schema
-from unitvec_server.model.artifact import load_artifact
+from unitvec_server.model.artifact import Artifact, load_artifact
 
 _SLICE_ROWS = 1024
 _SLICE_BYTES = 2**20
@@ -61,17 +61,25 @@ class ModelFiles:
 
 
 def read_artifact(folder: Path, precision: str) -> dict[str, bytes]:
-    """Files of an artifact by their paths in it, without the graphs of other precisions."""
+    """Files of an artifact by their paths in it, without the graphs of other precisions.
+
+    A route without a graph of this precision runs in fp32.
+    """
     artifact = load_artifact(folder)
-    wanted = (precision, f"{precision}-fused")
     others = {
-        inner.graph_path(name)
+        inner.folder / file.name
         for inner in (artifact, *artifact.routes.values())
-        for name in inner.manifest.graphs
-        if name not in wanted
+        for name in inner.manifest.graphs.keys() - _wanted(inner, precision)
+        for file in inner.manifest.graphs[name].files
     }
     files = [path for path in folder.rglob("*") if path.is_file() and path not in others]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def _wanted(artifact: Artifact, precision: str) -> set[str]:
+    """Graphs that run at a precision."""
+    names = {precision, f"{precision}-fused"} & artifact.manifest.graphs.keys()
+    return names or {"fp32"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from unitvec_export.progress import Progress
 from unitvec_export.source import Request, is_packaged, model_name
 from unitvec_protos.installation import explain_missing
 from unitvec_server.errors import StartupError
+from unitvec_server.model.artifact import load_artifact
 
 _NEEDED_TO_RUN = ("onnxruntime", "tokenizers")
 """Packages of the extra `server`."""
@@ -128,8 +129,8 @@ def _export(args: argparse.Namespace) -> str:
         texts=args.texts,
         vectors=args.vectors,
     )
-    manifest = export(options, Progress(sys.stdout, steps=STEPS))
-    return report_export(manifest, options.out, time.monotonic() - started_s)
+    export(options, Progress(sys.stdout, steps=STEPS))
+    return report_export(load_artifact(options.out), time.monotonic() - started_s)
 
 
 def _verify(args: argparse.Namespace) -> str:
@@ -144,8 +145,8 @@ def _verify(args: argparse.Namespace) -> str:
         offline=args.offline,
         verbose=args.verbose,
     )
-    manifest, parities = verify(options, Progress(sys.stdout, steps=STEPS))
-    return report_parities(manifest, parities)
+    artifact, parities = verify(options, Progress(sys.stdout, steps=STEPS))
+    return report_parities(artifact, parities)
 
 
 class _Signals:

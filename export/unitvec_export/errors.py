@@ -7,6 +7,9 @@ ExportError               the export failed: exit code 1
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class ExportError(Exception):
     """The export failed; nothing was left behind."""
@@ -22,6 +25,15 @@ class InputError(ExportError):
     """The command line, the model or the output folder cannot be used as given."""
 
     exit_code = 2
+
+
+@contextlib.contextmanager
+def in_route(folder: str) -> Iterator[None]:
+    """Lets a `ParityError` name the route that it is about; empty is the model itself."""
+    try:
+        yield
+    except ParityError as exc:
+        raise ParityError(f"{folder}: {exc}" if folder else str(exc)) from exc
 
 
 def first_line(exc: BaseException) -> str:

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
 
-from unitvec_export.errors import InputError, ParityError
+from unitvec_export.errors import InputError, ParityError, in_route
 from unitvec_export.graph.weights import WeightStore
 from unitvec_export.noise import muted
 from unitvec_export.origins import ExportOptions, Origin, open_origins
@@ -38,6 +38,7 @@ _UNMEASURED = Parity(texts=0, cosine_mean=0.0, cosine_min=0.0, max_abs_diff=0.0)
 STEPS = 6
 _ROUTE_STEPS = 4
 """Steps of each route, beside loading and putting in place."""
+_NO_GRAPH_LEFT = "--without-fp32 leaves no graph: no other could be written"
 
 
 def export(options: ExportOptions, progress: Progress) -> Manifest:
@@ -66,27 +67,51 @@ def export(options: ExportOptions, progress: Progress) -> Manifest:
         progress.expect(STEPS + _ROUTE_STEPS * (len(origins) - 1))
         for line in origins[0].notes:
             progress.note(line)
-        manifests = {}
+        manifests: dict[str, Manifest] = {}
         # The artifact itself comes last: it can only be tried with its routes in it.
         for origin in reversed(origins):
             folder = stage / origin.folder
             folder.mkdir(exist_ok=True)
-            manifests[folder] = _export_route(origin, folder, source, options, progress)
+            with in_route(origin.folder):
+                manifest = _export_route(origin, folder, source, options, progress)
+            manifests[origin.folder] = with_fingerprints(manifest, _spaces(manifests))
+        _check_graphs(options, manifests.values())
         with progress.step(f"putting it in place: {options.out}"):
-            for folder, manifest in manifests.items():
-                _write_text(folder / MANIFEST_FILE, manifest.to_json())
-    return manifests[stage]
+            for name, manifest in manifests.items():
+                _write_text(stage / name / MANIFEST_FILE, manifest.to_json())
+    return manifests[""]
+
+
+def _spaces(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """The space of each manifest, by the same names; empty where it is unknown."""
+    return {
+        name: manifest.identity.space if manifest.identity else ""
+        for name, manifest in manifests.items()
+    }
+
+
+def _check_graphs(options: ExportOptions, manifests: Collection[Manifest]) -> None:
+    """Makes sure that each graph that was asked for is in one of the routes at least."""
+    written = {name for manifest in manifests for name in manifest.graphs}
+    for name in options.precisions or ():
+        if name not in written and not (name == "fp32" and options.without_fp32):
+            raise InputError(f"--precision {name}: none of the routes can have it")
+    if options.without_fp32 and written == {"fp32"}:
+        raise InputError(_NO_GRAPH_LEFT)
 
 
 def _export_route(
     origin: Origin, folder: Path, source: Source, options: ExportOptions, progress: Progress
 ) -> Manifest:
     """Fills a folder and proves what is in it: most models have no routes, and one folder."""
+    if not origin.is_alone:
+        prompts = ", ".join(origin.prompts) or "none"
+        progress.note(f"{origin.folder or 'the route by default'}, of the prompts {prompts}:")
     verification = Verification(origin.model, origin.groups, tokens=origin.model)
     with progress.step(origin.proof_step):
         origin.check()
         texts = len(verification.expected)
-    files, obstacle = _write_graphs(origin, folder, options, progress)
+    files, lacking = _write_graphs(origin, folder, options, progress)
     names = tuple(files)
     np.save(folder / VECTORS_FILE, verification.expected)
     manifest = _write_manifest(folder, source, origin, files)
@@ -94,11 +119,10 @@ def _export_route(
         # What nobody asked for may be left out.
         optional = frozenset({"int16"} if options.precisions is None else ())
         measured, notes = _measure(verification, folder, names, optional=optional)
-    if options.precisions is None and obstacle:
-        notes = [f"int16 is left out: {obstacle}"]
-    if options.without_fp32:
+    # What a route has beside nothing stays: the other routes are served at what was asked for.
+    if options.without_fp32 and (origin.is_alone or len(measured) > 1):
         _leave_out_fp32(folder, measured)
-    for line in notes:
+    for line in (*lacking, *notes):
         progress.note(line)
     provenance = describe_origin(
         source.folder, origin.libraries, texts_sha256=hash_texts(origin.groups)
@@ -106,7 +130,8 @@ def _export_route(
     canaries = {name: found.canary for name, found in measured.items()}
     _write_text(folder / CANARY_FILE, write_canary(CANARY_TEXTS, canaries))
     return dataclasses.replace(
-        _record(manifest, measured),
+        manifest,
+        graphs=_record(manifest, measured),
         provenance=provenance,
         canary=describe_file(folder / CANARY_FILE),
     )
@@ -114,14 +139,15 @@ def _export_route(
 
 def _write_graphs(
     origin: Origin, folder: Path, options: ExportOptions, progress: Progress
-) -> tuple[dict[str, Sequence[Path]], str]:
-    """Files of each graph, and why there is no fused one, if so."""
+) -> tuple[dict[str, Sequence[Path]], list[str]]:
+    """Files of each graph, and why others are left out."""
     # Beside what is written: gigabytes may not fit where the system keeps its temporary files.
     with tempfile.TemporaryDirectory(prefix=".weights-", dir=folder) as work:
         store = WeightStore(Path(work), options.max_graph_bytes)
         with progress.step(origin.build_step):
             body = origin.build(store)
         graphs = Graphs(body, origin.model, store=store, verbose=options.verbose)
+        lacking = _find_lacking(graphs, origin, options)
         names = graphs.plan(options.precisions)
         with progress.step(f"writing {', '.join(names)}"):
             files = {
@@ -130,7 +156,16 @@ def _write_graphs(
                 )
                 for name in names
             }
-        return files, graphs.obstacle
+        return files, lacking
+
+
+def _find_lacking(graphs: Graphs, origin: Origin, options: ExportOptions) -> list[str]:
+    """Why graphs are left out; that is an error where one was asked for of a model alone."""
+    asked = ("int16",) if options.precisions is None else options.precisions
+    reasons = {name: why for name in asked if (why := graphs.why_not(name))}
+    if reasons and options.precisions is not None and origin.is_alone:
+        raise InputError("; ".join(f"--precision {name}: {why}" for name, why in reasons.items()))
+    return [f"{name} is left out: {why}" for name, why in reasons.items()]
 
 
 def _measure(
@@ -153,7 +188,7 @@ def _measure(
 def _leave_out_fp32(stage: Path, measured: dict[str, Measured]) -> None:
     del measured["fp32"]
     if not measured:
-        raise InputError("--without-fp32 leaves no graph: no other could be written")
+        raise InputError(_NO_GRAPH_LEFT)
     _remove(stage, "fp32")
 
 
@@ -199,12 +234,12 @@ def _describe_graph(paths: Sequence[Path]) -> Graph:
     return Graph(file, _UNMEASURED, tuple(weights))
 
 
-def _record(manifest: Manifest, measured: Mapping[str, Measured]) -> Manifest:
-    graphs = {
+def _record(manifest: Manifest, measured: Mapping[str, Measured]) -> dict[str, Graph]:
+    """The graphs that were measured, with their parities."""
+    return {
         name: dataclasses.replace(manifest.graphs[name], parity=found.parity)
         for name, found in measured.items()
     }
-    return with_fingerprints(dataclasses.replace(manifest, graphs=graphs))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -93,6 +93,17 @@ class Origin:
     notes: Sequence[str] = ()
     folder: str = ""
 
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Names of the prompts whose texts go through it."""
+        facts = self.model.facts
+        return [name for name in facts.prompts if not facts.routes.get(name)]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is a model without other routes."""
+        return not self.folder and not any(self.model.facts.routes.values())
+
 
 def open_origins(source: Source, options: ExportOptions) -> list[Origin]:
     """Loads a model: its routes, the default first; one for most models.

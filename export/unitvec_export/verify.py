@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitvec_export.errors import InputError
+from unitvec_export.errors import InputError, in_route
 from unitvec_export.noise import muted
 from unitvec_export.progress import Progress
 from unitvec_export.prove.known import KnownVectors
@@ -21,7 +21,7 @@ from unitvec_export.prove.verification import (
     load_sample,
     make_groups,
 )
-from unitvec_export.source import Request, resolve_source
+from unitvec_export.source import Request, Source, resolve_source
 from unitvec_protos.installation import install_command
 from unitvec_server.model.artifact import Artifact, load_artifact, verify_file
 from unitvec_server.model.kernels import find_kernels
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from unitvec_export.prove.model import Model, Vectors
 
 STEPS = 3
+_ROUTE_STEPS = 2
+"""Steps of each route, beside loading."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +68,20 @@ class _Standard:
     tokens: Model | None = None
 
 
-def verify(options: VerifyOptions, progress: Progress) -> tuple[Manifest, Mapping[str, Parity]]:
-    """Measures the parity of an artifact on this machine.
+Parities = Mapping[str, Parity]
+"""By the name of the graph."""
+
+
+def verify(options: VerifyOptions, progress: Progress) -> tuple[Artifact, Mapping[str, Parities]]:
+    """Measures the parity of an artifact, with all its routes, on this machine.
 
     Args:
         options: What to verify.
         progress: Told of every step.
 
     Returns:
-        Its manifest, and the parity of each graph that this machine can run.
+        The artifact, and the parity of each graph that this machine can run, by the name of the
+        folder of its route; empty for the artifact itself.
 
     Raises:
         ArtifactError: A file of the artifact is damaged or missing.
@@ -84,14 +91,24 @@ def verify(options: VerifyOptions, progress: Progress) -> tuple[Manifest, Mappin
     with contextlib.ExitStack() as stack:
         with progress.step(f"loading {options.folder}"):
             artifact = load_artifact(options.folder)
-            standard = stack.enter_context(_open_standard(artifact, options))
-        verification = Verification(standard.vectors, standard.groups, tokens=standard.tokens)
-        with progress.step(f"getting the expected vectors from {standard.name}"):
-            texts = len(verification.expected)
-        names = list(_runnable(artifact.manifest, progress))
-        with progress.step(f"comparing {texts} vectors of {', '.join(names)}"):
-            parities = {name: verification.measure(options.folder, name).parity for name in names}
-    return artifact.manifest, parities
+            standards = stack.enter_context(_open_standards(artifact, options))
+        progress.expect(STEPS + _ROUTE_STEPS * (len(standards) - 1))
+        for folder in artifact.routes.keys() - standards.keys():
+            progress.note(f"{folder} is not verified: the vectors are those of the default prompt")
+        parities = {}
+        for folder, standard in standards.items():
+            with in_route(folder):
+                parities[folder] = _verify_route(options.folder / folder, standard, progress)
+    return artifact, parities
+
+
+def _verify_route(folder: Path, standard: _Standard, progress: Progress) -> Parities:
+    verification = Verification(standard.vectors, standard.groups, tokens=standard.tokens)
+    with progress.step(f"getting the expected vectors from {standard.name}"):
+        texts = len(verification.expected)
+    names = list(_runnable(load_artifact(folder).manifest, progress))
+    with progress.step(f"comparing {texts} vectors of {', '.join(names)}"):
+        return {name: verification.measure(folder, name).parity for name in names}
 
 
 def _runnable(manifest: Manifest, progress: Progress) -> Iterator[str]:
@@ -104,20 +121,28 @@ def _runnable(manifest: Manifest, progress: Progress) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _open_standard(artifact: Artifact, options: VerifyOptions) -> Iterator[_Standard]:
-    """The model itself where it can be loaded, else vectors that it once gave."""
+def _open_standards(
+    artifact: Artifact, options: VerifyOptions
+) -> Iterator[Mapping[str, _Standard]]:
+    """The model itself where it can be loaded, else vectors that it once gave, by route."""
     if options.vectors is not None:
-        yield _given(artifact.manifest, options)
+        yield {"": _given(artifact.manifest, options)}
     elif options.without_torch or find_spec("sentence_transformers") is None:
-        yield _stored(artifact, options)
+        parts = {"": artifact, **artifact.routes}
+        yield {folder: _stored(part, options) for folder, part in parts.items()}
     else:
         with muted(verbose=options.verbose):
-            yield _model(artifact.manifest, options)
+            yield _models(artifact, options)
 
 
 def _given(manifest: Manifest, options: VerifyOptions) -> _Standard:
     if options.texts is None or options.vectors is None:
         raise InputError("--vectors needs --texts: the texts that they belong to")
+    if manifest.routes and "" not in manifest.routes:
+        raise InputError(
+            "--vectors are those of the default prompt, and the model has routes and none by "
+            "default: leave them out to hold it against the model"
+        )
     groups = [Group(read_texts(options.texts), None, manifest.default_prompt)]
     vectors = KnownVectors(groups, read_vectors(options.vectors), dim=manifest.dim)
     return _Standard(str(options.vectors), vectors, groups)
@@ -147,14 +172,27 @@ def _stored(artifact: Artifact, options: VerifyOptions) -> _Standard:
     return _Standard(name, KnownVectors(groups, vectors, dim=manifest.dim), groups)
 
 
-def _model(manifest: Manifest, options: VerifyOptions) -> _Standard:
-    from unitvec_export.prove.reference import load_reference
+def _models(artifact: Artifact, options: VerifyOptions) -> dict[str, _Standard]:
+    from unitvec_export.prove.reference import load_references
 
+    source = _find_source(artifact.manifest, options)
+    found = {each.route.folder: each for each in load_references(source, verbose=options.verbose)}
+    if found.keys() != {"", *artifact.routes}:
+        raise InputError(f"{source.model_id} has other routes than {artifact.folder}")
+    texts = load_sample() if options.texts is None else read_texts(options.texts)
+    name = f"{source.model_id} by sentence-transformers"
+    return {
+        folder: _Standard(name, reference, make_groups(reference.facts, texts), reference)
+        for folder, reference in found.items()
+    }
+
+
+def _find_source(manifest: Manifest, options: VerifyOptions) -> Source:
     request = options.request or Request(
         manifest.model_id, manifest.revision or None, options.offline
     )
     try:
-        source = resolve_source(request)
+        return resolve_source(request)
     except InputError as exc:
         if options.request is not None:
             raise
@@ -162,7 +200,3 @@ def _model(manifest: Manifest, options: VerifyOptions) -> _Standard:
             f"{exc}; name the source of the artifact as MODEL, or take its stored vectors with "
             "--without-torch"
         ) from exc
-    reference = load_reference(source, verbose=options.verbose)
-    texts = load_sample() if options.texts is None else read_texts(options.texts)
-    groups = make_groups(reference.facts, texts)
-    return _Standard(f"{source.model_id} by sentence-transformers", reference, groups, reference)

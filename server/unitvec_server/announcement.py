@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from unitvec_protos import __version__
 from unitvec_server.config import ServerConfig
+from unitvec_server.engine.choices import worker_count
 from unitvec_server.engine.engine import Engine
-from unitvec_server.engine.loading import worker_count
 from unitvec_server.engine.requests import Model
 from unitvec_server.model.memory import MemoryPlan
 from unitvec_server.observability.memory import most_client_bytes

@@ -23,9 +23,10 @@ from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.insights import Insights
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.acquisition import acquire
+from unitvec_server.engine.choices import worker_count
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.heartbeat import Heartbeat
-from unitvec_server.engine.loading import load_engine, worker_count
+from unitvec_server.engine.loading import load_engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.watchdog import Watchdog, WatchedPool
 from unitvec_server.errors import ConfigError, StartupError

@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from tests.artifacts import keep_pipeline_artifact, needs_kernels
 from unitvec_bulk.embedding.local import LocalEmbedder
 from unitvec_bulk.errors import JobConflict
 from unitvec_bulk.job import Job, Request, prepare
@@ -56,6 +57,21 @@ def test_what_travels_to_a_node_is_the_same_model(
         for embedder in found:
             embedder.close()
     assert sum(name.endswith(".onnx") for name in files) <= 2
+
+
+@needs_kernels
+def test_a_route_without_the_precision_travels_in_fp32(tmp_path: Path) -> None:
+    folder = keep_pipeline_artifact("Router, static queries", ("fp32", "int8", "int16"))
+    for name, content in read_artifact(folder, "int8").items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.onnx")}
+    assert found == {"model.int8.onnx", "model.int8-fused.onnx", "route-query/model.fp32.onnx"}
+    for prompt in ("query", "document"):
+        embedder = LocalEmbedder(tmp_path, EmbedOptions(precision="int8", prompt_name=prompt))
+        assert embedder.embed(TEXTS[:2]).vectors.shape == (2, embedder.facts.dim)
+        embedder.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import resource
 import shutil
@@ -9,11 +10,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.models import TinyModel
 from tests.serving import ServerProcess
 from unitvec_client import Client
+from unitvec_export.export import STEPS, ExportOptions, export
+from unitvec_export.noise import muted
+from unitvec_export.progress import Progress
+from unitvec_export.source import Request
 
 pytestmark = [
     pytest.mark.deep,
@@ -61,6 +67,45 @@ def test_it_keeps_to_what_it_states_and_gives_it_back(long_artifact: Path) -> No
         assert size_of(pid, "VmRSS") <= now + 2 * TOKENIZING_BYTES
     finally:
         assert server.stop() == 0
+
+
+def test_weights_in_a_file_of_their_own_are_foreseen(tmp_path: Path) -> None:
+    """A table of 96 MiB, all of which is read by texts, and nearly nothing of it by the warm-up."""
+    artifact = export_table(tmp_path, rows=98_304, dim=256)
+    server = ServerProcess("--model", str(artifact), "--workers", "2")
+    try:
+        now, most = stated(server.wait_for_log("memory: "))
+        target = server.wait_until_serving()
+        pid = server.process.pid
+        before = size_of(pid, "VmRSS")
+        with Client(target) as client:
+            ids = np.arange(98_304).reshape(-1, 1024)
+            for part in range(0, len(ids), 16):
+                client.embed([" ".join(f"w{n}" for n in row) for row in ids[part : part + 16]])
+        assert size_of(pid, "VmRSS") - before > 64 * MIB
+        assert now + 80 * MIB < most
+        assert size_of(pid, "VmHWM") <= most + 16 * MIB  # of messages and texts
+    finally:
+        assert server.stop() == 0
+
+
+def export_table(folder: Path, *, rows: int, dim: int) -> Path:
+    """An artifact of static embeddings whose table lies in a file of its own."""
+    with muted():
+        from sentence_transformers import SentenceTransformer, models
+        from tokenizers import Tokenizer
+        from tokenizers import models as kinds
+        from tokenizers.pre_tokenizers import WhitespaceSplit
+
+        words = {"[UNK]": rows - 1, **{f"w{n}": n for n in range(rows - 1)}}
+        tokenizer = Tokenizer(kinds.WordLevel(words, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = WhitespaceSplit()
+        static = models.StaticEmbedding(tokenizer, embedding_dim=dim)
+        source = folder / "source"
+        SentenceTransformer(modules=[static], device="cpu").save(str(source))
+    options = ExportOptions(Request(str(source)), folder / "artifact", max_graph_bytes=MIB)
+    export(options, Progress(io.StringIO(), steps=STEPS))
+    return folder / "artifact"
 
 
 @pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit of util-linux")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from tests.artifacts import keep_pipeline, keep_pipeline_artifact
+from tests.artifacts import keep_pipeline, keep_pipeline_artifact, needs_kernels
 from tests.models import sample_texts
 from tests.pipelines import encode
 from tests.serving import Server, serving
@@ -18,6 +18,7 @@ from unitvec_client.errors import InvalidArgumentError
 from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
 from unitvec_export.prove.verification import compare
 from unitvec_protos.v1 import embedding_pb2 as pb
+from unitvec_server.model.artifact import load_artifact
 
 PIPELINES = {
     "poolings": "all poolings without prompts",
@@ -88,6 +89,27 @@ def test_the_stand_in_refuses_prompts_that_the_server_would_pool(server: Server)
     with pytest.raises(InvalidArgumentError, match=r"pools no prompt.*query, passage"):
         ours.encode(TEXTS, prompt="about: ")
     ours.close()
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", ["int8", "int16"])
+def test_a_static_route_is_served_beside_a_quantized_one(precision: str) -> None:
+    name = PIPELINES["router"]
+    folder = keep_pipeline_artifact(name, ("fp32", "int8", "int16"))
+    with (
+        serving(f"--model=router={folder}", "--precision", precision) as server,
+        Client(server.target) as client,
+    ):
+        for prompt, least in (("query", 0.99999), ("document", 0.98)):
+            expected = encode(keep_pipeline(name), TEXTS, prompt)
+            found = client.embed(TEXTS, prompt_name=prompt, normalize=False)
+            assert compare(found, expected).cosine_min >= least
+        [model] = client.models().models
+        reply = client.embed_result(TEXTS[:1], prompt_name="document")
+        assert (reply.space, reply.bits) == (model.space, model.bits)
+        manifest = load_artifact(folder).manifest
+        assert manifest.identity is not None
+        assert model.space == manifest.identity.space
 
 
 def test_both_sides_of_a_comparison_take_their_own_route(server: Server) -> None:

@@ -237,6 +237,10 @@ def test_exporting_again_gives_the_same_space(
         "Dropout, Dense, LayerNorm, Normalize",
         "StaticEmbedding, Normalize",
         "truncate_dim",
+        "Router, static queries",
+        "Router of Dense, prompts",
+        "Router without a default",
+        "Asym",
     ],
 )
 def test_another_program_computes_the_same_of_pipelines(name: str) -> None:

@@ -11,7 +11,7 @@ from unitvec_server.config import PRECISIONS, PROVIDERS
 from unitvec_server.errors import ProviderError
 from unitvec_server.model.kernels import Kernels
 from unitvec_server.model.manifest import PRECISIONS as PRECISIONS_OF_GRAPHS
-from unitvec_server.model.providers import Machine, choose
+from unitvec_server.model.providers import Machine, choose, choose_for_routes
 
 PLAIN = Machine({"cpu"})
 CUDA = Machine({"cpu", "cuda"})
@@ -97,3 +97,22 @@ def test_what_is_asked_for_is_given_or_refused(provider: str, precision: str) ->
             continue
         assert provider in ("auto", choice.provider)
         assert precision in ("auto", choice.precision)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [
+        ("auto", {"": "fp32", "route-a": "int16"}),
+        ("int8", {"": "fp32", "route-a": "int8-fused"}),
+        ("int16", {"": "fp32", "route-a": "int16"}),
+        ("fp32", {"": "fp32", "route-a": "fp32"}),
+        ("fp16", {"": "fp16", "route-a": "fp16"}),  # which neither has: a folder says so itself
+    ],
+)
+def test_a_route_without_a_graph_that_another_has_runs_in_fp32(
+    precision: str, expected: dict[str, str]
+) -> None:
+    graphs = {"": {"fp32"}, "route-a": {"fp32", "int16", "int8", "int8-fused"}}
+    found = choose_for_routes("auto", precision, machine=FUSED, graphs=graphs)
+    assert {folder: choice.graph for folder, choice in found.items()} == expected
+    assert len({choice.provider for choice in found.values()}) == 1

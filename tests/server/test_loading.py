@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifacts import keep_fused_artifact, needs_kernels
+from tests.artifacts import keep_fused_artifact, keep_pipeline_artifact, needs_kernels
 from tests.models import FUSED_BERT
-from unitvec_server.engine.loading import LoadedModel, as_served, load_model
+from unitvec_server.engine.choices import as_served
+from unitvec_server.engine.loading import LoadedModel, load_model
 from unitvec_server.flags import parse_config
 from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 from unitvec_server.model.providers import Choice
@@ -58,6 +59,22 @@ def test_the_memory_of_a_run_is_that_of_the_configured_width(artifact: Path) -> 
     narrow = load(artifact, "--precision", "fp32", "--max-batch-tokens", "256")
     wide = load(artifact, "--precision", "fp32", "--max-batch-tokens", "65536")
     assert wide.footprint.run_bytes - narrow.footprint.run_bytes > 65536 * 32 * 4
+
+
+@needs_kernels
+@pytest.mark.parametrize(("precision", "kept"), [("auto", "int16"), ("int8", "int8")])
+def test_a_route_has_what_it_can_and_bits_are_those_of_all_routes(
+    precision: str, kept: str
+) -> None:
+    folder = keep_pipeline_artifact("Router, static queries", ("fp32", "int8", "int16"))
+    loaded = load(folder, "--precision", precision)
+    [queries] = loaded.routes
+    assert (loaded.model.precision, queries.model.precision) == (kept, "fp32")
+    own = loaded.model.routes["document"]
+    assert own.is_reproducible
+    assert not loaded.model.is_reproducible  # static queries are summed up by onnxruntime
+    bits = {loaded.model.identity.bits, *(m.identity.bits for m in loaded.model.routes.values())}
+    assert len(bits) == 3
 
 
 @needs_kernels

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unitvec_server.errors import ConfigError
-from unitvec_server.model.memory import extrapolate, plan_runs, room_bytes, run_bytes, status_bytes
+from unitvec_server.model.memory import (
+    extrapolate,
+    plan_runs,
+    read_bytes,
+    room_bytes,
+    run_bytes,
+    status_bytes,
+    unread_bytes,
+)
 
 MIB = 2**20
 LENGTHS = [512, 1024, 2048]
@@ -39,6 +48,29 @@ def test_what_a_run_holds_is_measured() -> None:
         pytest.skip("this system does not tell the peak of a process")
     found = run_bytes(lambda length: b"x" * (length * 100_000), max_seq_length=1024)
     assert 97 * MIB < found < 2 * 1.5 * 97 * MIB
+
+
+def test_what_is_not_yet_read_of_a_mapped_file_is_foreseen(tmp_path: Path) -> None:
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("this system does not list the mappings of a process")
+    path, other = tmp_path / "model.onnx_data", tmp_path / "other.onnx_data"
+    for each in (path, other):
+        with each.open("wb") as stream:
+            stream.truncate(64 * MIB)
+    linked = tmp_path / "link.onnx_data"
+    linked.symlink_to(path)
+    mapped, _ = (np.memmap(each, np.uint8, mode="r") for each in (path, other))
+    plan = plan_runs(MIB, workers=2, room=None, mapped=[linked])
+    assert plan.unread_bytes + read_bytes([linked]) == 64 * MIB
+    assert plan.unread_bytes >= 62 * MIB
+    assert plan.most_bytes == plan.now_bytes + plan.unread_bytes + 2 * MIB
+
+    def run(_: int) -> None:
+        mapped[: 32 * MIB].max()
+
+    grown = run_bytes(run, max_seq_length=8, mapped=[path])
+    assert grown < 8 * MIB  # what is read is there for all runs
+    assert 30 * MIB <= unread_bytes([path]) <= 32 * MIB
 
 
 @pytest.mark.parametrize(

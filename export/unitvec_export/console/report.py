@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
+from unitvec_server.model.artifact import Artifact
 from unitvec_server.model.manifest import Manifest, Parity
 
 _INT8_NOTE = """\
@@ -14,11 +14,12 @@ never chosen by itself: serve it with --precision int8. On CPUs without VNNI it 
 _TABLE = "{:<10} {:>6} {:>12} {:>12} {:>12} {:>10}"
 
 
-def report_export(manifest: Manifest, out: Path, seconds_s: float) -> str:
+def report_export(artifact: Artifact, seconds_s: float) -> str:
     """The qualities of a new artifact, and how it is served."""
-    parities = {name: graph.parity for name, graph in manifest.graphs.items()}
-    lines = [report_parities(manifest, parities)]
-    if "int8" in manifest.graphs:
+    manifest, out = artifact.manifest, artifact.folder
+    parts = {"": artifact, **artifact.routes}
+    lines = [report_parities(artifact, {name: _recorded(part) for name, part in parts.items()})]
+    if any("int8" in part.manifest.graphs for part in parts.values()):
         lines += ["", _INT8_NOTE]
     kind = (
         f"{manifest.dim} dimensions, {manifest.max_seq_length} tokens, {manifest.pooling} pooling"
@@ -30,14 +31,37 @@ def report_export(manifest: Manifest, out: Path, seconds_s: float) -> str:
     return "\n".join(lines)
 
 
-def report_parities(manifest: Manifest, parities: Mapping[str, Parity]) -> str:
-    """A table of graphs with their parity and size."""
-    header = ("precision", "texts", "cosine mean", "cosine min", "max abs diff", "MB")
-    lines = ["", _TABLE.format(*header)]
+def _recorded(artifact: Artifact) -> dict[str, Parity]:
+    return {name: graph.parity for name, graph in artifact.manifest.graphs.items()}
+
+
+def report_parities(artifact: Artifact, parities: Mapping[str, Mapping[str, Parity]]) -> str:
+    """Tables of graphs with their parity and size.
+
+    Args:
+        artifact: The artifact.
+        parities: By the name of the graph, of each route by the name of its folder.
+    """
+    parts = {"": artifact, **artifact.routes}
+    lines = [
+        line
+        for folder, measured in parities.items()
+        for line in ("", *_title(artifact, folder), *_table(parts[folder].manifest, measured))
+    ]
+    return "\n".join(lines)
+
+
+def _title(artifact: Artifact, folder: str) -> Iterator[str]:
+    """Which prompts take a route, where there are several."""
+    routes = artifact.manifest.routes
+    if artifact.routes:
+        names = [name or "none" for name, route in routes.items() if route == folder]
+        yield f"texts with the prompt {', '.join(names)}:"
+
+
+def _table(manifest: Manifest, parities: Mapping[str, Parity]) -> Iterator[str]:
+    yield _TABLE.format("precision", "texts", "cosine mean", "cosine min", "max abs diff", "MB")
     for name, parity in parities.items():
         cosines = (f"{parity.cosine_mean:.7f}", f"{parity.cosine_min:.7f}")
         size = f"{manifest.graphs[name].size_bytes / 1e6:.1f}"
-        lines.append(
-            _TABLE.format(name, parity.texts, *cosines, f"{parity.max_abs_diff:.1e}", size)
-        )
-    return "\n".join(lines)
+        yield _TABLE.format(name, parity.texts, *cosines, f"{parity.max_abs_diff:.1e}", size)

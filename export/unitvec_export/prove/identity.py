@@ -38,8 +38,13 @@ def identify(model: Model) -> Identity:
     )
 
 
-def with_fingerprints(manifest: Manifest) -> Manifest:
-    """A finished manifest with its space, and the bits of the graphs that have them everywhere."""
+def with_fingerprints(manifest: Manifest, routes: Mapping[str, str]) -> Manifest:
+    """A finished manifest with its space, and the bits of the graphs that have them everywhere.
+
+    Args:
+        manifest: The manifest.
+        routes: Spaces of its routes, by the names of their folders.
+    """
     if manifest.identity is None:
         return manifest
     runtime = find_kernels().runtime
@@ -48,7 +53,7 @@ def with_fingerprints(manifest: Manifest) -> Manifest:
         for name in manifest.graphs
         if is_reproducible(manifest, name)
     }
-    identity = dataclasses.replace(manifest.identity, space=space_of(manifest), bits=bits)
+    identity = dataclasses.replace(manifest.identity, space=space_of(manifest, routes), bits=bits)
     return dataclasses.replace(manifest, identity=identity)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import onnx
 
-from unitvec_export.errors import InputError
 from unitvec_export.graph.tracing import finish
 from unitvec_export.graph.weights import WeightStore
 from unitvec_export.prove.model import Model
@@ -53,26 +52,23 @@ class Graphs:
         return self._fusing.obstacle
 
     def plan(self, asked: Sequence[str] | None) -> tuple[str, ...]:
-        """Names of the graphs to write.
+        """Names of the graphs to write, as far as there can be such.
 
         Args:
             asked: Those asked for; None means fp32 and, where there is no obstacle, int16.
-
-        Raises:
-            InputError: A fused graph was asked for, and there is an obstacle; or int8, and there is
-                nothing to quantize.
         """
         if asked is None:
             return ("fp32",) if self.obstacle else ("fp32", "int16")
-        for name in asked:
-            if name in FUSED and self.obstacle:
-                raise InputError(f"--precision {name}: {self.obstacle}")
-        if "int8" in asked and not any(n.op_type == "MatMul" for n in self._body.graph.node):
-            raise InputError("--precision int8: the model has no products to quantize")
-        twins = [_TWINS[name] for name in asked if name in _TWINS]
-        if not twins or self.obstacle:
-            return tuple(asked)
-        return tuple(dict.fromkeys((*asked, *twins)))
+        possible = [name for name in asked if not self.why_not(name)]
+        twins = [] if self.obstacle else [_TWINS[name] for name in possible if name in _TWINS]
+        return tuple(dict.fromkeys((*possible, *twins)))
+
+    def why_not(self, name: str) -> str:
+        """Why there is no graph of this name, in a few words; empty if there can be one."""
+        if name in FUSED:
+            return self.obstacle
+        has_products = any(node.op_type == "MatMul" for node in self._body.graph.node)
+        return "" if has_products or name != "int8" else "it has no products to quantize"
 
     def make(self, name: str) -> onnx.ModelProto:
         """The graph of this name."""

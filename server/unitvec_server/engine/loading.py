@@ -5,34 +5,37 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 
 import numpy as np
 
 from unitvec_server.config import FIXED_LIMITS, FixedLimits, ModelSpec, ServerConfig
 from unitvec_server.engine.admission import TokenGate
+from unitvec_server.engine.choices import (
+    as_served,
+    choose_graphs,
+    encoder_options,
+    inspect_machine,
+    worker_count,
+)
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Limits, Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.engine.self_test import find_canary, run_self_test
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.artifact import Artifact, load_artifact, verify_file, verify_graph
-from unitvec_server.model.cpus import cpu_features, lacks_int8, usable_cpus
-from unitvec_server.model.encoder import (
-    Encoder,
-    EncoderOptions,
-    describe_runtime,
-    installed_providers,
-)
+from unitvec_server.model.cpus import cpu_features, lacks_int8
+from unitvec_server.model.encoder import Encoder, describe_runtime
 from unitvec_server.model.fingerprints import (
     Fingerprints,
     bits_of,
     checked_space,
     is_reproducible,
+    join_bits,
 )
-from unitvec_server.model.kernels import find_kernels
-from unitvec_server.model.manifest import FUSED, Manifest
+from unitvec_server.model.manifest import FUSED
 from unitvec_server.model.memory import (
     Footprint,
     MemoryPlan,
@@ -41,7 +44,7 @@ from unitvec_server.model.memory import (
     room_bytes,
     run_bytes,
 )
-from unitvec_server.model.providers import Choice, Machine, choose, choose_provider
+from unitvec_server.model.providers import Choice
 from unitvec_server.model.tokenizer import open_tokenizer
 from unitvec_server.model.warmup import measure_batch_tokens, warm_up
 from unitvec_server.policy.batching import BatchLimits
@@ -74,22 +77,14 @@ class LoadedModel:
         encoder: Encoder that runs it.
         footprint: Memory that it takes, without its routes.
         routes: Models that embed texts with some of its prompts in its place.
+        mapped: Files with weights of its graph that lie outside of it.
     """
 
     model: Model
     encoder: Encoder
     footprint: Footprint
     routes: tuple[LoadedModel, ...] = ()
-
-
-def worker_count(config: ServerConfig) -> int:
-    """Runs side by side: one for each usable CPU, or one in all on CUDA."""
-    provider, _ = choose_provider(
-        config.provider, config.precision, machine=_inspect(config.provider)
-    )
-    if provider == "cuda":
-        return 1  # which --workers may exceed where cuda was not asked for, but found
-    return config.workers or usable_cpus()
+    mapped: tuple[Path, ...] = ()
 
 
 def load_engine(
@@ -148,24 +143,43 @@ def load_model(spec: ModelSpec, config: ServerConfig) -> LoadedModel:
         SelfTestError: The model computes other vectors than at its export.
     """
     artifact = load_artifact(spec.folder)
-    loaded = _load_folder(artifact, spec.name, config)
+    choices = choose_graphs(artifact, config)
+    loaded = _load_folder(artifact, choices[""], spec.name, config)
     routes = {
-        folder: _load_folder(route, spec.name, config, queue=f"{spec.name}/{folder}")
+        folder: _load_folder(
+            route, choices[folder], spec.name, config, queue=f"{spec.name}/{folder}"
+        )
         for folder, route in artifact.routes.items()
     }
-    models = {"": loaded.model, **{folder: route.model for folder, route in routes.items()}}
-    by_prompt = {name: models[folder] for name, folder in artifact.manifest.routes.items()}
+    model = _with_routes(loaded.model, {folder: route.model for folder, route in routes.items()})
     footprint = sum((route.footprint for route in routes.values()), loaded.footprint)
-    model = dataclasses.replace(loaded.model, routes=by_prompt, footprint=footprint)
+    model = dataclasses.replace(model, footprint=footprint)
     return dataclasses.replace(loaded, model=model, routes=tuple(routes.values()))
 
 
+def _with_routes(model: Model, routes: Mapping[str, Model]) -> Model:
+    """A model that knows its routes, with the bits of all together.
+
+    Args:
+        model: The model.
+        routes: Its routes, by the names of their folders.
+    """
+    models = {"": model, **routes}
+    by_prompt = {name: models[folder] for name, folder in model.manifest.routes.items()}
+    others = {name: route.identity.bits for name, route in by_prompt.items() if route is not model}
+    return dataclasses.replace(
+        model,
+        routes=by_prompt,
+        identity=model.identity._replace(bits=join_bits(model.identity.bits, others)),
+        is_reproducible=all(part.is_reproducible for part in models.values()),
+    )
+
+
 def _load_folder(
-    artifact: Artifact, name: str, config: ServerConfig, *, queue: str = ""
+    artifact: Artifact, choice: Choice, name: str, config: ServerConfig, *, queue: str = ""
 ) -> LoadedModel:
     """Loads, verifies and warms up what one folder holds."""
     manifest = artifact.manifest
-    choice = choose_graph(manifest, config)
     if choice.graph == "int8" and choice.provider == "cpu" and lacks_int8(cpu_features()):
         logger.warning(_NO_VNNI, queue or name)
     logger.info(
@@ -176,7 +190,7 @@ def _load_folder(
     verify_file(artifact, manifest.tokenizer)
     verify_graph(artifact, choice.graph)
     tokenizer = open_tokenizer(artifact)
-    options = _encoder_options(choice, manifest)
+    options = encoder_options(choice, manifest)
     encoder, load_bytes = measure_growth(functools.partial(Encoder, graph_path, options))
     if encoder.dim != manifest.dim:
         raise ArtifactError(
@@ -184,13 +198,17 @@ def _load_folder(
             f"{manifest.dim}; export it again"
         )
     widths = _widths(choice, config)
-    grown_bytes = _run_bytes(encoder, manifest.max_seq_length, choice, max_batch_tokens=widths[-1])
+    graph = manifest.graphs[choice.graph]
+    mapped = tuple(artifact.folder / file.name for file in graph.weights)
+    run = functools.partial(_run, encoder, max_batch_tokens=widths[-1])
+    grown_bytes = 0  # on CUDA, where the device's memory is another
+    if choice.provider != "cuda":
+        grown_bytes = run_bytes(run, max_seq_length=manifest.max_seq_length, mapped=mapped)
     width = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
     served, identity = as_served(manifest, choice), _identify(artifact, choice)
     canary = find_canary(artifact, choice.graph, tokenizer, identity.bits)
     if config.self_test:
         run_self_test(queue or name, canary, tokenizer, encoder)
-    graph_bytes = manifest.graphs[choice.graph].size_bytes
     model = Model(
         *(name, served, tokenizer, choice.precision, choice.provider, width),
         identity=identity,
@@ -198,28 +216,14 @@ def _load_folder(
         queue=queue,
         canary=canary,
     )
-    return LoadedModel(model, encoder, Footprint(graph_bytes, load_bytes, grown_bytes))
-
-
-def choose_graph(manifest: Manifest, config: ServerConfig) -> Choice:
-    """Which graph of an artifact runs where.
-
-    Raises:
-        ProviderError: The execution provider is not available.
-        ArtifactError: The artifact has no graph that fits.
-    """
-    return choose(
-        config.provider,
-        config.precision,
-        machine=_inspect(config.provider),
-        graphs=frozenset(manifest.graphs),
-    )
+    footprint = Footprint(graph.size_bytes, load_bytes, grown_bytes)
+    return LoadedModel(model, encoder, footprint, mapped=mapped)
 
 
 def _identify(artifact: Artifact, choice: Choice) -> Fingerprints:
     """Fingerprints of what is served, by the files and settings as they are now."""
     manifest = artifact.manifest
-    runtime = _inspect(choice.provider).kernels.runtime if choice.graph in FUSED else {}
+    runtime = inspect_machine(choice.provider).kernels.runtime if choice.graph in FUSED else {}
     if not is_reproducible(manifest, choice.graph):
         runtime = {**describe_runtime(choice.provider), **runtime}
     space = checked_space(artifact)
@@ -238,50 +242,23 @@ def _widths(choice: Choice, config: ServerConfig) -> Sequence[int]:
     return _FUSED_WIDTHS if choice.graph in FUSED else _WIDTHS[choice.provider]
 
 
-def _run_bytes(
-    encoder: Encoder, max_seq_length: int, choice: Choice, *, max_batch_tokens: int
-) -> int:
-    if choice.provider == "cuda":
-        return 0  # the device's memory is another
-
-    def encode(length: int) -> None:
-        encoder.encode([np.ones(length, np.int64)] * max(1, max_batch_tokens // length))
-
-    return run_bytes(encode, max_seq_length=max_seq_length)
+def _run(encoder: Encoder, length: int, *, max_batch_tokens: int) -> None:
+    """Runs texts of a length, as many as go into one batch."""
+    encoder.encode([np.ones(length, np.int64)] * max(1, max_batch_tokens // length))
 
 
 def _plan_runs(config: ServerConfig, loaded: Collection[LoadedModel]) -> MemoryPlan:
     """How many runs of the longest texts fit. Each session has memory of its own."""
     wanted = worker_count(config)
     per_run_bytes = sum(entry.footprint.run_bytes for entry in loaded)
-    plan = plan_runs(per_run_bytes, workers=wanted, room=room_bytes())
+    mapped = [path for entry in loaded for path in entry.mapped]
+    plan = plan_runs(per_run_bytes, workers=wanted, room=room_bytes(), mapped=mapped)
     if plan.workers < wanted:
         logger.warning(
             "memory has room for %d of %d runs side by side: give the process more",
             *(plan.workers, wanted),
         )
     return plan
-
-
-@functools.cache  # asked several times at start; a CUDA device answers by setting itself up
-def _inspect(provider: str) -> Machine:
-    return Machine(installed_providers(try_cuda=provider == "auto"), find_kernels())
-
-
-def _encoder_options(choice: Choice, manifest: Manifest) -> EncoderOptions:
-    return EncoderOptions(
-        choice.provider,
-        manifest.pad_token_id,
-        operators=_inspect(choice.provider).kernels.library if choice.graph in FUSED else None,
-    )
-
-
-def as_served(manifest: Manifest, choice: Choice) -> Manifest:
-    """The manifest with what is served under the name it is served by."""
-    if choice.graph == choice.precision:
-        return manifest
-    graphs = {**manifest.graphs, choice.precision: manifest.graphs[choice.graph]}
-    return dataclasses.replace(manifest, graphs=graphs)
 
 
 def _warm_up(

@@ -5,25 +5,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 from unitvec_server.config import ModelSpec, ServerConfig
+from unitvec_server.engine.choices import as_served, choose_graphs
 from unitvec_server.engine.engine import Engine
-from unitvec_server.engine.loading import (
-    LoadedModel,
-    as_served,
-    batch_limits,
-    choose_graph,
-    load_model,
-)
+from unitvec_server.engine.loading import LoadedModel, batch_limits, load_model
 from unitvec_server.engine.model_queue import ModelQueue
 from unitvec_server.engine.requests import Model
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ArtifactError
 from unitvec_server.model.artifact import Artifact, load_artifact
 from unitvec_server.model.memory import Footprint, room_bytes, status_bytes
+from unitvec_server.model.providers import Choice
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +50,8 @@ def load_beside(
     artifact = load_artifact(spec.folder)
     if _is_served(artifact, present, config):
         return None
-    graph_bytes = sum(_graph_bytes(part, config) for part in (artifact, *artifact.routes.values()))
+    choices = choose_graphs(artifact, config)
+    graph_bytes = _graph_bytes(artifact, choices)
     expected = present.footprint.scaled(graph_bytes)
     logger.info(
         "model %s: loading %s beside the present one; memory: %d MiB now, with the present one "
@@ -65,7 +62,7 @@ def load_beside(
         *(graph_bytes // _MIB, workers * expected.run_bytes // _MIB),
     )
     _check_room(expected, workers=workers)
-    choice = choose_graph(artifact.manifest, config)
+    choice = choices[""]
     if (choice.precision, choice.provider) == (present.precision, present.provider):
         # To measure the width of runs anew would take the machine from those who are served.
         config = dataclasses.replace(config, max_batch_tokens=present.max_batch_tokens)
@@ -79,8 +76,9 @@ def load_beside(
 
 def _is_served(artifact: Artifact, present: Model, config: ServerConfig) -> bool:
     """Whether the files of an artifact are those that are served."""
+    choices = choose_graphs(artifact, config)
     found = {
-        folder: as_served(part.manifest, choose_graph(part.manifest, config))
+        folder: as_served(part.manifest, choices[folder])
         for folder, part in {"": artifact, **artifact.routes}.items()
     }
     by_prompt = {name: found[folder] for name, folder in artifact.manifest.routes.items()}
@@ -88,9 +86,12 @@ def _is_served(artifact: Artifact, present: Model, config: ServerConfig) -> bool
     return (found[""], by_prompt) == (present.manifest, served)
 
 
-def _graph_bytes(artifact: Artifact, config: ServerConfig) -> int:
-    choice = choose_graph(artifact.manifest, config)
-    return artifact.manifest.graphs[choice.graph].size_bytes
+def _graph_bytes(artifact: Artifact, choices: Mapping[str, Choice]) -> int:
+    """Bytes of the graphs that run: those of the artifact and of all its routes."""
+    parts = {"": artifact, **artifact.routes}
+    return sum(
+        part.manifest.graphs[choices[folder].graph].size_bytes for folder, part in parts.items()
+    )
 
 
 def _check_room(footprint: Footprint, *, workers: int) -> None:

@@ -32,14 +32,20 @@ class Fingerprints(NamedTuple):
 NO_FINGERPRINTS = Fingerprints()
 
 
-def space_of(manifest: Manifest) -> str:
+def space_of(manifest: Manifest, routes: Mapping[str, str] | None = None) -> str:
     """Fingerprint of the space of an artifact; empty where the artifact does not tell its origin.
 
     The manifest's settings count as they stand now: who edits a prompt has another space.
+
+    Args:
+        manifest: Of the artifact.
+        routes: Spaces of its routes, by the names of their folders.
     """
     identity = manifest.identity
-    if identity is None:
+    routes = routes or {}
+    if identity is None or not all(routes.values()):
         return ""
+    elsewhere = {name: routes[folder] for name, folder in manifest.routes.items() if folder}
     return _fingerprint(
         "s1",
         {
@@ -48,6 +54,7 @@ def space_of(manifest: Manifest) -> str:
             "tokenizer": identity.tokenizer,
             "pipeline": identity.pipeline,
             **_reading(manifest),
+            **({"routes": elsewhere} if elsewhere else {}),
         },
     )
 
@@ -55,11 +62,12 @@ def space_of(manifest: Manifest) -> str:
 def checked_space(artifact: Artifact) -> str:
     """As `space_of`; the digest of a tokenizer that was exchanged after export is made anew."""
     manifest, identity = artifact.manifest, artifact.manifest.identity
+    routes = {folder: checked_space(route) for folder, route in artifact.routes.items()}
     if identity is None or identity.tokenizer_sha256 == manifest.tokenizer.sha256:
-        return space_of(manifest)
+        return space_of(manifest, routes)
     current = tokenizer_digest(artifact.tokenizer_path.read_text(encoding="utf-8"))
     renewed = dataclasses.replace(identity, tokenizer=current)
-    return space_of(dataclasses.replace(manifest, identity=renewed))
+    return space_of(dataclasses.replace(manifest, identity=renewed), routes)
 
 
 def is_reproducible(manifest: Manifest, graph: str) -> bool:
@@ -99,6 +107,16 @@ def bits_of(manifest: Manifest, graph: str, runtime: Mapping[str, Any]) -> str:
             **_reading(manifest),
         },
     )
+
+
+def join_bits(own: str, routes: Mapping[str, str]) -> str:
+    """Fingerprint of how vectors are computed where some prompts take another route.
+
+    Args:
+        own: `bits_of` the artifact itself.
+        routes: That of the route, by the name of each prompt that takes one.
+    """
+    return _fingerprint("b1", {"bits": own, "routes": routes}) if routes else own
 
 
 def _fingerprint(kind: str, record: Mapping[str, Any]) -> str:

@@ -4,6 +4,10 @@ A run is measured before the first caller, by the peak of the process, which Lin
 a process set back. Runs of long texts take seconds, so texts over `MEASURED_TOKENS` are not run:
 memory grows with the length, or with its square where an old graph holds all scores of attention
 at once, so it is a parabola through three measured lengths.
+
+Weights that lie in a file of their own are mapped: the process holds as much of them as was read
+so far. What was not read yet is added to what it will hold, and what a run reads is no part of
+what every further run takes.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import ctypes
 import dataclasses
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,9 +39,17 @@ _MIB = 2**20
 _STATUS = Path("/proc/self/status")
 _MEMORY_INFO = Path("/proc/meminfo")
 _PEAK_RESET = Path("/proc/self/clear_refs")
+_MAPPINGS = Path("/proc/self/smaps")
+_MAPPING = re.compile(
+    r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(/.*)\nSize: +(\d+) kB\n(?:.*\n)*?Rss: +(\d+) kB$",
+    re.MULTILINE,
+)
+"""Path, size and resident size of a mapping of a file, as proc(5) lists them."""
 
 
-def run_bytes(encode: Callable[[int], object], *, max_seq_length: int) -> int:
+def run_bytes(
+    encode: Callable[[int], object], *, max_seq_length: int, mapped: Collection[Path] = ()
+) -> int:
     """Most memory that one run adds; 0 where the system does not tell.
 
     To be called before any other run: an arena that has grown hides what a run takes of it.
@@ -45,13 +57,14 @@ def run_bytes(encode: Callable[[int], object], *, max_seq_length: int) -> int:
     Args:
         encode: Runs texts of so many tokens.
         max_seq_length: Longest text in tokens.
+        mapped: Files with weights of the graph, which are shared by all runs.
     """
     longest = min(max_seq_length, MEASURED_TOKENS)
     # A curve is needed only where longer texts than these are to be foreseen.
     parts = (4, 2, 1) if max_seq_length > longest else (1,)
     lengths = [longest // part for part in parts]
-    before_bytes = status_bytes("VmRSS")
-    grown = [_peak_bytes(encode, length) - before_bytes for length in lengths]
+    before_bytes = status_bytes("VmRSS") - read_bytes(mapped)
+    grown = [_peak_bytes(encode, length) - read_bytes(mapped) - before_bytes for length in lengths]
     return int(_MARGIN * extrapolate(lengths, grown, to=max_seq_length))
 
 
@@ -100,6 +113,26 @@ def status_bytes(name: str) -> int:
     """A size of this process, as proc(5) names it, such as ``VmRSS``; 0 where it is not known."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", read_text(_STATUS), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
+
+
+def read_bytes(paths: Collection[Path]) -> int:
+    """Bytes of mapped files that this process holds in memory."""
+    return sum(resident for _, resident in _mappings(paths))
+
+
+def unread_bytes(paths: Collection[Path]) -> int:
+    """Bytes of mapped files that this process does not hold yet, and will when they are read."""
+    return sum(size - resident for size, resident in _mappings(paths))
+
+
+def _mappings(paths: Collection[Path]) -> Iterator[tuple[int, int]]:
+    """Size of each mapping of some files, and how much of it is held, in bytes."""
+    if not paths:
+        return  # to list all mappings takes milliseconds
+    names = {str(path.resolve()) for path in paths}
+    for name, size, resident in _MAPPING.findall(read_text(_MAPPINGS)):
+        if name in names:
+            yield int(size) * 1024, int(resident) * 1024
 
 
 def trim_heap() -> None:
@@ -190,25 +223,32 @@ class MemoryPlan:
         now_bytes: Resident memory before the first caller.
         workers: Runs side by side that fit.
         runs_bytes: Most that those runs add.
+        unread_bytes: Mapped weights that come into memory when they are first read.
     """
 
     now_bytes: int
     workers: int
     runs_bytes: int
+    unread_bytes: int = 0
 
     @property
     def most_bytes(self) -> int:
         """Most that the models and their runs hold."""
-        return self.now_bytes + self.runs_bytes
+        return self.now_bytes + self.unread_bytes + self.runs_bytes
 
 
-def plan_runs(per_run_bytes: int, *, workers: int, room: int | None) -> MemoryPlan:
+def plan_runs(
+    per_run_bytes: int, *, workers: int, room: int | None, mapped: Collection[Path] = ()
+) -> MemoryPlan:
     """How many runs of the longest texts fit side by side.
+
+    Mapped weights take no room from them: the system drops what it can read again.
 
     Args:
         per_run_bytes: Most that one run adds.
         workers: Runs side by side that are wanted.
         room: Bytes that the process may still take; None if nothing bounds it.
+        mapped: Files with weights of the graphs.
 
     Raises:
         ConfigError: Not even one fits.
@@ -222,4 +262,5 @@ def plan_runs(per_run_bytes: int, *, workers: int, room: int | None) -> MemoryPl
             f"{(room or 0) / _MIB:.0f} MiB are left here: give the process more memory, or export "
             "the model again where its attention is not yet in blocks"
         )
-    return MemoryPlan(status_bytes("VmRSS"), fitting, fitting * per_run_bytes)
+    runs_bytes = fitting * per_run_bytes
+    return MemoryPlan(status_bytes("VmRSS"), fitting, runs_bytes, unread_bytes(mapped))

@@ -7,6 +7,7 @@ operator (0.999999) where it runs; else fp32. int8 is only ever asked for.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import cast
 
@@ -68,6 +69,39 @@ def choose(provider: str, precision: str, *, machine: Machine, graphs: AbstractS
         _check_int16(chosen, machine.kernels)
     graph, how = _choose_graph(chosen, shown, machine.kernels, graphs)
     return Choice(chosen, shown, graph, "; ".join(filter(None, (where, why, how))))
+
+
+def choose_for_routes(
+    provider: str, precision: str, *, machine: Machine, graphs: Mapping[str, AbstractSet[str]]
+) -> dict[str, Choice]:
+    """Decides for a model and its routes, which share provider and workers.
+
+    A route that has no graph at a precision that another has runs in fp32. Export leaves out what
+    cannot be: a table of static embeddings has no products to quantize.
+
+    Args:
+        provider: As asked for, or ``auto``.
+        precision: As asked for, or ``auto``.
+        machine: What was found.
+        graphs: Precisions that each has, by the name of its folder.
+
+    Raises:
+        ProviderError: The provider cannot run here at this precision.
+    """
+    choices = {
+        folder: choose(provider, precision, machine=machine, graphs=own)
+        for folder, own in graphs.items()
+    }
+    found = {folder for folder, choice in choices.items() if choice.graph in graphs[folder]}
+    return {
+        folder: choice if folder in found or not found else _in_fp32(choice)
+        for folder, choice in choices.items()
+    }
+
+
+def _in_fp32(choice: Choice) -> Choice:
+    reason = f"this route was exported without {choice.precision}"
+    return dataclasses.replace(choice, precision="fp32", graph="fp32", reason=reason)
 
 
 def choose_provider(provider: str, precision: str, *, machine: Machine) -> tuple[Provider, str]:

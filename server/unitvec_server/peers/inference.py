@@ -16,8 +16,8 @@ from unitvec_protos.inference import inference_pb2 as pb
 from unitvec_server.config import ServerConfig
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import current_caller
+from unitvec_server.engine.choices import worker_count
 from unitvec_server.engine.engine import Engine
-from unitvec_server.engine.loading import worker_count
 from unitvec_server.engine.requests import Caller, Model
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import ModelNotFound
