@@ -53,5 +53,5 @@ def run_in(python: Path, program: Path, *args: str) -> str:
         env=env,
         cwd=program.parent,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unitvec_protos.inference import inference_pb2 as pb
@@ -119,6 +119,8 @@ class TestIds:
         assert read(tensor("INT64", [2, 3], "input_ids"), raw=raw).ids == self.IDS.tolist()
 
     @given(data=st.binary(max_size=64), shape=SHAPES)
+    @example(data=b"", shape=[0, 2**62])
+    @example(data=b"", shape=[3, 0])
     def test_whatever_bytes_and_shapes_say_they_are_ids_or_refused(
         self, data: bytes, shape: list[int]
     ) -> None:

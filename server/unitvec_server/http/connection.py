@@ -25,6 +25,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from unitvec_server.http.exchange import JSON, to_json
+
 EXTENSION = "unitvec.connection"
 """Key of the connection among the extensions of an ASGI scope."""
 
@@ -54,7 +56,8 @@ class ConnectionLimits:
         max_body_bytes: The longest body that is read.
         max_age_s: Age at which a connection is closed after its next answer.
         head_s: Time for a head to be complete, from the connection or from its own first byte.
-        rest_s: Time for the rest of a body after an early answer.
+        rest_s: Time for the rest of a body after an early answer, and to take what is unsent when
+            the connection is closed.
         idle_s: Silence after which a connection is closed. Proxies close theirs after 60 s, and
             one that is closed by us would fail them a request.
     """
@@ -83,7 +86,8 @@ class Connection(HttpToolsProtocol):
         self._renew_at = self.loop.time() + limits.max_age_s
         self._timer: asyncio.TimerHandle | None = None
         self._refusal = HTTPStatus.BAD_REQUEST
-        self._messages = 0
+        self._messages = self._unanswered = 0
+        self._is_refused = False
         self._head_bytes = 0
         self._wire_bytes = 0
         self._in_head = self._in_body = False
@@ -118,6 +122,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads on, as far as the limits allow."""
+        if self._is_refused:
+            return
         messages = self._messages
         self._unset_keepalive_if_required()
         self._feed(data)
@@ -164,7 +170,7 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
         self._messages += 1
         self._head_bytes = self._wire_bytes = 0
-        self._in_head = self._in_body = True
+        self._in_head = True
 
     def on_url(self, url: bytes) -> None:
         """Reads a part of the path."""
@@ -198,6 +204,8 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse(HTTPStatus.TOO_MANY_REQUESTS)
         super().on_headers_complete()
+        self._in_body = True
+        self._unanswered += 1
         if self.loop.time() >= self._renew_at:
             self.cycle.keep_alive = False
 
@@ -211,7 +219,10 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Waits for the next request, or for the rest of this one."""
         super().on_response_complete()
-        if self._in_body:
+        self._unanswered -= 1
+        if self._is_refused:
+            self._refuse_in_turn()
+        elif self._in_body:
             self._arm(self._limits.rest_s)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -219,17 +230,49 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
-        """Answers what is not a request, and closes."""
+        """Refuses what is not a request, or the request whose body cannot be read, and closes."""
+        self._is_refused = True
+        self._disarm()
+        if not self._in_body:
+            self._refuse_in_turn()
+        elif self.pipeline:  # the request has not begun, and never will
+            self.pipeline.popleft()
+            self._unanswered -= 1
+        elif self.cycle.response_started:
+            self._close()
+        else:
+            self._write_refusal()
+
+    def _refuse_in_turn(self) -> None:
+        """Refuses once all requests before have their answers, none of which this may seem."""
+        if self._unanswered:
+            self.flow.pause_reading()
+        else:
+            self._write_refusal()
+
+    def _write_refusal(self) -> None:
         status = self._refusal
-        body = f'{{"error": {{"message": "{status.phrase}: not read on"}}}}'.encode()
-        lines = (
-            f"HTTP/1.1 {status.value} {status.phrase}",
-            "content-type: application/json",
-            f"content-length: {len(body)}",
-            "connection: close",
-        )
-        self.transport.write("\r\n".join((*lines, "", "")).encode() + body)
-        self.transport.close()
+        error = {"message": f"{status.phrase}: not read on", "type": "invalid_request_error"}
+        body = to_json({"error": {**error, "param": None, "code": status.name.lower()}})
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}", f"content-type: {JSON}"]
+        lines += [f"content-length: {len(body)}", "connection: close"]
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            lines.append("retry-after: 1")
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self._close()
+
+    def _close(self) -> None:
+        """Says no more, and hangs up when the client does, or takes too long.
+
+        What it still sends is thrown away: to hang up on it would reset the connection, and the
+        client might lose what it was told.
+        """
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+        else:  # with TLS
+            self.transport.close()
+        self._arm(self._limits.rest_s)
 
     def _arm(self, delay_s: float) -> None:
         self._disarm()
@@ -243,7 +286,7 @@ class Connection(HttpToolsProtocol):
     def _give_up(self) -> None:
         """Hangs up on a client that is too slow, with a word if it had begun to ask."""
         self._timer = None
-        if self._in_head and not self.transport.is_closing():
+        if self._in_head and not self._is_refused and not self.transport.is_closing():
             self._refusal = HTTPStatus.REQUEST_TIMEOUT
             self.send_400_response("")
         else:

@@ -19,6 +19,9 @@ from unitvec_server.http.exchange import Route
 from unitvec_server.http.listener import HttpListener
 from unitvec_server.http.routes import Routes
 
+_VALUES_PER_TEXT = 32
+"""Strings, lists and objects of JSON for each text: Cohere's `inputs` have 8, names included."""
+
 
 class HttpDoor:
     """Serves the APIs that are asked for.
@@ -36,7 +39,10 @@ class HttpDoor:
         self._config = config
         self._rules = rules
         routes = Routes(_table(config, backend, insights), openai.write_error)
-        self._edge = HttpEdge(routes, rules, max_body_bytes=config.max_message_bytes)
+        max_values = _VALUES_PER_TEXT * config.max_texts_per_request
+        self._edge = HttpEdge(
+            routes, rules, max_body_bytes=config.max_message_bytes, max_values=max_values
+        )
         limits = ConnectionLimits(
             config.max_connections, config.max_message_bytes, config.max_connection_age_s or 1e9
         )
@@ -80,7 +86,10 @@ def _table(config: ServerConfig, backend: Backend, insights: Insights) -> list[R
     }
     wanted = [routes() for name, routes in apis.items() if name in config.http_apis]
     table = [*itertools.chain.from_iterable(wanted), *probes.Probes(insights.is_serving).routes()]
-    pages = openapi.Pages(table).routes() if openapi.API in config.http_apis else []
+    wants_token = bool(config.token_file or config.tokens)
+    pages = []
+    if openapi.API in config.http_apis:
+        pages += openapi.Pages(table, wants_token=wants_token).routes()
     if page.API in config.http_apis:  # not among the APIs that are described: it is for browsers
         pages += page.Page(backend, config, insights.grpc_port).routes()
     return table + pages

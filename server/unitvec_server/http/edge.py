@@ -31,6 +31,7 @@ from unitvec_server.http.bodies import (
     Receive,
     Send,
     check_headers,
+    check_values,
     read_body,
     send_reply,
 )
@@ -80,6 +81,7 @@ class HttpEdge:
         routes: The routes.
         rules: What holds at every door.
         max_body_bytes: The longest body that is read.
+        max_values: Strings, lists and objects of a body.
         arrival_s: Time for a body to be whole, and for a reply to be taken.
 
     Attributes:
@@ -92,10 +94,12 @@ class HttpEdge:
         rules: HouseRules,
         *,
         max_body_bytes: int,
+        max_values: int,
         arrival_s: float = ARRIVAL_S,
     ) -> None:
         self._routes, self._rules = routes, rules
-        self._max_body_bytes, self._arrival_s = max_body_bytes, arrival_s
+        self._max_body_bytes, self._max_values = max_body_bytes, max_values
+        self._arrival_s = arrival_s
         self._date = (0, b"")
         self.tallies = {
             _method(route): MethodTally(_method(route), _OUTCOMES)
@@ -172,6 +176,7 @@ class HttpEdge:
             )
             answering.tally.received += 1
             call.request_bytes = len(body)
+            check_values(body, most=self._max_values)
         request = self._request(answering, body)
         if call.deadline_s == math.inf:
             return await route.handler(request)

@@ -55,7 +55,9 @@ Handler = Callable[[Request], Awaitable[Reply]]
 """Answers a request, or raises a `RequestError`."""
 
 ErrorWriter = Callable[[RequestError, int, str], Any]
-"""Makes the body of an error, as its API writes it: of the error, the status and the request id."""
+"""Makes the body of an error, as its API writes it: of the error, the status and the request id.
+
+The type that it returns describes the body."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +103,9 @@ def from_json(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        what, _, where = str(exc).partition(" - at `")
-        field = where.rstrip("`").removeprefix("$.").removeprefix("$")
+        what, at, where = str(exc).rpartition(" - at `$")  # before it may be words of the client
+        what, where = (what, where) if at else (where, "")
+        field = where.rstrip("`").removeprefix(".")
         what = what.replace("`", "")
         raise InvalidRequest(f"{field}: {what}" if field else what, field=field) from exc
     except (msgspec.DecodeError, RecursionError, ValueError) as exc:

@@ -4,26 +4,53 @@ from __future__ import annotations
 
 import binascii
 import functools
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from unitvec_server.engine.engine import Engine
-from unitvec_server.engine.requests import EncodeOptions, IdsList, Model, TextList
+from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Model, TextList
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.http.exchange import to_json
 from unitvec_server.vectors.packing import Floats
 
-Input = str | list[str | int | list[int]]
+
+def described(**schema: Any) -> msgspec.Meta:
+    """What only the descriptions of the APIs say of a type: it is checked elsewhere."""
+    return msgspec.Meta(extra_json_schema=schema)
+
+
+KINDS = [{"items": {"type": kind}} for kind in ("string", "integer", "array")]
+"""What a list has: one of these, not several."""
+
+Id = Annotated[int, described(minimum=0)]
+"""A token id."""
+
+Ids = Annotated[list[Id], described(minItems=1)]
+"""The token ids of a text."""
+
+Texts = Annotated[list[str], described(minItems=1)]
+"""Texts, at least one."""
+
+Input = str | Annotated[list[str | Id | Ids], described(minItems=1, anyOf=KINDS)]
 """A text, a list of texts, the token ids of a text, or a list of those."""
+
+Dimensions = Annotated[int, msgspec.Meta(ge=1)]
+"""A number of leading dimensions."""
 
 _LOOP_VALUES = 32_768
 """Values that are written on the event loop, which takes a millisecond."""
 
 _PART_VALUES = 8192
 """Values that are written at a time elsewhere: writing holds the lock of the interpreter."""
+
+_PART_ENTRIES = 1024
+"""Objects that are written at a time."""
 
 
 def read_input(given: Input, options: EncodeOptions, *, field: str) -> TextList | IdsList:
@@ -63,10 +90,15 @@ def find_prompt(model: Model, role: str, *own_names: str) -> str:
     return named[0] if named else role if role in prompts else ""
 
 
-def identity_headers(model: Model) -> dict[str, str]:
-    """Headers that tell what made the vectors; one whose fingerprint is unknown is left out."""
-    named = model.identity._asdict().items()
-    return {f"x-unitvec-{name}": value for name, value in named if value}
+def vector_headers(model: Model, *parts: Embedded) -> dict[str, str]:
+    """Headers that tell what made the vectors, and how much of the texts is not in them.
+
+    A fingerprint that is unknown is left out, and so are counts of nothing.
+    """
+    cut = [tokens for part in parts for tokens in part.truncated.values()]
+    counts = {"truncated-texts": len(cut), "left-out-tokens": sum(cut)}
+    facts = {**model.identity._asdict(), **counts}
+    return {f"x-unitvec-{name}": str(value) for name, value in facts.items() if value}
 
 
 def to_base64(vectors: Floats) -> list[str]:
@@ -75,8 +107,8 @@ def to_base64(vectors: Floats) -> list[str]:
     return [binascii.b2a_base64(row, newline=False).decode() for row in rows]
 
 
-async def write_vectors(engine: Engine, vectors: Floats) -> bytes:
-    """A matrix (n, D) as JSON: lists of numbers, each as short as float32 allows."""
+async def write_vectors(engine: Engine, vectors: npt.NDArray[Any]) -> bytes:
+    """A matrix (n, D) as JSON: lists of numbers, each as short as its type allows."""
     rows = np.ascontiguousarray(vectors)
     if rows.size <= _LOOP_VALUES:
         return to_json(rows)
@@ -100,5 +132,12 @@ async def write_rows(engine: Engine, rows: Sequence[Any], *, width: int = 0) -> 
     return await run_off_loop(engine.executor, write)
 
 
-def _write_parts(parts: Sequence[Sequence[Any]]) -> bytes:
+def write_list(values: Iterable[Any]) -> bytes:
+    """Values as a list in JSON, written part by part, so that few of them are there at a time."""
+    rest = iter(values)
+    parts = iter(lambda: list(itertools.islice(rest, _PART_ENTRIES)), [])
+    return b"[" + _write_parts(parts) + b"]"
+
+
+def _write_parts(parts: Iterable[Sequence[Any]]) -> bytes:
     return b",".join([to_json(part)[1:-1] for part in parts])

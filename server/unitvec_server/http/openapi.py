@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import json
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,14 +33,15 @@ td, th { padding: .1rem 1rem .1rem 0; text-align: left; vertical-align: top; }
 
 
 class Pages:
-    """Answers with descriptions of the routes, to anyone: they tell nothing of this server.
+    """Answers with descriptions of the routes, to anyone: they tell no more than a try would.
 
     Args:
         table: The routes.
+        wants_token: Whether all but probes ask for a token.
     """
 
-    def __init__(self, table: Sequence[Route]) -> None:
-        self._table = table
+    def __init__(self, table: Sequence[Route], *, wants_token: bool) -> None:
+        self._table, self._wants_token = table, wants_token
 
     def routes(self) -> list[Route]:
         """The routes."""
@@ -60,10 +62,10 @@ class Pages:
 
     @functools.cached_property
     def _spec(self) -> Mapping[str, Any]:
-        return specify(self._table)
+        return specify(self._table, wants_token=self._wants_token)
 
 
-def specify(table: Sequence[Route]) -> dict[str, Any]:
+def specify(table: Sequence[Route], *, wants_token: bool) -> dict[str, Any]:
     """Returns the specification of routes, as OpenAPI 3.1 has it."""
     types = list(dict.fromkeys(kind for route in table for kind in _types(route)))
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS)
@@ -71,22 +73,28 @@ def specify(table: Sequence[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
         paths.setdefault(_path(route), {})[route.method.lower()] = _operation(route, by_type)
-    return {
+    spec: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "unitvec", "version": __version__, "license": {"name": "Apache-2.0"}},
         "paths": paths,
-        "components": {
-            "schemas": components,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{}, {"token": []}],
+        "components": {"schemas": components},
     }
+    if wants_token:
+        spec["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        spec["security"] = [{"token": []}]
+    return spec
 
 
 def _types(route: Route) -> Iterator[Any]:
     """The types that a route speaks of."""
     asked = route.request_type if isinstance(route.request_type, tuple) else (route.request_type,)
-    yield from (kind for kind in (*asked, route.reply_type) if kind is not None)
+    kinds = (*asked, route.reply_type, _error_type(route))
+    yield from (kind for kind in kinds if kind is not None)
+
+
+def _error_type(route: Route) -> Any:
+    """The type of the body of its errors."""
+    return typing.get_type_hints(route.write_error)["return"]
 
 
 def _path(route: Route) -> str:
@@ -95,8 +103,9 @@ def _path(route: Route) -> str:
 
 
 def _operation(route: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:
-    """One route, of which errors are described by their statuses only."""
-    failed = {"description": "An error, as this API writes it", "content": {JSON: {}}}
+    """One route."""
+    error = {"schema": schemas[_error_type(route)]}
+    failed = {"description": "An error, as this API writes it", "content": {JSON: error}}
     done: dict[str, Any] = {"description": "The reply"}
     if route.reply_type is not None:
         done["content"] = {JSON: {"schema": schemas[route.reply_type]}}
@@ -111,6 +120,8 @@ def _operation(route: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:
         "tags": [route.api],
         "responses": {status: done, "4XX": failed, "5XX": failed},
     }
+    if route.is_probe:
+        operation["security"] = []
     if route.request_type is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: _body(route, schemas)}}
     if "{id}" in _path(route):

@@ -185,6 +185,8 @@ class _Inference:
             model_name=model.name, model_version=VERSION, id=request.id
         )
         write_vectors(response, name, embedded)
+        for fact, value in model.identity._asdict().items():
+            response.parameters[fact].string_param = value
         return response
 
     @staticmethod

@@ -148,12 +148,17 @@ def _read_integers(tensor: _Tensor, most_texts: int) -> npt.NDArray[np.int64]:
     if tensor.raw is None:
         values = tensor.stated.contents.int64_contents
         _check_elements(len(values), tensor)
-        return np.array(values, kind).reshape(rows, columns)
+        return _fold(np.array(values, kind), rows, columns)
     if len(tensor.raw) != rows * columns * kind.itemsize:
         raise _refuse(
             f"there are {len(tensor.raw)} bytes for INT64 of shape {_show(shape)}", tensor.field
         )
-    return np.frombuffer(tensor.raw, kind).reshape(rows, columns)
+    return _fold(np.frombuffer(tensor.raw, kind), rows, columns)
+
+
+def _fold(values: npt.NDArray[np.int64], rows: int, columns: int) -> npt.NDArray[np.int64]:
+    """Values in rows. Without any there may be more columns than numpy can count."""
+    return values.reshape(rows, columns if rows else 0)
 
 
 def _check_count(count: int, tensor: _Tensor, most_texts: int) -> int:
@@ -209,3 +214,4 @@ def write_vectors(response: pb.ModelInferResponse, name: str, embedded: Embedded
     response.raw_output_contents.append(vectors.astype("<f4", copy=False).tobytes())
     response.parameters["total_tokens"].int64_param = sum(embedded.tokens)
     response.parameters["truncated_texts"].int64_param = len(embedded.truncated)
+    response.parameters["left_out_tokens"].int64_param = sum(embedded.truncated.values())

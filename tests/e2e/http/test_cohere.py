@@ -47,6 +47,12 @@ def test_floats_are_the_default_and_replies_tell_the_cost(http: httpx.Client) ->
     assert reply["meta"]["billed_units"]["input_tokens"] > 2
 
 
+def test_texts_that_are_cut_are_warned_of(http: httpx.Client) -> None:
+    [warning] = embed(http, texts=TEXTS)["meta"]["warnings"]
+    assert warning.startswith("texts[2] is too long for the model: ")
+    assert "warnings" not in embed(http, texts=["a cat"])["meta"]
+
+
 @pytest.mark.parametrize(
     ("input_type", "prompt"),
     [

@@ -67,6 +67,15 @@ def test_bodies_that_cannot_be_read(
     assert words in reply.text
 
 
+def test_a_body_of_no_type_is_json_unless_a_page_sent_it(http: httpx.Client) -> None:
+    """Browsers name the origin of a page, and let those of other sites send what has no type."""
+    body = b'{"input": "a"}'
+    assert http.post(EMBED, content=body).status_code == 200
+    origin = {"origin": "https://example.com"}
+    assert http.post(EMBED, content=body, headers=origin).status_code == 415
+    assert http.post(EMBED, json={"input": "a"}, headers=origin).status_code == 200
+
+
 def test_compressed_bodies_are_refused(http: httpx.Client) -> None:
     reply = http.post(EMBED, json={"input": "a"}, headers={"content-encoding": "gzip"})
     assert reply.status_code == 415

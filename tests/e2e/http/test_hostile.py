@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,11 @@ async def enlarge(_: Request) -> Reply:
     return Reply(b"x" * LARGE)
 
 
+async def reply_short(_: Request) -> Reply:
+    """What a buffer holds."""
+    return Reply(b"x" * 60_000)
+
+
 def check_token(authorization: str | bytes | None) -> None:
     """Everyone but one may enter."""
     if authorization == b"stranger":
@@ -50,14 +57,23 @@ class Served:
         table = [
             Route("POST", "/echo", echo, "test", write_error, ""),
             Route("GET", "/large", enlarge, "test", write_error, ""),
+            Route("GET", "/short", reply_short, "test", write_error, ""),
+            Route("GET", "/gated", self._wait, "test", write_error, ""),
         ]
+        self.gate = asyncio.Event()
         self.edge = HttpEdge(
             Routes(table, write_error),
             self.rules,
             max_body_bytes=MAX_BODY_BYTES,
+            max_values=100,
             arrival_s=arrival_s,
         )
         self.listener = HttpListener(self.edge, limits)
+
+    async def _wait(self, _: Request) -> Reply:
+        """Nothing, once the gate is open."""
+        await self.gate.wait()
+        return Reply(b"")
 
     def count(self, status: str) -> int:
         """Requests that ended so."""
@@ -108,6 +124,12 @@ def serve() -> Serve:
         assert (made.rules.calls.count, made.rules.messages.count) == (0, 0)
 
     return begin
+
+
+async def waited_for(found: Callable[[], Collection[Any]]) -> Collection[Any]:
+    """What is found, once there is something."""
+    await until(lambda: bool(found()))
+    return found()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -202,6 +224,53 @@ async def test_requests_ahead_of_their_answers_are_bounded(serve: Serve) -> None
     async with serve(idle_s=0.2) as served:
         assert (await served.ask(post(b"1") * 5)).count(b" 200 OK") == 5
         assert b" 429 " in await served.ask(post(b"1") * 5000)
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\na: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", b"431"),
+        (b"POST /echo HT", b"408"),
+        (b"GET /echo HTTP/1.1\r\nhost: x\r\n\r\n" * 9, b"429"),
+    ],
+    ids=["junk", "body", "head", "slow", "many"],
+)
+async def test_a_refusal_comes_after_the_answers_before_it(
+    serve: Serve, rest: bytes, status: bytes
+) -> None:
+    """Else it would be taken for one of them."""
+    async with serve(head_s=0.3) as served, served.connect() as (reader, writer):
+        writer.write(b"GET /gated HTTP/1.1\r\nhost: x\r\n\r\n" + rest)
+        [connection] = await waited_for(lambda: served.listener._state.connections)
+        await until(lambda: connection._is_refused)  # type: ignore[union-attr]
+        served.gate.set()
+        replies = await read_all(reader)
+        found = re.findall(rb"HTTP/1.1 (\d+)", replies)
+        assert (found[0], found[-1], found.count(status)) == (b"200", status, 1)
+        assert (b"retry-after: 1" in replies) == (status == b"429")
+
+
+async def test_a_body_that_breaks_after_its_answer_has_no_other(serve: Serve) -> None:
+    async with serve(rest_s=0.2) as served:
+        head = post(b"", b"authorization: stranger")
+        head = head.replace(b"content-length: 0", b"transfer-encoding: chunked")
+        async with served.connect() as (reader, writer):
+            writer.write(head)
+            await until(lambda: served.count("401") == 1)
+            writer.write(b"xyz\r\n")
+            assert re.findall(rb"HTTP/1.1 (\d+)", await read_all(reader)) == [b"401"]
+
+
+async def test_many_replies_that_nobody_takes_are_cut(serve: Serve) -> None:
+    """However short each is: each waits for room no longer than a long one does."""
+    async with serve(arrival_s=0.3) as served, served.connect() as (_, writer):
+        await until(lambda: bool(served.listener.connections))
+        for number in range(1, 2 * LARGE // 60_000):
+            writer.write(b"GET /short HTTP/1.1\r\nhost: x\r\n\r\n")
+            await until(lambda: served.count("200") == number or not served.listener.connections)  # noqa: B023
+        assert not served.listener.connections
 
 
 async def test_a_reply_that_nobody_takes_is_cut(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""What made the vectors is told over HTTP, and a request may say what must have made them."""
+"""What the headers of all APIs tell of vectors, and what a request may expect of them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,26 @@ def test_replies_tell_it_and_requests_expect_it(
         assert refused.status_code == 412
         assert f"expected_{name} is 'other'" in refused.text
         assert value in refused.text
+
+
+LONG = "word " * 100
+CUTTING: list[tuple[str, Any, int]] = [
+    ("/v1/embeddings", {"input": [LONG, "a", LONG]}, 2),
+    ("/embed", {"inputs": [LONG, "a", LONG]}, 2),
+    ("/similarity", {"inputs": {"source_sentence": LONG, "sentences": ["b", LONG]}}, 2),
+    ("/v2/embed", {"texts": [LONG, "a", LONG]}, 2),
+    ("/vectors", {"text": LONG}, 1),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "cut"), CUTTING)
+def test_replies_tell_what_is_left_out(
+    http: httpx.Client, http_server: Server, path: str, body: Any, cut: int
+) -> None:
+    usage = http_server.stub.Embed(pb.EmbedRequest(texts=[LONG])).usage
+    headers = http.post(path, json=body).headers
+    assert headers["x-unitvec-truncated-texts"] == str(cut)
+    assert headers["x-unitvec-left-out-tokens"] == str(cut * usage.left_out_tokens[0])
 
 
 def test_descriptions_of_models_tell_it(http: httpx.Client, identity: dict[str, str]) -> None:

@@ -112,9 +112,13 @@ def test_models(http: httpx.Client, http_server: Server) -> None:
         ({"input": []}, 400, "input", "at least one"),
         ({"input": [[2, 600, 3]]}, 400, "input[0][1]", "from 0 to 599"),
         ({"input": "a", "encoding_format": "hex"}, 400, "encoding_format", "hex"),
+        (
+            {"input": "a", "encoding_format": "x` - at `$.model`"},
+            *(400, "encoding_format", "Invalid enum value 'x - at $.model'"),
+        ),
         ({"input": "a", "dimensions": 33}, 400, "dimensions", "the model has 32"),
-        ({"input": "a", "dimensions": 0}, 400, "dimensions", "at least 1"),
-        ({"input": "a", "dimensions": -(2**70)}, 400, "dimensions", "at least 1"),
+        ({"input": "a", "dimensions": 0}, 400, "dimensions", ">= 1"),
+        ({"input": "a", "dimensions": -(2**70)}, 400, "dimensions", ">= 1"),
         ({"input": "a", "model": "gpt"}, 404, "model", "served: "),
         ({"input": "a", "prompt_name": "x"}, 400, "prompt_name", "query, document, passage"),
     ],
@@ -143,6 +147,19 @@ def test_windows_are_those_of_grpc(http: httpx.Client, http_server: Server, form
         names = [field.name for field in pb.Window.DESCRIPTOR.fields]
         spans = [] if pooled else [[entry[name] for name in names] for entry in reply["data"]]
         assert spans == [[getattr(one, name) for name in names] for one in wanted.windows]
+
+
+def test_what_was_cut_is_told(http: httpx.Client, http_server: Server) -> None:
+    texts = ["word " * 100, "a cat", "word " * 200]
+    usage = http_server.stub.Embed(pb.EmbedRequest(texts=texts)).usage
+    reply = http.post("/v1/embeddings", json={"input": texts})
+    cut = {one["index"]: one["left_out_tokens"] for one in reply.json()["truncated"]}
+    assert cut == dict(zip(usage.truncated, usage.left_out_tokens, strict=True))
+    assert reply.headers["x-unitvec-truncated-texts"] == "2"
+    assert reply.headers["x-unitvec-left-out-tokens"] == str(sum(cut.values()))
+    whole = http.post("/v1/embeddings", json={"input": texts, "windows": {}})
+    assert "truncated" not in whole.json()
+    assert "x-unitvec-truncated-texts" not in whole.headers
 
 
 @pytest.mark.parametrize("form", ["float", "base64"])

@@ -119,7 +119,7 @@ def test_info_tells_the_model_and_the_limits(http: httpx.Client) -> None:
         ("/embed", {"inputs": ""}, 400, "empty", "cannot be empty"),
         ("/embed", {"inputs": []}, 400, "empty", "at least one"),
         ("/embed", {"inputs": ["a", ""]}, 400, "empty", "cannot be empty"),
-        ("/embed", {"inputs": "a", "dimensions": 0}, 422, "validation", "positive"),
+        ("/embed", {"inputs": "a", "dimensions": 0}, 422, "validation", ">= 1"),
         ("/embed", {"inputs": "a", "dimensions": 99}, 422, "validation", "the model has 32"),
         ("/embed", {"inputs": "a", "prompt_name": "x"}, 422, "validation", "prompt"),
         ("/embed", {"inputs": {"a": 1}}, 422, "validation", "got object"),

@@ -37,5 +37,14 @@ def test_it_is_ready_and_tells_its_model(http: httpx.Client) -> None:
     assert http.get("/meta").json()["dim"] == 32
 
 
+def test_dimensions(http: httpx.Client) -> None:
+    """None, and 0, stand for all; negative ones for nothing."""
+    for dimensions, wanted in ((None, 32), (0, 32), (5, 5)):
+        body = {"text": "a cat", "config": {"dimensions": dimensions}}
+        assert http.post("/vectors", json=body).json()["dim"] == wanted
+    refused = http.post("/vectors", json={"text": "a cat", "config": {"dimensions": -1}})
+    assert (refused.status_code, "config.dimensions" in refused.json()["error"]) == (400, True)
+
+
 def test_errors_are_theirs(http: httpx.Client) -> None:
     assert "got int" in http.post("/vectors", json={"text": 3}).json()["error"]

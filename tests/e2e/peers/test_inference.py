@@ -77,6 +77,10 @@ class TestInfer:
         assert (reply.id, reply.model_name, reply.model_version) == ("seven", expected.model, "1")
         assert reply.parameters["total_tokens"].int64_param == expected.usage.total_tokens
         assert reply.parameters["truncated_texts"].int64_param == 1
+        [left_out] = expected.usage.left_out_tokens
+        assert reply.parameters["left_out_tokens"].int64_param == left_out
+        assert reply.parameters["space"].string_param == expected.space
+        assert reply.parameters["bits"].string_param == expected.bits
 
     def test_token_ids_in_place_of_texts(self, prompted_server: Server) -> None:
         """Padded, with a mask; the prompt is before them as before texts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
@@ -11,10 +11,16 @@ import numpy as np
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import current_caller
 from unitvec_server.engine.engine import Engine
-from unitvec_server.engine.requests import EncodeOptions, Model, TextList
+from unitvec_server.engine.requests import Embedded, EncodeOptions, Model, TextList
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import find_prompt, identity_headers, to_base64, write_vectors
+from unitvec_server.http.inputs import (
+    Dimensions,
+    find_prompt,
+    to_base64,
+    vector_headers,
+    write_vectors,
+)
 from unitvec_server.model.tokenizer import Truncation
 from unitvec_server.vectors.packing import Dtype, Floats, pack
 
@@ -59,7 +65,7 @@ class EmbedByTypeRequest(msgspec.Struct):
     ) = None
     embedding_types: list[Kind] | None = None
     truncate: Literal["NONE", "START", "END"] | None = None
-    output_dimension: int | None = None
+    output_dimension: Dimensions | None = None
 
 
 class Embeddings(msgspec.Struct, rename={"float_": "float"}):
@@ -86,7 +92,14 @@ class EmbedByTypeReply(msgspec.Struct):
 _EMBED = msgspec.json.Decoder(EmbedByTypeRequest)
 
 
-def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
+class CohereError(TypedDict):
+    """An error as Cohere writes it."""
+
+    id: str
+    message: str
+
+
+def write_error(error: RequestError, status: int, request_id: str) -> CohereError:  # noqa: ARG001
     """An error as Cohere writes it."""
     return {"id": request_id, "message": str(error)}
 
@@ -130,14 +143,25 @@ class Cohere:
         rest = {
             "id": request.request_id,
             "texts": texts,
-            "meta": {
-                "api_version": {"version": "2"},
-                "billed_units": {"input_tokens": sum(embedded.tokens)},
-            },
+            "meta": _describe(embedded),
             "response_type": "embeddings_by_type",
         }
         body = b'{"embeddings":{%b},%b' % (b",".join(forms), to_json(rest)[1:])
-        return Reply(body, headers=identity_headers(model))
+        return Reply(body, headers=vector_headers(model, embedded))
+
+
+def _describe(embedded: Embedded) -> dict[str, Any]:
+    """What the vectors cost, and a warning for each text that was cut."""
+    meta: dict[str, Any] = {
+        "api_version": {"version": "2"},
+        "billed_units": {"input_tokens": sum(embedded.tokens)},
+    }
+    if embedded.truncated:
+        meta["warnings"] = [
+            f"texts[{index}] is too long for the model: {tokens} tokens were left out"
+            for index, tokens in embedded.truncated.items()
+        ]
+    return meta
 
 
 def _read_texts(asked: EmbedByTypeRequest) -> list[str]:
@@ -157,8 +181,6 @@ def _join(given: Input, index: int) -> str:
 
 
 def _options(asked: EmbedByTypeRequest, model: Model) -> EncodeOptions:
-    if asked.output_dimension is not None and asked.output_dimension < 1:
-        raise InvalidRequest("output_dimension must be at least 1", field="output_dimension")
     names = _PROMPTS.get(asked.input_type or "")
     truncate = asked.truncate or "END"
     return EncodeOptions(
@@ -175,7 +197,7 @@ async def _write(engine: Engine, vectors: Floats, kind: Kind) -> bytes:
         return await write_vectors(engine, vectors)
     if kind == "base64":
         return to_json(to_base64(vectors))
-    return to_json(_pack(vectors, kind))
+    return await write_vectors(engine, _pack(vectors, kind))
 
 
 def _pack(vectors: Floats, kind: Kind) -> np.ndarray[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import numpy as np
@@ -14,7 +14,14 @@ from unitvec_server.doors.statuses import status_of
 from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Model, WindowOptions
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import Input, identity_headers, read_input, to_base64, write_rows
+from unitvec_server.http.inputs import (
+    Dimensions,
+    Input,
+    read_input,
+    to_base64,
+    vector_headers,
+    write_rows,
+)
 
 API = "openai"
 
@@ -37,7 +44,7 @@ class EmbeddingsRequest(msgspec.Struct):
     input: Input
     model: str | None = None
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = None
+    dimensions: Dimensions | None = None
     user: str | None = None
     prompt_name: str | None = None
     windows: Windows | None = None
@@ -71,6 +78,13 @@ class TextError(msgspec.Struct):
     code: str
 
 
+class CutText(msgspec.Struct):
+    """A text that was cut, and how many of its tokens were left out."""
+
+    index: int
+    left_out_tokens: int
+
+
 class Usage(msgspec.Struct):
     """Tokens that were encoded."""
 
@@ -79,12 +93,13 @@ class Usage(msgspec.Struct):
 
 
 class EmbeddingsReply(msgspec.Struct):
-    """The reply of ``/v1/embeddings``."""
+    """The reply of ``/v1/embeddings``. What follows `usage` is ours, where there is some."""
 
     object: Literal["list"]
     data: list[Embedding]
     model: str
     usage: Usage
+    truncated: list[CutText] | None = None
     errors: list[TextError] | None = None
 
 
@@ -108,17 +123,32 @@ class ModelsReply(msgspec.Struct):
     data: list[ModelReply]
 
 
+class OpenAiErrorFields(TypedDict):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAiError(TypedDict):
+    """An error as OpenAI writes it."""
+
+    error: OpenAiErrorFields
+
+
 _REQUEST = msgspec.json.Decoder(EmbeddingsRequest)
 
 _TYPES = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
 
 
-def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
+def write_error(error: RequestError, status: int, request_id: str) -> OpenAiError:  # noqa: ARG001
     """An error as OpenAI writes it: `type` by the status, `code` by the cause."""
     kind = _TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
     field = error.field.removeprefix("options.") or None
-    found = {"message": str(error), "type": kind, "param": field}
-    return {"error": {**found, "code": error.reason.lower()}}
+    code = error.reason.lower()
+    return {"error": {"message": str(error), "type": kind, "param": field, "code": code}}
 
 
 class OpenAi:
@@ -159,7 +189,7 @@ class OpenAi:
         width = 1 if as_text else embedded.vectors.shape[1]
         written = await write_rows(engine, data, width=width)
         body = b'{"object":"list","data":[%b],%b' % (written, _tail(model, embedded))
-        return Reply(body, headers=identity_headers(model))
+        return Reply(body, headers=vector_headers(model, embedded))
 
     async def models(self, _: Request) -> Reply:
         """Lists the models."""
@@ -172,8 +202,6 @@ class OpenAi:
 
 
 def _options(asked: EmbeddingsRequest, request: Request) -> EncodeOptions:
-    if asked.dimensions is not None and asked.dimensions < 1:
-        raise InvalidRequest("dimensions must be at least 1", field="dimensions")
     windows = asked.windows
     return EncodeOptions(
         dimensions=asked.dimensions or 0,
@@ -223,6 +251,11 @@ def _tail(model: Model, embedded: Embedded) -> bytes:
     tokens = sum(embedded.tokens)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     tail: dict[str, Any] = {"model": model.name, "usage": usage}
+    if embedded.truncated:
+        tail["truncated"] = [
+            {"index": index, "left_out_tokens": tokens}
+            for index, tokens in embedded.truncated.items()
+        ]
     if embedded.failures:
         tail["errors"] = [
             {"index": index, **write_error(error, int(status_of(error).http), "")["error"]}

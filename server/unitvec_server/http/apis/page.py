@@ -6,8 +6,9 @@ routes of its own: what is served, and the tokens of a text with those that are 
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,9 +17,11 @@ from unitvec_protos import __version__
 from unitvec_server.config import ServerConfig
 from unitvec_server.doors.backend import Backend
 from unitvec_server.engine.requests import Model
+from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.http.apis import openai
 from unitvec_server.http.exchange import HTML, Reply, Request, Route, from_json, to_json
+from unitvec_server.http.inputs import write_list
 from unitvec_server.model.tokenizer import TokenizedText
 
 API = "page"
@@ -106,12 +109,10 @@ class Page:
         prompt = engine.prompt(model, asked.prompt_name)
         name = asked.prompt_name
         [found] = await engine.tokenize(model, [asked.text], prompt_name=name, side=None)
-        reply = {
-            "max_tokens": model.manifest.max_seq_length,
-            "kept_tokens": found.kept_tokens,
-            "tokens": _place(found, prompt + asked.text, prompt_chars=len(prompt)),
-        }
-        return Reply(to_json(reply))
+        limits = {"max_tokens": model.manifest.max_seq_length, "kept_tokens": found.kept_tokens}
+        tokens = _place(found, prompt + asked.text, prompt_chars=len(prompt))
+        written = await run_off_loop(engine.executor, functools.partial(write_list, tokens))
+        return Reply(b'%b,"tokens":%b}' % (to_json(limits)[:-1], written))
 
 
 def _read_files() -> dict[str, Reply]:
@@ -136,11 +137,13 @@ def _describe(model: Model) -> dict[str, Any]:
     }
 
 
-def _place(found: TokenizedText, text: str, *, prompt_chars: int) -> list[dict[str, Any]]:
+def _place(found: TokenizedText, text: str, *, prompt_chars: int) -> Iterator[dict[str, Any]]:
     """Each token with its part of the text, and whether the model sees it."""
     kept_start, kept_end = found.kept_span
-    return [
-        {
+    for number, token, (start, end), special in zip(
+        found.ids, found.tokens, found.offsets, found.special, strict=True
+    ):
+        yield {
             "id": number,
             "token": token,
             "text": token if special else text[start:end],
@@ -148,7 +151,3 @@ def _place(found: TokenizedText, text: str, *, prompt_chars: int) -> list[dict[s
             "is_prompt": not special and end <= prompt_chars,
             "is_kept": special or end <= prompt_chars or kept_start <= start < end <= kept_end,
         }
-        for number, token, (start, end), special in zip(
-            found.ids, found.tokens, found.offsets, found.special, strict=True
-        )
-    ]

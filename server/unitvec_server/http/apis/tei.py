@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -15,81 +16,31 @@ from unitvec_server.doors.calls import current_caller
 from unitvec_server.doors.tokens import place_tokens
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.requests import Embedded, EncodeOptions, Model, TextList
+from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest, RequestError
+from unitvec_server.http.apis.tei_bodies import (
+    DecodeRequest,
+    EmbedRequest,
+    RootRequest,
+    SimilarityParameters,
+    SimilarityRequest,
+    TeiError,
+    Token,
+    TokenizeRequest,
+)
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import Input, identity_headers, read_input, write_vectors
-from unitvec_server.model.tokenizer import Truncation
+from unitvec_server.http.inputs import (
+    read_input,
+    vector_headers,
+    write_list,
+    write_vectors,
+)
+from unitvec_server.model.tokenizer import TokenizedText, Truncation
 from unitvec_server.vectors.scores import Metric, cross_scores, prepare
 
 API = "tei"
 
 _SIDES = {"Right": Truncation.END, "Left": Truncation.START}
-Side = Literal["Right", "Left", "right", "left"]
-
-
-class EmbedRequest(msgspec.Struct):
-    """The body of ``/embed``. Too long texts are cut, unless `truncate` is false."""
-
-    inputs: Input
-    truncate: bool | None = None
-    truncation_direction: Side | None = None
-    prompt_name: str | None = None
-    normalize: bool | None = None
-    dimensions: int | None = None
-
-
-class SimilarityInputs(msgspec.Struct):
-    """A sentence and those that it is compared with."""
-
-    source_sentence: str
-    sentences: list[str]
-
-
-class SimilarityParameters(msgspec.Struct):
-    """How the sentences become vectors."""
-
-    truncate: bool | None = None
-    truncation_direction: Side | None = None
-    prompt_name: str | None = None
-
-
-class SimilarityRequest(msgspec.Struct):
-    """The body of ``/similarity``."""
-
-    inputs: SimilarityInputs
-    parameters: SimilarityParameters | None = None
-
-
-class TokenizeRequest(msgspec.Struct):
-    """The body of ``/tokenize``."""
-
-    inputs: str | list[str]
-    add_special_tokens: bool | None = None
-    prompt_name: str | None = None
-
-
-class Token(msgspec.Struct):
-    """A token; `start` and `stop` are bytes of the text with its prompt."""
-
-    id: int
-    text: str
-    special: bool
-    start: int | None
-    stop: int | None
-
-
-class DecodeRequest(msgspec.Struct):
-    """The body of ``/decode``."""
-
-    ids: list[int | list[int]]
-    skip_special_tokens: bool | None = None
-
-
-class RootRequest(msgspec.Struct):
-    """What a body of ``/`` begins with: of ``/embed``, or of ``/similarity``."""
-
-    inputs: Any
-
 
 _EMBED = msgspec.json.Decoder(EmbedRequest)
 _SIMILARITY = msgspec.json.Decoder(SimilarityRequest)
@@ -99,12 +50,13 @@ _ROOT = msgspec.json.Decoder(RootRequest)
 
 _SOME_IDS = {"ids": [[2, 3, 4]]}
 
-_TYPES = {400: "empty", 413: "validation", 422: "validation", 424: "backend", 429: "overloaded"}
+_TYPES = {400: "empty", 424: "backend", 429: "overloaded"}
 
 
-def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
+def write_error(error: RequestError, status: int, request_id: str) -> TeiError:  # noqa: ARG001
     """An error as TEI writes it."""
-    return {"error": str(error), "error_type": _TYPES.get(status, "unhealthy")}
+    kind = _TYPES.get(status) or ("validation" if status < 500 else "unhealthy")
+    return {"error": str(error), "error_type": kind}
 
 
 class Tei:
@@ -153,8 +105,6 @@ class Tei:
         started_ns = time.monotonic_ns()
         asked: EmbedRequest = from_json(_EMBED, request.body)
         _refuse_empty(asked.inputs)
-        if asked.dimensions is not None and asked.dimensions < 1:
-            raise InvalidRequest("dimensions must be positive", field="dimensions")
         options = dataclasses.replace(
             _options(asked, normalize=asked.normalize, dimensions=asked.dimensions),
             expected=request.expected,
@@ -164,7 +114,7 @@ class Tei:
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         body = await write_vectors(engine, embedded.vectors)
         timings = _timings([embedded], _count_chars(asked.inputs), started_ns)
-        return Reply(body, headers=timings | identity_headers(model))
+        return Reply(body, headers=timings | vector_headers(model, embedded))
 
     async def similarity(self, request: Request) -> Reply:
         """Compares."""
@@ -183,27 +133,20 @@ class Tei:
         embedded = await engine.embed(model, lists, caller=current_caller())
         left, right = (prepare(one.vectors, Metric.COSINE) for one in embedded)
         body = to_json(cross_scores(left, right, Metric.COSINE)[0])
-        chars = len(source) + sum(map(len, sentences))
-        timings = _timings(embedded, chars, started_ns)
-        return Reply(body, headers=timings | identity_headers(model))
+        timings = _timings(embedded, _count_chars([source, *sentences]), started_ns)
+        return Reply(body, headers=timings | vector_headers(model, *embedded))
 
     async def tokenize(self, request: Request) -> Reply:
         """Splits texts without cutting them."""
         asked: TokenizeRequest = from_json(_TOKENIZE, request.body)
         _refuse_empty(asked.inputs)
-        texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
+        texts = _listed(asked.inputs)
         engine, model = self._default()
         prompt = engine.prompt(model, asked.prompt_name)
         found = await engine.tokenize(model, texts, prompt_name=asked.prompt_name, side=None)
         with_special = asked.add_special_tokens is not False
-        reply = [
-            [
-                {**token._asdict(), "special": token.start is None}
-                for token in place_tokens(one, prompt + text, with_special=with_special)
-            ]
-            for one, text in zip(found, texts, strict=True)
-        ]
-        return Reply(to_json(reply))
+        write = functools.partial(_write_tokens, found, prompt, texts, with_special=with_special)
+        return Reply(await run_off_loop(engine.executor, write))
 
     async def decode(self, request: Request) -> Reply:
         """Joins token ids."""
@@ -224,6 +167,17 @@ class Tei:
         return engine, engine.model("")
 
 
+def _write_tokens(
+    found: list[TokenizedText], prompt: str, texts: list[str], *, with_special: bool
+) -> bytes:
+    """The tokens of each text with their places in it and its prompt."""
+    lists = []
+    for one, text in zip(found, texts, strict=True):
+        tokens = place_tokens(one, prompt + text, with_special=with_special)
+        lists.append(write_list({**t._asdict(), "special": t.start is None} for t in tokens))
+    return b"[" + b",".join(lists) + b"]"
+
+
 def _options(
     asked: EmbedRequest | SimilarityParameters,
     *,
@@ -239,15 +193,17 @@ def _options(
     )
 
 
+def _listed(inputs: Any) -> Any:
+    return [inputs] if isinstance(inputs, str) else inputs
+
+
 def _refuse_empty(inputs: Any) -> None:
-    texts = [inputs] if isinstance(inputs, str) else inputs
-    if not all(one != "" and one != [] for one in texts):
+    if not all(one != "" and one != [] for one in _listed(inputs)):
         raise InvalidRequest("inputs cannot be empty", reason="NO_TEXTS", field="inputs")
 
 
 def _count_chars(inputs: Any) -> int:
-    texts = [inputs] if isinstance(inputs, str) else inputs
-    return sum(len(one) for one in texts if isinstance(one, str))
+    return sum(len(one) for one in _listed(inputs) if isinstance(one, str))
 
 
 def _timings(parts: list[Embedded], chars: int, started_ns: int) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal, TypedDict
 
 import msgspec
 
@@ -11,7 +11,7 @@ from unitvec_server.doors.calls import current_caller
 from unitvec_server.engine.requests import EncodeOptions, TextList
 from unitvec_server.errors import RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
-from unitvec_server.http.inputs import find_prompt, identity_headers
+from unitvec_server.http.inputs import find_prompt, vector_headers
 
 API = "weaviate"
 
@@ -24,7 +24,7 @@ class VectorsConfig(msgspec.Struct):
 
     pooling_strategy: str | None = None
     task_type: Literal["query", "passage", ""] | None = None
-    dimensions: int | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class VectorsRequest(msgspec.Struct):
@@ -45,7 +45,13 @@ class VectorsReply(msgspec.Struct):
 _VECTORS = msgspec.json.Decoder(VectorsRequest)
 
 
-def write_error(error: RequestError, status: int, request_id: str) -> Any:  # noqa: ARG001
+class WeaviateError(TypedDict):
+    """An error as the container writes it."""
+
+    error: str
+
+
+def write_error(error: RequestError, status: int, request_id: str) -> WeaviateError:  # noqa: ARG001
     """An error as the container writes it."""
     return {"error": str(error)}
 
@@ -76,7 +82,7 @@ class Weaviate:
         config, model = asked.config or VectorsConfig(), engine.model("")
         role = _ROLES.get(config.task_type or "")
         options = EncodeOptions(
-            dimensions=max(config.dimensions or 0, 0),
+            dimensions=config.dimensions or 0,
             expected=request.expected,
             prompt_name=None if role is None else find_prompt(model, role),
         )
@@ -84,7 +90,7 @@ class Weaviate:
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         vector = embedded.vectors[0]
         body = to_json({"text": asked.text, "vector": vector, "dim": len(vector)})
-        return Reply(body, headers=identity_headers(model))
+        return Reply(body, headers=vector_headers(model, embedded))
 
     async def meta(self, _: Request) -> Reply:
         """Describes the default model."""
