@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.errors import InputError
+from unitvec_client.stored.estimates import Estimator
 from unitvec_client.stored.rows import BLOCK_VALUES, Block, Rows, value_kind
 
 Floats = NDArray[np.float32]
@@ -69,11 +70,15 @@ class Best:
             self.values = [values[place] for place in order]
         self.scores, self.indices = merged[order], indices[order]
 
+    @property
+    def bound(self) -> float:
+        """The score that a row must have to be among the best."""
+        return float(self.scores[-1]) if len(self.scores) == self.most else -np.inf
+
     def _choose(self, scores: Floats, *, is_grouped: bool) -> NDArray[np.int64]:
         """Return the rows of a block that may be among the best."""
-        bound = self.scores[-1] if len(self.scores) == self.most else -np.inf
         with np.errstate(invalid="ignore"):
-            chosen = np.flatnonzero(scores >= bound)
+            chosen = np.flatnonzero(scores >= self.bound)
         if not is_grouped and len(chosen) > self.most:
             found = scores[chosen]
             least = np.partition(found, -self.most)[-self.most]
@@ -105,6 +110,8 @@ def rank(
     best = [Best(top_k) for _ in queries]
     prepared = normalize(queries) if metric == "cosine" else queries
     most_rows = BLOCK_VALUES // max(1, len(queries))
+    are_few = metric == "cosine" and len(queries) <= _FEW
+    estimators = [Estimator(query) for query in prepared] if are_few else []
     is_binary = False
     for block in rows.blocks(group_by, most_rows):
         kind = value_kind(block.values.dtype, rows.name)
@@ -114,7 +121,12 @@ def rank(
         if block.missing is not None and block.missing.all():
             continue
         _check(rows, block, queries, kind=kind, metric=metric)
-        scores = _sign_scores(block, prepared) if is_binary else _scores(block, prepared, metric)
+        if is_binary:
+            scores = _sign_scores(block, prepared)
+        elif estimators:
+            scores = _cosines(block.values, prepared, best, estimators)
+        else:
+            scores = _scores(block.values, prepared, metric)
         if block.missing is not None:
             scores[:, block.missing] = np.nan
         for found, row in zip(best, scores, strict=True):
@@ -142,9 +154,25 @@ def normalize(vectors: Floats) -> Floats:
     return unit
 
 
-def _scores(block: Block, queries: Floats, metric: str) -> Floats:
+def _cosines(
+    values: NDArray[Any], queries: Floats, best: Sequence[Best], estimators: Sequence[Estimator]
+) -> Floats:
+    """Cosines (Q, n); NaN where a row is not finite, or is known not to be among the best."""
+    hopeful = [
+        estimator.hopeful(values, found.bound)
+        for estimator, found in zip(estimators, best, strict=True)
+    ]
+    scores = np.full((len(queries), len(values)), np.nan, np.float32)
+    for row, query, places in zip(scores, queries, hopeful, strict=True):
+        if places is None:
+            return _scores(values, queries, "cosine")
+        row[places] = _scores(values[places], query[np.newaxis], "cosine")[0]
+    return scores
+
+
+def _scores(values: NDArray[Any], queries: Floats, metric: str) -> Floats:
     """Scores (Q, n); NaN where a row is not finite."""
-    values = np.ascontiguousarray(block.values, np.float32)
+    values = np.ascontiguousarray(values, np.float32)
     with np.errstate(all="ignore"):
         scores = _products(queries, values)
         if metric == "cosine":
