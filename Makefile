@@ -135,6 +135,7 @@ $(BIN)/python -m grpc_tools.protoc -Iunitvec_protos/$(4)=protos/$(2) \
 endef
 define GENERATE
 $(call COMPILE,$(1),unitvec/v1,embedding,v1) && \
+$(call COMPILE,$(1),unitvec/v1,admin,v1) && \
 $(call COMPILE,$(1),tei/v1,tei,tei) && \
 $(call COMPILE,$(1),inference,inference,inference)
 endef

@@ -22,7 +22,11 @@ import unitvec_client
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
-PROTO = ROOT / "protos" / "unitvec" / "v1" / "embedding.proto"
+PROTOS = {
+    "contract.md": ("embedding", "The contract: unitvec.v1"),
+    "admin.md": ("admin", "For operators: unitvec.v1.AdminService"),
+}
+"""The pages of `unitvec.v1`: the file that each is made of, and its title."""
 
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields):$")
 _ENTRY = re.compile(r"^    (\*{0,2}\w[\w.]*): (.*)$")
@@ -42,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="fail if a page is stale")
     check = parser.parse_args(arguments).check
     stale = []
-    for name, text in {"contract.md": contract_page(), "client.md": client_page()}.items():
+    pages = {name: contract_page(*made_of) for name, made_of in PROTOS.items()}
+    for name, text in {**pages, "client.md": client_page()}.items():
         path = API / name
         if check and (not path.exists() or path.read_text("utf-8") != text):
             stale.append(str(path.relative_to(ROOT)))
@@ -54,14 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
     return bool(stale)
 
 
-def contract_page() -> str:
-    """The page of `unitvec.v1`: services, messages and enums with their comments."""
-    file = _read_proto()
+def contract_page(name: str, title: str) -> str:
+    """The page of a file of `unitvec.v1`: services, messages and enums with their comments."""
+    file = _read_proto(name)
     comments = {
         tuple(location.path): " ".join(location.leading_comments.split())
         for location in file.source_code_info.location
     }
-    lines = ["# The contract: unitvec.v1", "", "Made of `protos/unitvec/v1/embedding.proto`.", ""]
+    lines = [f"# {title}", "", f"Made of `protos/unitvec/v1/{name}.proto`.", ""]
     for index, service in enumerate(file.service):
         path = (_FILE_SERVICES, index)
         rows = [
@@ -108,12 +113,13 @@ def client_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _read_proto() -> descriptors.FileDescriptorProto:
-    """The parsed contract with its comments."""
+def _read_proto(name: str) -> descriptors.FileDescriptorProto:
+    """A parsed file with its comments."""
+    proto = ROOT / "protos" / "unitvec" / "v1" / f"{name}.proto"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "set")
         flags = [f"-I{ROOT / 'protos'}", "--include_source_info", f"--descriptor_set_out={out}"]
-        if protoc.main(["protoc", *flags, str(PROTO)]):
+        if protoc.main(["protoc", *flags, str(proto)]):
             raise SystemExit("protoc failed")
         return descriptors.FileDescriptorSet.FromString(out.read_bytes()).file[0]
 

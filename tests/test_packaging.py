@@ -32,6 +32,7 @@ DATA = {
     "unitvec_loadtest/data/page.html",
     "unitvec_protos/inference/inference.binpb",
     "unitvec_protos/tei/tei.binpb",
+    "unitvec_protos/v1/admin.binpb",
     "unitvec_protos/v1/embedding.binpb",
     "unitvec_protos/v1/embedding_pb2.pyi",
     "unitvec_client/py.typed",

@@ -32,6 +32,7 @@ from unitvec_client.options import (
     ErrorsName,
     MetricName,
     PooledWindows,
+    ReloadOptions,
     SearchOptions,
     SimilarityOptions,
     StreamOptions,
@@ -45,6 +46,7 @@ from unitvec_client.results import (
     Hit,
     PartialVectors,
     Rankings,
+    ReloadedModel,
     ServerInfo,
     StoredHit,
     StreamItem,
@@ -294,6 +296,7 @@ class AsyncClient:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -310,6 +313,7 @@ class AsyncClient:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -325,6 +329,7 @@ class AsyncClient:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -342,6 +347,7 @@ class AsyncClient:
             normalize,
             dimensions,
             truncate,
+            windows,
             prompt_name,
             metric,
             pairs,
@@ -360,6 +366,7 @@ class AsyncClient:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         metric: MetricName = "cosine",
@@ -377,6 +384,7 @@ class AsyncClient:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         query_prompt_name: str | None = None,
         metric: MetricName = "cosine",
         top_k: int = 10,
@@ -393,6 +401,7 @@ class AsyncClient:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         metric: MetricName = "cosine",
@@ -405,6 +414,18 @@ class AsyncClient:
             InputError: If an argument is wrong.
             UnitvecError: If the call fails.
         """
+        options = SearchOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            windows,
+            query_prompt_name,
+            document_prompt_name,
+            metric,
+            top_k,
+            timeout_s=timeout_s,
+        )
         stored = open_search(documents, vectors, top_k=top_k, metric=metric, group_by=group_by)
         if stored is not None:
             if is_vectors(queries):
@@ -416,22 +437,12 @@ class AsyncClient:
                 normalize=normalize,
                 dimensions=dimensions,
                 truncate=truncate,
+                windows=windows,
                 prompt_name=query_prompt_name,
                 timeout_s=timeout_s,
             )
             made_by = {"space": found.space, "model": found.model}
             return await asyncio.to_thread(stored.run, found.vectors, **made_by)
-        options = SearchOptions(
-            model,
-            normalize,
-            dimensions,
-            truncate,
-            query_prompt_name,
-            document_prompt_name,
-            metric,
-            top_k,
-            timeout_s=timeout_s,
-        )
         return await self._run(self._core.search(queries, documents, options), in_python(documents))
 
     @overload
@@ -489,6 +500,17 @@ class AsyncClient:
             UnitvecError: If the call fails.
         """
         return await self._run(self._core.verify(VerifyOptions(model=model, timeout_s=timeout_s)))
+
+    async def reload_models(
+        self, *, model: str = "", timeout_s: float | None = None
+    ) -> tuple[ReloadedModel, ...]:
+        """Let the server load models anew; see `Client.reload_models`.
+
+        Raises:
+            UnitvecError: If the call fails.
+        """
+        options = ReloadOptions(model=model, timeout_s=timeout_s)
+        return await self._run(self._core.reload_models(options))
 
     async def health(self, service: str = "", *, timeout_s: float | None = None) -> str:
         """Ask whether the server is ready; see `Client.health`.

@@ -30,6 +30,7 @@ from unitvec_client.options import (
     ErrorsName,
     MetricName,
     PooledWindows,
+    ReloadOptions,
     SearchOptions,
     SimilarityOptions,
     StreamOptions,
@@ -43,6 +44,7 @@ from unitvec_client.results import (
     Hit,
     PartialVectors,
     Rankings,
+    ReloadedModel,
     ServerInfo,
     StoredHit,
     StreamItem,
@@ -328,6 +330,7 @@ class Client:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -344,6 +347,7 @@ class Client:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -359,6 +363,7 @@ class Client:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         prompt_name: str | None = None,
         metric: MetricName = "cosine",
         pairs: bool = False,
@@ -372,6 +377,8 @@ class Client:
         Args:
             a: A text, texts, or vectors (n, D).
             b: The same.
+            windows: Compare long texts as the mean of their windows, in place of what is left of
+                them once they are cut off.
             metric: ``cosine`` and ``dot`` (higher is closer), ``euclidean`` and ``manhattan``
                 (distances: lower is closer). A model that was trained for another one than the
                 cosine says so as `ModelInfo.similarity_fn_name`; most such models also want
@@ -391,6 +398,7 @@ class Client:
             normalize,
             dimensions,
             truncate,
+            windows,
             prompt_name,
             metric,
             pairs,
@@ -409,6 +417,7 @@ class Client:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         metric: MetricName = "cosine",
@@ -426,6 +435,7 @@ class Client:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         query_prompt_name: str | None = None,
         metric: MetricName = "cosine",
         top_k: int = 10,
@@ -442,6 +452,7 @@ class Client:
         normalize: bool = True,
         dimensions: int | None = None,
         truncate: TruncateName = "model",
+        windows: PooledWindows | None = None,
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         metric: MetricName = "cosine",
@@ -478,6 +489,18 @@ class Client:
             UnitvecError: If the call fails.
             OSError: If a file of vectors cannot be read.
         """
+        options = SearchOptions(
+            model,
+            normalize,
+            dimensions,
+            truncate,
+            windows,
+            query_prompt_name,
+            document_prompt_name,
+            metric,
+            top_k,
+            timeout_s=timeout_s,
+        )
         stored = open_search(documents, vectors, top_k=top_k, metric=metric, group_by=group_by)
         if stored is not None:
             if is_vectors(queries):
@@ -489,21 +512,11 @@ class Client:
                 normalize=normalize,
                 dimensions=dimensions,
                 truncate=truncate,
+                windows=windows,
                 prompt_name=query_prompt_name,
                 timeout_s=timeout_s,
             )
             return stored.run(found.vectors, space=found.space, model=found.model)
-        options = SearchOptions(
-            model,
-            normalize,
-            dimensions,
-            truncate,
-            query_prompt_name,
-            document_prompt_name,
-            metric,
-            top_k,
-            timeout_s=timeout_s,
-        )
         return self._run(self._core.search(queries, documents, options), in_python(documents))
 
     @overload
@@ -574,6 +587,27 @@ class Client:
             UnitvecError: If the call fails.
         """
         return self._run(self._core.verify(VerifyOptions(model=model, timeout_s=timeout_s)))
+
+    def reload_models(
+        self, *, model: str = "", timeout_s: float | None = None
+    ) -> tuple[ReloadedModel, ...]:
+        """Let the server load what the folders of models hold now, and switch to it.
+
+        It is for operators: the server answers where it has an ``--admin-token-file``, and the
+        token of the connection is one of that file. Loading goes on when the time is over.
+
+        Args:
+            model: Name of the model; empty for all.
+            timeout_s: Time for the call, in seconds; None for the client's own.
+
+        Returns:
+            What came of each model. One that was refused stays in use as it was.
+
+        Raises:
+            UnitvecError: If the call fails.
+        """
+        options = ReloadOptions(model=model, timeout_s=timeout_s)
+        return self._run(self._core.reload_models(options))
 
     def health(self, service: str = "", *, timeout_s: float | None = None) -> str:
         """Ask whether the server, or one of its services, is ready. Never retried.

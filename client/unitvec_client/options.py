@@ -151,10 +151,13 @@ class VectorOptions(EncodeOptions):
 
     def to_proto(self, prompt_name: str | None, expect: Expectation) -> pb.EncodeOptions:
         """Return the message, with the windows."""
-        options = EncodeOptions.to_proto(self, prompt_name, expect)
-        if self.windows is not None:
-            options.windows.CopyFrom(self.windows.to_proto())
-        return options
+        return _cut(EncodeOptions.to_proto(self, prompt_name, expect), self.windows)
+
+
+def _cut(options: pb.EncodeOptions, windows: Windows | PooledWindows | None) -> pb.EncodeOptions:
+    if windows is not None:
+        options.windows.CopyFrom(windows.to_proto())
+    return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,22 @@ class StreamOptions(VectorOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarityOptions(EncodeOptions):
+class ComparisonOptions(EncodeOptions):
+    """How texts become vectors that are compared: one of each text."""
+
+    windows: PooledWindows | None = None
+
+    def __post_init__(self) -> None:
+        CallOptions.__post_init__(self)  # In a dataclass with slots, super() does not work.
+        check_type("windows", self.windows, (PooledWindows, type(None)))
+
+    def to_proto(self, prompt_name: str | None, expect: Expectation) -> pb.EncodeOptions:
+        """Return the message, with the windows."""
+        return _cut(EncodeOptions.to_proto(self, prompt_name, expect), self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarityOptions(ComparisonOptions):
     """Options of `similarity`."""
 
     prompt_name: str | None = None
@@ -181,13 +199,13 @@ class SimilarityOptions(EncodeOptions):
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        CallOptions.__post_init__(self)  # In a dataclass with slots, super() does not work.
+        ComparisonOptions.__post_init__(self)
         if self.pairs and self.top_k is not None:
             raise InputError("pairs and top_k exclude each other")
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOptions(EncodeOptions):
+class SearchOptions(ComparisonOptions):
     """Options of `search`."""
 
     query_prompt_name: str | None = None
@@ -199,6 +217,13 @@ class SearchOptions(EncodeOptions):
 @dataclass(frozen=True, slots=True)
 class VerifyOptions(CallOptions):
     """Options of `verify`."""
+
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOptions(CallOptions):
+    """Options of `reload_models`."""
 
     model: str = ""
 

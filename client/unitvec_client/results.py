@@ -349,6 +349,26 @@ class ServerInfo:
     server_version: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReloadedModel:
+    """One model after a reload.
+
+    Attributes:
+        model: Name of the model.
+        outcome: ``switched`` to what its folder holds now; ``unchanged``, as it holds what is
+            served already; or ``refused``, and the model stays as it was.
+        reason: Why it was refused; else empty.
+        space: Fingerprint of the space of the vectors that it makes now; empty if unknown.
+        bits: Fingerprint of how they are computed; empty if unknown.
+    """
+
+    model: str
+    outcome: str
+    reason: str
+    space: str
+    bits: str
+
+
 def scale_rows(vectors: NDArray[Any], scales: NDArray[np.float32] | None) -> NDArray[Any]:
     """Return vectors (n, D) times scales (n,) as float32; without scales, as they are."""
     if scales is None:

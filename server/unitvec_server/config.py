@@ -178,6 +178,11 @@ class ServerConfig:
     tokens: tuple[str, ...] = _secret(
         (), "accepted bearer tokens, between commas, beside those of the file", _tokens
     )
+    admin_token_file: Path | None = _option(
+        None,
+        "file of the bearer tokens of operators, one a line; opens unitvec.v1.AdminService to them",
+        Path,
+    )
     insecure: bool = _option(
         False, "listen on any address without TLS or tokens: true or false", _boolean
     )

@@ -23,7 +23,13 @@ from unitvec_server.engine.acquisition import acquire
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.loading import LoadedModel
 from unitvec_server.engine.model_queue import ModelQueue
-from unitvec_server.engine.replacement import load_beside, parts_of, put_in_place, start_thread
+from unitvec_server.engine.replacement import (
+    Reloaded,
+    load_beside,
+    parts_of,
+    put_in_place,
+    start_thread,
+)
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import StartupError
 from unitvec_server.model.memory import status_bytes, trim_heap
@@ -58,6 +64,7 @@ class Reloads:
         self._scheduler = scheduler
         self._show = show
         self._drains: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def keep_ready(self, asked: asyncio.Event) -> None:
         """Reloads whenever it is asked to, until it is cancelled.
@@ -70,21 +77,29 @@ class Reloads:
             asked.clear()
             await self.reload()
 
-    async def reload(self) -> None:
+    async def reload(self, names: Sequence[str] = ()) -> list[Reloaded]:
         """Loads all models whose folders hold something else, and switches to each at once.
 
         A model that cannot be loaded stays as it is, and one line at level error says why.
+
+        Args:
+            names: The models to look at; none for all.
         """
-        for spec in self._config.model:
-            outcome = "refused"
-            try:
-                outcome = await self._reload(spec)
-            except Exception as exc:
-                trace = None if isinstance(exc, StartupError | MemoryError) else exc
-                reason = str(exc) or type(exc).__name__
-                message = "model %s not reloaded, the old stays in use: %s"
-                logger.log(logging.ERROR, message, spec.name, reason, exc_info=trace)
-            self._backend.engine.reloads[spec.name, outcome] += 1
+        async with self._turn:
+            specs = [spec for spec in self._config.model if not names or spec.name in names]
+            return [await self._try(spec) for spec in specs]
+
+    async def _try(self, spec: ModelSpec) -> Reloaded:
+        outcome, reason = "refused", ""
+        try:
+            outcome = await self._reload(spec)
+        except Exception as exc:
+            trace = None if isinstance(exc, StartupError | MemoryError) else exc
+            reason = str(exc) or type(exc).__name__
+            message = "model %s not reloaded, the old stays in use: %s"
+            logger.log(logging.ERROR, message, spec.name, reason, exc_info=trace)
+        self._backend.engine.reloads[spec.name, outcome] += 1
+        return Reloaded(spec.name, outcome, reason)
 
     async def _reload(self, spec: ModelSpec) -> str:
         """Reloads one model: whether it was `switched` or is `unchanged`."""

@@ -37,6 +37,7 @@ from unitvec_server.observability.memory import HELD_MESSAGES
 from unitvec_server.observability.telemetry import Telemetry
 from unitvec_server.peers import open_peers
 from unitvec_server.reloads import Reloads
+from unitvec_server.rpc.admin import AdminServicer
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.interceptor import Edge, Patience
 from unitvec_server.rpc.listener import (
@@ -129,6 +130,7 @@ async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> N
         announce(config, engine, plan, Ports(door.port, door.http.port if door.http else None))
         del engine  # The backend alone holds it, so that models that are replaced can be freed.
         reloads = Reloads(config, door.backend, scheduler, telemetry.open)
+        door.services.admin.open(reloads.reload)
         renewals = [
             asyncio.create_task(door.secrets.keep_fresh(signals.reload_secrets)),
             asyncio.create_task(reloads.keep_ready(signals.reload_models)),
@@ -175,7 +177,8 @@ async def _open_door(
         max_unary_bytes=HELD_MESSAGES * config.max_message_bytes,
         observers=telemetry.observers,
     )
-    edge = Edge(rules, patience=Patience(idle_s=limits.max_stream_idle_s))
+    patience = Patience(idle_s=limits.max_stream_idle_s)
+    edge = Edge(rules, patience=patience, check_admin=secrets.check_admin)
 
     def is_serving() -> bool:
         return health.is_serving() and heartbeat.is_beating()
@@ -194,7 +197,7 @@ async def _open_door(
         secrets=secrets,
         http=http.tallies if http else (),
     )
-    services = Services(servicer, health, peers)
+    services = Services(servicer, AdminServicer(backend), health, peers)
     server, port = build_server(config, edge, services, secrets)
     await server.start()
     if http is not None:

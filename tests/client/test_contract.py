@@ -186,6 +186,7 @@ OPTIONS = {
     "search": options.SearchOptions,
     "tokenize": options.TokenizeOptions,
     "verify": options.VerifyOptions,
+    "reload_models": options.ReloadOptions,
     "models": options.CallOptions,
     "health": options.CallOptions,
 }

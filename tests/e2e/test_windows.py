@@ -202,6 +202,32 @@ def test_windows_that_do_not_fit_are_refused(
     assert (error.reason, error.field) == (reason, field)
 
 
+def test_the_client_compares_means_of_windows(fused: Client, tmp_path: Path) -> None:
+    """In one call, in many, over a stream, and of queries over stored vectors."""
+    pooled = PooledWindows(24, 8)
+    vectors = fused.embed(TEXTS, windows=pooled)
+    wanted = vectors @ vectors.T
+    found = fused.similarity(TEXTS, TEXTS, windows=pooled)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert np.abs(found - fused.similarity(TEXTS, TEXTS)).max() > 1e-3
+    paired = fused.similarity(TEXTS * 300, TEXTS[::-1] * 300, pairs=True, windows=pooled)
+    np.testing.assert_allclose(paired, np.tile(np.diag(wanted[:, ::-1]), 300), atol=1e-6)
+    np.save(tmp_path / "stored.npy", vectors)
+    for documents in ({"documents": iter(TEXTS)}, {"vectors": tmp_path / "stored.npy"}):
+        for row, hits in enumerate(fused.search(TEXTS, windows=pooled, top_k=4, **documents)):
+            for hit in hits:
+                assert abs(hit.score - wanted[row, hit.index]) < 1e-5
+
+
+def test_windows_that_are_apart_are_not_compared(fused: Client) -> None:
+    apart: Any = Windows(24)
+    for documents in ({"documents": TEXTS}, {"vectors": np.ones((2, 32), np.float32)}):
+        with pytest.raises(uv.InputTypeError, match="windows must be PooledWindows"):
+            fused.search(TEXTS, windows=apart, **documents)
+    with pytest.raises(uv.InputTypeError, match="windows must be PooledWindows"):
+        fused.similarity(TEXTS, TEXTS, windows=apart)
+
+
 def test_texts_are_compared_as_a_whole(tiny_server: Server) -> None:
     def compare(*, pooled: bool) -> pb.SimilarityResponse:
         options = pb.EncodeOptions(windows=pb.Windows(tokens=16, pooled=pooled))

@@ -35,6 +35,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
     "tls_client_ca": ("/ca", Path("/ca"), []),
     "token_file": ("/t", Path("/t"), []),
     "tokens": ("first,second", ("first", "second"), [" , "]),
+    "admin_token_file": ("/a", Path("/a"), []),
     "insecure": ("yes", True, ["maybe"]),
     "reflection": ("False", False, ["maybe", "2"]),
     "grpc_tei": ("false", False, ["maybe"]),

@@ -86,7 +86,17 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--model", help="name of the model (default: all that are served)")
     health = _add_command(commands, "health", "whether the server is ready (exit code 0 or 3)")
     health.add_argument("--service", default="", help="full name of a service (default: all)")
+    _add_admin(commands)
     return parser
+
+
+def _add_admin(commands: Any) -> None:
+    summary = "what operators ask of a server, with a token of its --admin-token-file"
+    admin = commands.add_parser("admin", help=summary, description=f"{summary.capitalize()}.")
+    nested = admin.add_subparsers(required=True, metavar="COMMAND")
+    reload = _add_command(nested, "reload", "load what the folders of models hold now")
+    reload.add_argument("--model", help="name of the model (default: all that are served)")
+    reload.set_defaults(command="admin reload")
 
 
 def keywords_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:

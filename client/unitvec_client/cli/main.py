@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from unitvec_client.cli.admin import reload
 from unitvec_client.cli.compare import search, similarity
 from unitvec_client.cli.embed import embed
 from unitvec_client.cli.flags import (
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, Command] = {
     "models": models,
     "verify": verify,
     "health": health,
+    "admin reload": reload,
 }
 # The first class that fits decides.
 _EXIT_CODES: tuple[tuple[type[UnitvecError], int], ...] = (

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from unitvec_protos.v1 import admin_pb2
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 
@@ -26,8 +27,8 @@ class Method:
     deserialize: Callable[[bytes], Any]
 
 
-def _method(name: str, request: Any, response: Any) -> Method:
-    path = f"/unitvec.v1.EmbeddingService/{name}"
+def _method(name: str, request: Any, response: Any, *, service: str = "EmbeddingService") -> Method:
+    path = f"/unitvec.v1.{service}/{name}"
     return Method(path, request.SerializeToString, response.FromString)
 
 
@@ -40,6 +41,11 @@ STREAM_SIMILARITY = _method(
 TOKENIZE = _method("Tokenize", pb.TokenizeRequest, pb.TokenizeResponse)
 LIST_MODELS = _method("ListModels", pb.ListModelsRequest, pb.ListModelsResponse)
 GET_CANARY = _method("GetCanary", pb.GetCanaryRequest, pb.GetCanaryResponse)
+RELOAD_MODELS = _method(
+    "ReloadModels",
+    *(admin_pb2.ReloadModelsRequest, admin_pb2.ReloadModelsResponse),
+    service="AdminService",
+)
 
 # grpc.health.v1 has a request of one string and a response of one enum, each as field 1. On the
 # wire that is the same as these wrappers, which spare us a dependency.

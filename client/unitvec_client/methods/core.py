@@ -36,6 +36,7 @@ from unitvec_client.core.rpcs import HEALTH_CHECK, HEALTH_STATUSES
 from unitvec_client.core.splitting import Budget, make_budget
 from unitvec_client.core.steps import Invoke, Metadata, Script
 from unitvec_client.expectation import ANY, Expectation
+from unitvec_client.methods.administering import reload_models
 from unitvec_client.methods.comparison import (
     Bounds,
     Scores,
@@ -64,6 +65,8 @@ from unitvec_client.options import (
     ERRORS,
     CallOptions,
     EmbedOptions,
+    PooledWindows,
+    ReloadOptions,
     SearchOptions,
     SimilarityOptions,
     StreamOptions,
@@ -76,6 +79,7 @@ from unitvec_client.results import (
     Hit,
     ModelInfo,
     Rankings,
+    ReloadedModel,
     ServerInfo,
     TokenizedText,
 )
@@ -200,7 +204,7 @@ class Core:
         if empty is not None:
             return empty
         info, model = yield from self.knowledge.find(context, options.model)
-        bounds = self._bounds(info, model)
+        bounds = self._bounds(info, model, options.windows)
         return (yield from compare(context, sides, options, bounds))
 
     def search(
@@ -219,7 +223,8 @@ class Core:
             return []
         context = self._context(options.timeout_s or self.timeout_s)
         info, model = yield from self.knowledge.find(context, options.model)
-        plan = search_plan(queries, options, self._bounds(info, model), context.expect)
+        bounds = self._bounds(info, model, options.windows)
+        plan = search_plan(queries, options, bounds, context.expect)
         pulled = Documents(documents, pulling=documents.texts is not None)
         return (yield from search(context, plan, pulled))
 
@@ -246,6 +251,10 @@ class Core:
     def verify(self, options: VerifyOptions) -> Script[Verification]:
         """`verify`: the vectors of a few texts against those of the model's export."""
         return verify(self._context(options.timeout_s or self.timeout_s), options.model)
+
+    def reload_models(self, options: ReloadOptions) -> Script[tuple[ReloadedModel, ...]]:
+        """`reload_models`: what came of each model."""
+        return reload_models(self._context(options.timeout_s or self.timeout_s), options.model)
 
     def health(self, service: object, options: CallOptions) -> Script[str]:
         """`health`: one question, no retries."""
@@ -281,9 +290,13 @@ class Core:
             return budget
         return fit_windows(budget, options.windows, info.limits, model)
 
-    def _bounds(self, info: ServerInfo, model: ModelInfo) -> Bounds:
+    def _bounds(
+        self, info: ServerInfo, model: ModelInfo, windows: PooledWindows | None = None
+    ) -> Bounds:
         # `max_scores` bounds scores and rankings, so that a row counts for little here.
         budget = make_budget(info.limits, model, 8, self.connection.max_message_bytes)
+        if windows is not None:
+            budget = fit_windows(budget, windows, info.limits, model)
         scores_that_fit = budget.request_bytes // _SCORE_BYTES
         max_scores = min(info.limits.max_scores or scores_that_fit, scores_that_fit)
         return Bounds(budget, max(1, max_scores))

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from unitvec_server.config import ModelSpec, ServerConfig
 from unitvec_server.engine.choices import as_served, choose_graphs
@@ -25,6 +25,20 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _MIB = 2**20
+
+
+class Reloaded(NamedTuple):
+    """What came of the reload of a model.
+
+    Attributes:
+        name: Name of the model.
+        outcome: One of `RELOAD_OUTCOMES`.
+        reason: Why it was refused; else empty.
+    """
+
+    name: str
+    outcome: str
+    reason: str
 
 
 def load_beside(

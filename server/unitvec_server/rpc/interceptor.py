@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 import grpc
 from grpc_health.v1 import health, health_pb2
 
+from unitvec_protos.v1 import admin_pb2
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.doors import calls
 from unitvec_server.doors.bounds import Gate
@@ -55,6 +56,7 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 SERVICE = _SERVICE.full_name
+ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 _MAX_ID_LENGTH = 128
 
@@ -104,13 +106,20 @@ class Edge(grpc.aio.ServerInterceptor):
     Args:
         rules: What holds at every door. As many watches of health as calls may be open.
         patience: The times for which the edge waits for clients.
+        check_admin: Refuses calls without a token of an operator; None where none are answered.
 
     Attributes:
         tallies: Counts of the calls of each method, by path.
     """
 
-    def __init__(self, rules: HouseRules, *, patience: Patience = Patience()) -> None:
-        self._rules = rules
+    def __init__(
+        self,
+        rules: HouseRules,
+        *,
+        patience: Patience = Patience(),
+        check_admin: TokenCheck | None = None,
+    ) -> None:
+        self._rules, self._check_admin = rules, check_admin
         self._watches = Gate("watches of health are open, which is the limit", rules.calls.most)
         self._checks = Gate("", math.inf)
         self._arrivals = Arrivals(within_s=patience.arrival_s)
@@ -155,6 +164,10 @@ class Edge(grpc.aio.ServerInterceptor):
         if method.service == health.SERVICE_NAME:
             gate = self._watches if streams_out else self._checks
             return _Terms(tally, _let_pass, gate, self._health_arrivals, None)
+        if (
+            method.service == ADMIN.full_name and self._check_admin
+        ):  # operators come in under load, too
+            return _Terms(tally, self._check_admin, self._checks, self._arrivals, None)
         messages = None if streams_in or streams_out else self._messages
         return _Terms(tally, self._rules.check_token, self._rules.calls, self._arrivals, messages)
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from unitvec_protos.v1 import admin_pb2_grpc
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 from unitvec_server.config import ServerConfig
 from unitvec_server.errors import ConfigError
+from unitvec_server.rpc.admin import AdminServicer
 from unitvec_server.rpc.health import Health
 from unitvec_server.rpc.intake import MAX_METADATA_BYTES
-from unitvec_server.rpc.interceptor import Edge
+from unitvec_server.rpc.interceptor import ADMIN, Edge
 from unitvec_server.rpc.peer_api import PeerApi
 from unitvec_server.rpc.reflection import add_reflection
 from unitvec_server.rpc.servicer import EmbeddingServicer
@@ -29,9 +31,10 @@ UNSETTLED_METADATA_BYTES = 16 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Services:
-    """What answers the calls: our service, health, and the APIs of other systems."""
+    """What answers the calls: our services, health, and the APIs of other systems."""
 
     servicer: EmbeddingServicer
+    admin: AdminServicer
     health: Health
     peers: Sequence[PeerApi]
 
@@ -49,12 +52,15 @@ def build_server(
     """
     server = grpc.aio.server(interceptors=[edge], options=_channel_options(config))
     pb_grpc.add_EmbeddingServiceServicer_to_server(services.servicer, server)
+    if secrets.check_admin is not None:
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(services.admin, server)
+        edge.expect(ADMIN.methods)
     health_pb2_grpc.add_HealthServicer_to_server(services.health, server)
     server.add_generic_rpc_handlers(tuple(services.peers))
     for peer in services.peers:
         edge.expect(peer.methods)
     if config.reflection:
-        add_reflection(server, services.peers)
+        add_reflection(server, services.peers, is_admin=secrets.check_admin is not None)
     return server, _bind(server, config, secrets.credentials())
 
 

@@ -13,21 +13,25 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from unitvec_server.rpc.interceptor import SERVICE
+from unitvec_server.rpc.interceptor import ADMIN, SERVICE
 from unitvec_server.rpc.peer_api import PeerApi
 
 _V1 = "grpc.reflection.v1.ServerReflection"
 
 
-def add_reflection(server: grpc.aio.Server, peers: Iterable[PeerApi] = ()) -> None:
+def add_reflection(
+    server: grpc.aio.Server, peers: Iterable[PeerApi] = (), *, is_admin: bool = False
+) -> None:
     """Serves v1alpha, and v1, whose messages are the same on the wire.
 
     Args:
         server: The server.
-        peers: the APIs of other systems.
+        peers: The APIs of other systems.
+        is_admin: Whether operators are answered.
     """
     # v1 is answered but not listed: Python has no descriptors of it to show.
     others = [service for peer in peers for service in peer.services]
+    others += [ADMIN.full_name] if is_admin else []
     names = (SERVICE, *others, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer: Any = reflection.aio.ReflectionServicer(names, pool=_Pool())
     handler = grpc.stream_stream_rpc_method_handler(

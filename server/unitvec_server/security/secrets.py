@@ -38,14 +38,17 @@ class Tokens:
     Args:
         given: The tokens of the environment, which stay for good.
         path: A file of more tokens, one a line, without empty lines and those that start with #.
+        origin: The flag that names the file.
 
     Raises:
         ConfigError: The file cannot be read or holds no token, or a token is malformed.
     """
 
-    def __init__(self, given: Iterable[str], path: Path | None) -> None:
+    def __init__(
+        self, given: Iterable[str], path: Path | None, *, origin: str = "--token-file"
+    ) -> None:
         self._given = [_digest_token(token, flag("tokens")) for token in given]
-        self._path = path
+        self._path, self._origin = path, origin
         self._digests = self._given + self._read()
 
     def __len__(self) -> int:
@@ -76,12 +79,12 @@ class Tokens:
     def _read(self) -> list[bytes]:
         if self._path is None:
             return []
-        lines = read_file(self._path, "--token-file").decode("utf-8", "replace").splitlines()
+        lines = read_file(self._path, self._origin).decode("utf-8", "replace").splitlines()
         tokens = [line.strip() for line in lines]
         tokens = [token for token in tokens if token and not token.startswith("#")]
         if not tokens:
-            raise ConfigError(f"--token-file: {self._path} holds no token")
-        return [_digest_token(token, "--token-file") for token in tokens]
+            raise ConfigError(f"{self._origin}: {self._path} holds no token")
+        return [_digest_token(token, self._origin) for token in tokens]
 
 
 def _digest_token(token: str, origin: str) -> bytes:
@@ -125,6 +128,10 @@ class Secrets:
         self._reloads: dict[str, Callable[[], bool]] = {}
         if config.token_file:
             self._reloads["tokens"] = self._tokens.reload
+        self._admins: Tokens | None = None
+        if config.admin_token_file:
+            self._admins = Tokens((), config.admin_token_file, origin=flag("admin_token_file"))
+            self._reloads["admin tokens"] = self._admins.reload
         if self._certificates:
             self._reloads["certificate"] = self._certificates.reload
         self._complaints: dict[str, str] = {}
@@ -133,6 +140,11 @@ class Secrets:
     def check_token(self) -> TokenCheck:
         """The function that refuses calls without a valid token."""
         return self._tokens.check
+
+    @property
+    def check_admin(self) -> TokenCheck | None:
+        """The function that refuses calls without a token of an operator; None without such."""
+        return self._admins.check if self._admins else None
 
     @property
     def certificate_not_after_s(self) -> float | None:
@@ -165,7 +177,7 @@ class Secrets:
             elif asked:
                 logger.info("%s read again: nothing new", what)
         if asked and not self._reloads:
-            logger.info("no secrets to reload: neither --tls-cert nor --token-file is set")
+            logger.info("no secrets to reload: there is neither --tls-cert nor a file of tokens")
 
     async def keep_fresh(self, asked: asyncio.Event) -> None:
         """Reloads when it is asked to, and soon after files were replaced, until it is cancelled.
