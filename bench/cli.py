@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.adapters.plain_export import is_exported
-from bench.bulk import add_bulk_command
+from bench.bulk.commands import add_bulk_command
 from bench.console import RESULTS, file_stem, say
 from bench.contenders import (
     PLAIN_EXPORT_ENVIRONMENT,
@@ -27,6 +27,7 @@ from bench.contenders import (
     select,
 )
 from bench.doors import add_doors_command
+from bench.fleet import add_fleet_command
 from bench.gpu import GPU_DEFAULTS, check_gpu, export_fp16
 from bench.harness.adapter import Setup
 from bench.harness.environments import EnvironmentMissing, interpreter
@@ -261,10 +262,9 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text)
         sub.add_argument("file", nargs="?", help="a .jsonl of results (default: the last of run)")
         sub.set_defaults(command=command)
-    add_pressure_commands(commands)
-    add_doors_command(commands)
-    add_http_command(commands)
-    add_bulk_command(commands)
+    rest = (add_pressure_commands, add_doors_command, add_http_command, add_bulk_command)
+    for add_command in (*rest, add_fleet_command):
+        add_command(commands)
     listing = commands.add_parser("list", help="list the contenders; * marks the standard ones")
     _add_variants(listing)
     listing.set_defaults(command=_list)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unitvec_bulk.dataset import embed as embed
+    from unitvec_bulk.embedding.local import LocalEmbedder as LocalEmbedder
+    from unitvec_bulk.embedding.local import shared_embedder as shared_embedder
+    from unitvec_bulk.embedding.outcome import Outcome as Outcome
     from unitvec_bulk.embedding.remote import Fleet as Fleet
     from unitvec_bulk.errors import BulkError as BulkError
     from unitvec_bulk.errors import JobConflict as JobConflict
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "embed": "dataset",
+    "LocalEmbedder": "embedding.local",
+    "shared_embedder": "embedding.local",
+    "Outcome": "embedding.outcome",
     "Fleet": "embedding.remote",
     "BulkError": "errors",
     "JobConflict": "errors",
@@ -23,7 +29,18 @@ _HOMES = {
     "EmbedOptions": "options",
 }
 
-__all__ = ["BulkError", "EmbedOptions", "Fleet", "JobConflict", "JobFailed", "UsageError", "embed"]
+__all__ = [
+    "BulkError",
+    "EmbedOptions",
+    "Fleet",
+    "JobConflict",
+    "JobFailed",
+    "LocalEmbedder",
+    "Outcome",
+    "UsageError",
+    "embed",
+    "shared_embedder",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +66,7 @@ def read_flags(argv: Sequence[str], *, is_plan: bool = False) -> Flags:
         UsageError: Flags that do not go together.
         SystemExit: Flags that are not there, or --help.
     """
-    args = _parser(is_plan).parse_args(argv)
+    args = build_parser(is_plan=is_plan).parse_args(argv)
     request = Request(
         tuple(args.inputs),
         args.output,
@@ -84,7 +84,8 @@ def read_flags(argv: Sequence[str], *, is_plan: bool = False) -> Flags:
     return Flags(request, run, args.json, 0, None)
 
 
-def _parser(is_plan: bool) -> argparse.ArgumentParser:
+def build_parser(*, is_plan: bool = False) -> argparse.ArgumentParser:
+    """The flags of `unitvec-bulk`, or of `unitvec-bulk plan`."""
     parser = argparse.ArgumentParser(
         prog="unitvec-bulk plan" if is_plan else "unitvec-bulk",
         description=_PLAN if is_plan else _RUN,
@@ -94,17 +95,25 @@ def _parser(is_plan: bool) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"unitvec {__version__}")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or URL")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--shard-rows", type=_count, default=0, metavar="N", help="rows of a shard")
+    parser.add_argument(
+        "--shard-rows",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="most rows of a shard (default: 1,024 to 65,536, by the input and the workers)",
+    )
     _add_columns(parser.add_argument_group("input"))
     _add_embedding(parser.add_argument_group("embedding"))
     if is_plan:
         parser.set_defaults(output="plan")
         parser.add_argument(
-            "--cores", type=_count, default=0, help="cores (default: this machine's)"
+            "--cores", type=_count, default=0, help="cores that it is for (default: this machine's)"
         )
         parser.add_argument("--price", type=float, help="price of an hour of one core")
     else:
-        parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder or URL")
+        parser.add_argument(
+            "-o", "--output", required=True, metavar="DIR", help="folder or URL of the output"
+        )
         parser.add_argument(
             "--max-errors", type=_number, metavar="N", help="stop once more rows failed"
         )
@@ -113,45 +122,77 @@ def _parser(is_plan: bool) -> argparse.ArgumentParser:
 
 
 def _add_columns(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--format", choices=FORMATS, help="of all inputs (default: by the suffix)")
-    group.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
-    group.add_argument(
-        "--template", default="", metavar="TEXT", help="text made of columns: '{title}: {body}'"
-    )
-    group.add_argument(
-        "--id-column", default="", metavar="NAME", help="names rows (default: by file and number)"
-    )
-    group.add_argument(
-        "--keep", action="append", default=[], metavar="NAME", help="copy this column, too; again"
+    add = group.add_argument
+    add("--format", choices=FORMATS, help="format of all inputs (default: by the suffix)")
+    add("--text-column", default="text", metavar="NAME", help="column of the texts (default: text)")
+    add("--template", default="", metavar="TEXT", help="text of columns, as in '{title}: {body}'")
+    add("--id-column", default="", metavar="NAME", help="names rows (default: by file and number)")
+    add(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="copy this column, too; again for more",
     )
 
 
 def _add_embedding(group: argparse._ArgumentGroup) -> None:
     usual = EmbedOptions()
-    group.add_argument("--model", default="", help="folder of an exported model, or one to export")
-    group.add_argument("--precision", choices=PRECISIONS, default=usual.precision)
-    group.add_argument("--provider", choices=("cpu", "cuda"), default=usual.provider)
-    group.add_argument("--dtype", choices=DTYPES, default=usual.dtype)
-    group.add_argument("--dimensions", type=_count, default=0, metavar="D", help="keep the first D")
-    group.add_argument("--prompt-name", help="prompt before each text (default: the model's)")
-    group.add_argument("--truncate", choices=TRUNCATES, default=usual.truncate)
-    group.add_argument("--no-normalize", action="store_true", help="keep the model's own lengths")
-    group.add_argument("--window", type=_number, metavar="TOKENS", help="cut; 0: the longest")
-    group.add_argument("--overlap", type=_number, default=0, metavar="TOKENS")
-    group.add_argument("--pooled", action="store_true", help="one vector for all windows of a text")
-    group.add_argument("--max-text-bytes", type=_count, default=usual.max_text_bytes, metavar="N")
-    group.add_argument("--target", default="", help="let a running fleet embed, over gRPC")
-    group.add_argument("--target-model", default="", help="name of the model there")
-    group.add_argument("--tls", action="store_true", help="encrypt, and verify the servers")
-    group.add_argument("--root-certificates", type=Path, metavar="FILE", help="who may sign theirs")
-    group.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token")
+    _add_model(group.add_argument, usual)
+    add = group.add_argument
+    add("--dtype", choices=DTYPES, default=usual.dtype, help="numbers of a vector (float32)")
+    add("--dimensions", type=_count, default=0, metavar="D", help="keep the first D (default: all)")
+    add("--prompt-name", metavar="NAME", help="prompt before each text (default: the model's)")
+    add("--truncate", choices=TRUNCATES, default=usual.truncate, help="what is cut off (model)")
+    add("--no-normalize", action="store_true", help="keep the model's own lengths")
+    add("--window", type=_number, metavar="TOKENS", help="cut texts into windows; 0: the longest")
+    add(
+        "--overlap",
+        type=_number,
+        default=0,
+        metavar="TOKENS",
+        help="most tokens that windows share (0)",
+    )
+    add("--pooled", action="store_true", help="one vector for all windows of a text")
+    add(
+        "--max-text-bytes",
+        type=_count,
+        default=usual.max_text_bytes,
+        metavar="N",
+        help=f"longer texts fail ({usual.max_text_bytes:,})",
+    )
+
+
+def _add_model(add: Callable[..., object], usual: EmbedOptions) -> None:
+    add("--model", default="", help="folder of an exported model, or one to export")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default=usual.precision,
+        help="graph that runs; auto is the fastest near-lossless one",
+    )
+    add("--provider", choices=("cpu", "cuda"), default=usual.provider, help="where it runs (cpu)")
+    add("--target", default="", help="let a running fleet embed, over gRPC, in place of a model")
+    add("--target-model", default="", metavar="NAME", help="model there (default: its first)")
+    add("--tls", action="store_true", help="encrypt, and verify the servers")
+    add("--root-certificates", type=Path, metavar="FILE", help="who may sign theirs")
+    add("--token-file", type=Path, metavar="FILE", help="holds the token")
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--address", default="", help="a Ray cluster's (default: one of its own)")
-    group.add_argument("--workers", type=_count, default=0, help="default: one on each CPU or GPU")
-    group.add_argument("--cpus", type=_count, default=0, help="CPUs of a cluster of its own")
-    group.add_argument("--dashboard", action="store_true", help="Ray's, on 127.0.0.1")
+    add = group.add_argument
+    add("--address", default="", help="a Ray cluster's, or auto (default: one of its own)")
+    add(
+        "--workers",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="side by side (default: one on each CPU or GPU)",
+    )
+    add(
+        "--cpus", type=_count, default=0, metavar="N", help="CPUs of its own cluster (default: all)"
+    )
+    add("--dashboard", action="store_true", help="open Ray's dashboard, on 127.0.0.1")
 
 
 def _options(args: argparse.Namespace) -> EmbedOptions:

@@ -57,6 +57,10 @@ def run(job: Job, options: RunOptions) -> dict[str, Any]:
             return _Run(job, options, folder, workers).carry_out(ray, limits)
 
 
+_WORKERS_PER_READER = 8
+"""One reader feeds more, unless it waits for a storage that is far away."""
+
+
 class _Run:
     def __init__(self, job: Job, options: RunOptions, folder: OutputFolder, workers: int) -> None:
         self._job = job
@@ -92,8 +96,14 @@ class _Run:
         work = Work(source, job.options, job.facts, job.layout, job.output)
         read = functools.partial(read_chunks, layout=job.layout, limits=limits)
         rows = pickled(pieces)
+        # They count as no CPU, so nothing else bounds how many the engine starts.
+        readers = min(len(pieces), max(2, self._workers // _WORKERS_PER_READER))
         chunks = ray_data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            read, batch_size=1, batch_format="pyarrow", num_cpus=0
+            read,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray_data.TaskPoolStrategy(size=readers),
+            num_cpus=0,
         )
         counted = chunks.map_batches(
             ShardWorker,

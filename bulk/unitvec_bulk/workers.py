@@ -130,10 +130,11 @@ def read_chunks(batch: pa.Table, *, layout: Layout, limits: ChunkLimits) -> Iter
     """
     for piece in batch.column("piece").to_pylist():
         for chunk in read_piece(pickle.loads(piece), layout, limits):  # noqa: S301 (our own)
-            yield _to_block(chunk)
+            yield to_block(chunk)
 
 
-def _to_block(chunk: Chunk) -> pa.Table:
+def to_block(chunk: Chunk) -> pa.Table:
+    """A chunk as it travels: one row of the engine's."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, chunk.rows.schema) as writer:
         writer.write_table(chunk.rows)
@@ -142,9 +143,15 @@ def _to_block(chunk: Chunk) -> pa.Table:
             "piece": [chunk.piece],
             "number": [chunk.number],
             "input_bytes": [chunk.input_bytes],
-            "rows": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()),
+            "rows": _one_value(sink.getvalue()),
         }
     )
+
+
+def _one_value(content: pa.Buffer) -> pa.Array:
+    """An array of this one value, which may be large and is not copied."""
+    ends = pa.array([0, content.size], pa.int64()).buffers()[1]
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, content])
 
 
 class ShardWorker:
@@ -161,15 +168,17 @@ class ShardWorker:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Does the chunks of a batch: a row of counts for each."""
-        return pa.Table.from_pylist([self._do(record) for record in batch.to_pylist()])
+        rows = [scalar.as_buffer() for scalar in batch.column("rows")]
+        records = batch.drop_columns(["rows"]).to_pylist()
+        return pa.Table.from_pylist(list(map(self._do, records, rows)))
 
     def close(self) -> None:
         """Gives back what embeds; Ray's processes just end."""
         self._embedder.close()
 
-    def _do(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, record: Mapping[str, Any], content: pa.Buffer) -> dict[str, Any]:
         started_s = time.monotonic()
-        with pa.ipc.open_stream(record["rows"]) as reader:
+        with pa.ipc.open_stream(content) as reader:
             rows = reader.read_all()
         counts, is_new = Counts(), False
         if rows.num_rows:

@@ -240,18 +240,43 @@ def test_faiss_takes_float32_and_binary(outputs: dict[DtypeName, Path]) -> None:
         assert np.array_equal(matrix[places[:, 0]], matrix)
 
 
-def test_datasets_takes_the_files(outputs: dict[DtypeName, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_datasets_takes_the_files(
+    outputs: dict[DtypeName, Path], dtype: DtypeName, tmp_path: Path
+) -> None:
     datasets = pytest.importorskip("datasets")
-    files = [str(path) for path in outputs["float32"].glob("*.parquet")]
+    files = [str(path) for path in sorted(outputs[dtype].glob("*.parquet"))]
     loaded = datasets.load_dataset(
         "parquet", data_files=files, split="train", cache_dir=str(tmp_path)
     )
-    assert loaded.num_rows == len(TEXTS) - 1
+    wanted = pa.concat_tables(map(pq.read_table, files))
+    assert loaded.data.table["vector"].to_pylist() == wanted["vector"].to_pylist()
 
 
-def test_lancedb_takes_the_folder(outputs: dict[DtypeName, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_lancedb_takes_the_folder(
+    outputs: dict[DtypeName, Path], dtype: DtypeName, tmp_path: Path
+) -> None:
     lancedb = pytest.importorskip("lancedb")
-    rows = ds.dataset(outputs["float32"]).to_table()
+    rows = ds.dataset(outputs[dtype]).to_table()
     table = lancedb.connect(tmp_path).create_table("texts", rows)
     [hit] = table.search(rows["vector"][3].as_py()).limit(1).to_list()
     assert hit["id"] == rows["id"][3].as_py()
+
+
+def test_qdrant_takes_a_shard_at_a_time(outputs: dict[DtypeName, Path]) -> None:
+    """As docs/bulk.md shows it."""
+    qdrant = pytest.importorskip("qdrant_client")
+    client = qdrant.QdrantClient(":memory:")
+    size = qdrant.models.VectorParams(size=32, distance=qdrant.models.Distance.DOT)
+    client.create_collection("texts", vectors_config=size)
+    for shard in sorted(outputs["float32"].glob("*.parquet")):
+        rows = pq.read_table(shard)
+        ids = [int(name.removeprefix("id-")) for name in rows["id"].to_pylist()]
+        payload = rows.drop_columns(["id", "vector"]).to_pylist()
+        client.upload_collection("texts", rows["vector"].to_pylist(), payload, ids)
+    assert client.count("texts").count == len(TEXTS) - 1
+    [hit] = client.query_points("texts", query=rows["vector"][0].as_py(), limit=1).points
+    assert hit.id == ids[0]
+    assert hit.payload["tokens"] == rows["tokens"][0].as_py()
+    client.close()

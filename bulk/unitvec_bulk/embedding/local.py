@@ -8,6 +8,7 @@ encodes, and this one, which splits texts while that one waits.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,17 @@ class LocalEmbedder:
             *self._model.identity,
             is_reproducible=self._model.is_reproducible,
         )
+
+
+@functools.cache
+def shared_embedder(folder: str, options: EmbedOptions) -> LocalEmbedder:
+    """The embedder of this process, opened at its first use: for functions of other engines.
+
+    Args:
+        folder: Folder of the artifact.
+        options: How texts become vectors.
+    """
+    return LocalEmbedder(Path(folder), options)
 
 
 def encode_options(options: EmbedOptions) -> EncodeOptions:

@@ -84,7 +84,7 @@ def find_files(
             at = place._replace(path=found.path)
             if output is not None and at.url.startswith(f"{output.url}/"):
                 continue
-            files.setdefault(at.url, InputFile(at, found, *_tell(found.path, format_name)))
+            files.setdefault(at.url, InputFile(at, found, *_tell(at, format_name)))
     if not files:
         raise UsageError("there are no input files")
     return list(files.values())
@@ -115,9 +115,8 @@ def digest_of(files: Sequence[InputFile]) -> str:
     return digest.hexdigest()
 
 
-def _tell(path: str, format_name: Format | None) -> tuple[Format, Packing]:
-    name = path.rpartition("/")[2].lower()
-    stem, dot, suffix = name.rpartition(".")
+def _tell(place: Place, format_name: Format | None) -> tuple[Format, Packing]:
+    stem, dot, suffix = place.name.lower().rpartition(".")
     packing = _PACKINGS.get(dot + suffix, "")
     if packing:
         _, dot, suffix = stem.rpartition(".")
@@ -125,9 +124,9 @@ def _tell(path: str, format_name: Format | None) -> tuple[Format, Packing]:
     if kind is None:
         known = ", ".join(_SUFFIXES)
         raise UsageError(
-            f"the suffix of {path} tells no format (known: {known}, and .gz and .zst after them); "
-            "name it with --format"
+            f"the suffix of {place.url} tells no format (known: {known}, and .gz and .zst after "
+            "them); name it with --format"
         )
     if kind == "parquet" and packing:
-        raise UsageError(f"{path} is a compressed Parquet file, which cannot be read in parts")
+        raise UsageError(f"{place.url} is a compressed Parquet file, which cannot be read in parts")
     return kind, packing

@@ -2,6 +2,8 @@
 
 A place is a filesystem and a path on it. It can be pickled, so that workers on other nodes open the
 same file. Globs know ``*`` and ``?``, which stop at a slash, ``**``, which does not, and ``[]``.
+In a web address a ``?`` begins the query, and so it does in a URL of pyarrow's where a name and
+``=`` follow: ``s3://bucket/folder?endpoint_override=127.0.0.1:9000&scheme=http``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ _NATIVE = frozenset({"s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs"})
 """Schemes that pyarrow speaks itself; all others are fsspec's."""
 
 _GLOB = re.compile(r"[*?\[]")
+_WEB_GLOB = re.compile(r"[*\[]")
+_WEB = ("http://", "https://")
+_OPTIONS = re.compile(r"\?[a-z_]+=.*")
 
 
 class Place(NamedTuple):
@@ -43,6 +48,12 @@ class Place(NamedTuple):
     def url(self) -> str:
         """The place as a person would name it."""
         return self.scheme + self.path
+
+    @property
+    def name(self) -> str:
+        """The last part of its path, without the query of a web address."""
+        path = self.path.partition("?")[0] if self.path.startswith(_WEB) else self.path
+        return path.rpartition("/")[2]
 
     def child(self, name: str) -> Place:
         """A place below this one."""
@@ -75,8 +86,9 @@ def find_place(name: str) -> Place:
         return Place(fs.LocalFileSystem(), _absolute(path))
     try:
         if scheme in _NATIVE:
-            head, wild = _split_glob(name)
-            filesystem, path = fs.FileSystem.from_uri(head)
+            options = _OPTIONS.search(name)
+            head, wild = _split_glob(_OPTIONS.sub("", name))
+            filesystem, path = fs.FileSystem.from_uri(head + (options[0] if options else ""))
             return Place(filesystem, path.rstrip("/") + wild, f"{scheme}://")
         import fsspec
 
@@ -135,7 +147,7 @@ def _absolute(path: str) -> str:
 
 def _split_glob(path: str) -> tuple[str, str]:
     """The folder before the first wildcard, and the rest with its slash; all and "" without one."""
-    found = _GLOB.search(path)
+    found = (_WEB_GLOB if path.startswith(_WEB) else _GLOB).search(path)
     if found is None:
         return path, ""
     end = path.rfind("/", 0, found.start())

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from unitvec_bulk.writing.locks import locked
 from unitvec_bulk.writing.shards import Counts
 
 FORMAT_VERSION = 1
+_READS = 32
+"""Records that are read side by side: each is a request to an object store."""
 
 
 class OutputFolder:
@@ -65,12 +68,11 @@ class OutputFolder:
     def done_pieces(self) -> dict[int, dict[str, Any]]:
         """What is recorded of the pieces that are done, by number."""
         selector = fs.FileSelector(self.place.child("_unitvec/pieces").path, allow_not_found=True)
-        found = {}
-        for info in self.place.filesystem.get_file_info(selector):
-            record = self.read(f"_unitvec/pieces/{info.base_name}")
-            if record is not None:
-                found[int(info.base_name.removesuffix(".json"))] = record
-        return found
+        names = [info.base_name for info in self.place.filesystem.get_file_info(selector)]
+        with ThreadPoolExecutor(_READS) as pool:
+            records = pool.map(self.read, (f"_unitvec/pieces/{name}" for name in names))
+            found = zip(names, records, strict=True)
+            return {int(name.removesuffix(".json")): record for name, record in found if record}
 
     def note_done(self, piece: int, *, chunks: int, counts: Counts) -> None:
         """Records that all chunks of a piece are there."""

@@ -1,0 +1,1 @@
+"""What a job on Ray is worth: `python -m bench bulk`."""

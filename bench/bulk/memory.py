@@ -1,0 +1,101 @@
+"""Memory of a job's processes over time, from Linux's /proc."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+_KIB, _MIB = 1024, 2**20
+_EVERY_S = 0.25
+_KINDS = {b"ShardWorker": "worker", b"read_chunks": "reader"}
+"""What Ray writes into the command line of a process while it works."""
+_FEW = 8
+
+
+@dataclasses.dataclass
+class _Process:
+    kind: str
+    times_s: list[float] = dataclasses.field(default_factory=list)
+    sizes_bytes: list[int] = dataclasses.field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        """Peak, and what the second half of its life gains or loses a minute."""
+        half = len(self.times_s) // 2
+        times_s, sizes = np.array(self.times_s[half:]), np.array(self.sizes_bytes[half:]) / _MIB
+        slope = np.polyfit(times_s - times_s[0], sizes, 1)[0] * 60 if len(sizes) >= _FEW else None
+        tenths = np.array_split(self.sizes_bytes, min(10, len(self.sizes_bytes)))
+        return {
+            "kind": self.kind,
+            "peak_mib": round(max(self.sizes_bytes) / _MIB),
+            "peak_mib_by_tenth": [round(int(part.max()) / _MIB) for part in tenths],
+            "slope_mib_per_minute": None if slope is None else round(float(slope), 2),
+        }
+
+
+class MemoryWatch:
+    """Looks at the workers, readers and this process until the context ends.
+
+    Memory is what a process holds for itself: what lies in Ray's store, which all share, is left
+    out. Shards are deleted as they come: those of ten million rows would take 15 GB.
+
+    Args:
+        output: Folder of the job.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._processes: dict[str, _Process] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def report(self) -> list[dict[str, Any]]:
+        """Peak and slope of each process, the largest first."""
+        found = [process.report() for process in self._processes.values()]
+        return sorted(found, key=lambda entry: -int(entry["peak_mib"]))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            for pid, kind in _found():
+                size_bytes = _private_bytes(Path("/proc") / pid)
+                if size_bytes:
+                    process = self._processes.setdefault(pid, _Process(kind))
+                    process.times_s.append(time.monotonic())
+                    process.sizes_bytes.append(size_bytes)
+            for shard in self._output.glob("part-*.parquet"):
+                shard.unlink(missing_ok=True)
+
+
+def _found() -> Iterator[tuple[str, str]]:
+    yield "self", "driver"
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:  # it ended meanwhile
+            continue
+        yield from ((path.parent.name, kind) for part, kind in _KINDS.items() if part in command)
+
+
+def _private_bytes(folder: Path) -> int:
+    """Resident memory without what is shared; 0 of a process that has ended."""
+    try:
+        lines = (folder / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    facts = dict(line.split(":", 1) for line in lines)
+    if "VmRSS" not in facts:  # a zombie has none
+        return 0
+    return (int(facts["VmRSS"].split()[0]) - int(facts["RssShmem"].split()[0])) * _KIB
