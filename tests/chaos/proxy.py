@@ -76,11 +76,12 @@ def _address_of(replica: Replica) -> dict[str, Any]:
 async def _address(admin: Path) -> str:
     while True:
         with contextlib.suppress(OSError, IndexError, KeyError, ValueError):
-            return await asyncio.to_thread(_read_address, admin)
+            return await asyncio.to_thread(read_address, admin)
         await asyncio.sleep(_POLL_S)
 
 
-def _read_address(admin: Path) -> str:
+def read_address(admin: Path) -> str:
+    """Where an Envoy listens, by the file of its admin's address; an error until it does."""
     url = f"http://{admin.read_text('ascii').strip()}"
     if _get(f"{url}/ready") != b"LIVE\n":
         raise ValueError("not ready")

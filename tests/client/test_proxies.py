@@ -1,4 +1,4 @@
-"""What a real nginx answers in the place of the server, as errors that say which setting it is."""
+"""What real proxies answer in place of the server, as errors that say which setting it is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import grpc
 import pytest
 
 import unitvec_client as uv
-from tests.proxies import needs_nginx, nginx, statuses
+from tests.proxies import LIST_MODELS, buffer, envoy, needs_envoy, needs_nginx, nginx, statuses
 from unitvec_client.core.failures import Failure
-
-pytestmark = needs_nginx
 
 LARGE = ["word " * 1600] * 256
 """2 MB, which is one message for the client, and twice as much as nginx takes by itself."""
@@ -28,8 +26,9 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def passing_to(target: str, *settings: str) -> str:
-    return f"{' '.join(settings)} location / {{ grpc_pass grpc://{target}; }}"
+def passing_to(target: str, settings: str = "") -> str:
+    passes = f"grpc_pass grpc://{target};"
+    return f"location {LIST_MODELS} {{ {passes} }} location / {{ {settings} {passes} }}"
 
 
 def refused(call: Any, kind: type[uv.UnitvecError], status: int) -> str:
@@ -54,6 +53,7 @@ def roomy(fake: Any) -> Any:
     return fake
 
 
+@needs_nginx
 def test_a_message_that_is_too_large(connect: Any, roomy: Any, folder: Path) -> None:
     with nginx(folder, passing_to(roomy.target)) as target:
         client = connect(target)
@@ -66,6 +66,7 @@ def test_a_message_that_is_too_large(connect: Any, roomy: Any, folder: Path) -> 
     assert statuses(folder).count(413) == 2  # It is never sent again.
 
 
+@needs_nginx
 def test_a_stream_that_is_too_large_goes_on_in_another(
     connect: Any, roomy: Any, folder: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_stream_that_is_too_large_goes_on_in_another(
         assert len(roomy.servicer.calls("StreamEmbed")) > 3
 
 
+@needs_nginx
 def test_a_stream_that_is_reset_again_and_again(connect: Any, fake: Any, folder: Path) -> None:
     """Silence for longer than nginx waits: for the server after a reply, else for the client."""
     release = threading.Event()
@@ -89,9 +91,10 @@ def test_a_stream_that_is_reset_again_and_again(connect: Any, fake: Any, folder:
                 list(client.embed_stream(["a", "b"], chunk_texts=1))
         finally:
             release.set()
-    assert len(fake.servicer.calls("StreamEmbed")) == 4
+    assert len(statuses(folder)) > 4  # The reply may begin the count of tries anew.
 
 
+@needs_nginx
 def test_with_the_settings_that_errors_name(connect: Any, roomy: Any, folder: Path) -> None:
     with nginx(folder, passing_to(roomy.target, "client_max_body_size 0;")) as target:
         client = connect(target)
@@ -100,6 +103,7 @@ def test_with_the_settings_that_errors_name(connect: Any, roomy: Any, folder: Pa
         assert len(roomy.servicer.calls("StreamEmbed")) == 1
 
 
+@needs_nginx
 def test_a_server_that_does_not_answer_in_the_proxy_s_time(
     connect: Any, fake: Any, folder: Path
 ) -> None:
@@ -113,9 +117,10 @@ def test_a_server_that_does_not_answer_in_the_proxy_s_time(
             assert "grpc_read_timeout" in message
     finally:
         release.set()
-    assert len(fake.servicer.calls("Embed")) == 1  # It would take as long again.
+    assert statuses(folder) == [200, 504]  # It is not sent again: that would take as long.
 
 
+@needs_nginx
 @pytest.mark.parametrize(
     ("settings", "kind", "status", "tries", "words"),
     [
@@ -143,8 +148,43 @@ def test_what_else_it_answers(
     assert statuses(folder) == [status] * tries
 
 
+@needs_envoy
+def test_what_envoy_s_own_times_make_of_calls(connect: Any, fake: Any, folder: Path) -> None:
+    release = threading.Event()
+    port = int(fake.target.rpartition(":")[2])
+    try:
+        with envoy(folder, port, route={"timeout": "0.2s"}) as target:
+            client = connect(target)
+            client.models()
+            fake.servicer.before_reply = release.wait
+            message = refused(lambda: client.embed("a"), uv.UnavailableError, 504)
+            assert "timeout 0s of the route" in message
+            assert len(fake.servicer.calls("Embed")) <= 1
+        with envoy(folder, port, connection={"stream_idle_timeout": "0.2s"}) as target:
+            stream = lambda: list(connect(target).embed_stream(["a"]))  # noqa: E731
+            assert "stream_idle_timeout 0s" in refused(stream, uv.UnavailableError, 408)
+        times = {"timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
+        with (
+            envoy(folder, port, route=times) as target,  # which keeps the caller's deadline
+            pytest.raises(uv.DeadlineExceededError, match=r"within timeout_s=0\.5"),
+        ):
+            connect(target).embed("a", timeout_s=0.5)
+    finally:
+        release.set()
+
+
+@needs_envoy
+def test_what_else_envoy_answers(connect: Any, roomy: Any, folder: Path) -> None:
+    port = int(roomy.target.rpartition(":")[2])
+    with envoy(folder, port, filters=(buffer(1000),)) as target:
+        call = lambda: connect(target).embed(LARGE)  # noqa: E731
+        assert "filter that buffers" in refused(call, uv.MessageTooLargeError, 413)
+    with envoy(folder, 1) as target:
+        assert "no server" in refused(connect(target).models, uv.UnavailableError, 503)
+
+
 def test_words_of_another_status_are_no_proxy_s() -> None:
-    for words in ("Received http2 header with status: x", "status: 504", "HTTP 504"):
+    for words in ("Received http2 header with status: x", "a request timeout", "HTTP 504"):
         failure = Failure(grpc.StatusCode.UNAVAILABLE, words)
         assert failure.proxy is None
         assert failure.retryable

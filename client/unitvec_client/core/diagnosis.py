@@ -118,8 +118,11 @@ class _Cause:
     message: Callable[[str], str]
 
 
-# Words of gRPC, and of `CallContext.last`, for a deadline that passed on this side.
-_LATE = re.compile(r"deadline exceeded|the deadline passed at the server|^$", re.IGNORECASE)
+# Words of gRPC, of `CallContext.last` and of Envoy for a deadline that passed.
+_LATE = re.compile(
+    r"deadline exceeded|the deadline passed at the server|downstream duration timeout|^$",
+    re.IGNORECASE,
+)
 # Words of gRPC for a connection that could not be made, or that was lost.
 _LOST = re.compile(
     r"failed to connect to all addresses|errors resolving|DNS resolution failed"

@@ -21,6 +21,15 @@ HTTP_OK = 200
 _STATUS = re.compile(r"Received http2 header with status: (\d{3})")
 # PROTOCOL_ERROR and INTERNAL_ERROR of HTTP/2. A gRPC server that ends a call early sends others.
 _RESET = re.compile(r"Received RST_STREAM with error code [12]\b")
+# Envoy puts its HTTP statuses into a status of gRPC, with words of its own.
+_ENVOY_WORDS = (
+    ("Payload Too Large", 413),
+    ("upstream request timeout", 504),
+    ("stream timeout", 408),
+    ("request timeout", 408),
+    ("no healthy upstream", 503),
+    ("upstream connect error or disconnect/reset before headers", 503),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +62,15 @@ _ANSWERS = {
             408,
             UnavailableError,
             True,
-            "nothing was sent for longer than it waits (nginx: client_body_timeout 1h)",
+            "nothing was sent for longer than it waits (nginx: client_body_timeout 1h; Envoy: "
+            "stream_idle_timeout 0s, and no request_timeout)",
         ),
         ProxyAnswer(
             413,
             MessageTooLargeError,
             False,
             "the call has more bytes than it takes, where those of a whole stream count together "
-            "(nginx: client_max_body_size 0)",
+            "(nginx: client_max_body_size 0; Envoy: no filter that buffers)",
         ),
         ProxyAnswer(429, None, True, "it limits the rate of calls"),
         ProxyAnswer(
@@ -86,15 +96,22 @@ _CUT = ProxyAnswer(
     HTTP_OK,
     UnavailableError,
     True,
-    "nginx cuts streams off that have more bytes than client_max_body_size, or are silent for "
-    "longer than grpc_read_timeout or client_body_timeout: set the first to 0, the others to 1h",
+    "its limits of a stream's bytes or silence do so (nginx: client_max_body_size 0, "
+    "grpc_read_timeout 1h, client_body_timeout 1h; Envoy: stream_idle_timeout 0s)",
 )
 
 
 def read_answer(words: str) -> ProxyAnswer | None:
-    """Return what a proxy answered, by gRPC's words for a failed call; None if none did."""
-    found = _STATUS.search(words)
-    if found is None:
-        return _CUT if _RESET.search(words) else None
-    status = int(found.group(1))
+    """Return what a proxy answered, by the words of a failed call; None if none did."""
+    if _RESET.search(words):
+        return _CUT
+    status = _read_status(words)
+    if status is None:
+        return None
     return _ANSWERS.get(status) or ProxyAnswer(status, RefusedError if status < 500 else None)
+
+
+def _read_status(words: str) -> int | None:
+    if found := _STATUS.search(words):
+        return int(found.group(1))
+    return next((status for start, status in _ENVOY_WORDS if words.startswith(start)), None)
