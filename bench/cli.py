@@ -38,6 +38,7 @@ from bench.http_doors import add_http_command
 from bench.pressure.commands import PRESSURE_SUFFIXES, add_pressure_commands, publish_pressure
 from bench.report import layers_markdown, report_markdown
 from bench.results import Record, Results, Run, collect, read, write
+from bench.search import add_search_command
 from bench.workloads import COUNTS, TITLES, Corpora, load_corpora, retrieval_task
 from unitvec_export.errors import InputError
 from unitvec_export.source import Request, resolve_source
@@ -263,7 +264,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("file", nargs="?", help="a .jsonl of results (default: the last of run)")
         sub.set_defaults(command=command)
     rest = (add_pressure_commands, add_doors_command, add_http_command, add_bulk_command)
-    for add_command in (*rest, add_fleet_command):
+    for add_command in (*rest, add_fleet_command, add_search_command):
         add_command(commands)
     listing = commands.add_parser("list", help="list the contenders; * marks the standard ones")
     _add_variants(listing)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.faulty_server import HOLD, text
+from tests.e2e.limited_server import with_limits
 from tests.e2e.peers.conftest import read_metric
 from tests.serving import Server
 from unitvec_protos.tei import tei_pb2, tei_pb2_grpc
@@ -126,6 +127,32 @@ def test_a_deadline_ends_a_stream(
     assert caught.value.code() is Code.DEADLINE_EXCEEDED
     release.touch()
     assert server.stub.Embed(pb.EmbedRequest(texts=["a"])).embeddings.rows == 1
+
+
+def test_a_stream_without_texts_has_no_replies(prompted_server: Server) -> None:
+    assert list(embed_stream(prompted_server, iter(()))) == []
+    stub = tei_pb2_grpc.TokenizeStub(prompted_server.channel)
+    assert list(stub.TokenizeStream(iter(()))) == list(stub.DecodeStream(iter(()))) == []
+
+
+@pytest.mark.parametrize("texts", [[], ["a cat"]], ids=["from the start", "later"])
+def test_a_stream_that_falls_silent_is_ended(
+    start: Start, artifact: Path, over: threading.Event, texts: list[str]
+) -> None:
+    """What was read is answered."""
+    server = start("--model", str(artifact), **with_limits(max_stream_idle_s=1))
+
+    def silent() -> Iterator[str]:
+        yield from texts
+        over.wait()
+
+    replies = embed_stream(server, silent())
+    assert len(list(itertools.islice(replies, len(texts)))) == len(texts)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(replies)
+    assert caught.value.code() is Code.UNAVAILABLE
+    error = pb.Error.FromString(dict(caught.value.trailing_metadata())["unitvec-error-bin"])
+    assert error.reason == "STREAM_IDLE"
 
 
 def test_a_stop_answers_what_was_read(start: Start, artifact: Path, over: threading.Event) -> None:
