@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from unitvec_server.doors.bounds import HeldBytes
 from unitvec_server.errors import DeadlineExpired, InvalidRequest
-from unitvec_server.http.exchange import JSON, Reply
+from unitvec_server.http.exchange import JSON, Reply, to_json
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -167,3 +168,14 @@ async def send_reply(
         await send({"type": "http.response.body", "body": reply.body, "more_body": is_long})
         if is_long:  # this one waits until there is room
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def write_refusal(status: HTTPStatus) -> bytes:
+    """The whole answer to what is not read on, be it a request or not, as OpenAI writes errors."""
+    error = {"message": f"{status.phrase}: not read on", "type": "invalid_request_error"}
+    body = to_json({"error": {**error, "param": None, "code": status.name.lower()}})
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", f"content-type: {JSON}"]
+    lines += [f"content-length: {len(body)}", "connection: close"]
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        lines.append("retry-after: 1")
+    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -25,7 +25,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from unitvec_server.http.exchange import JSON, to_json
+from unitvec_server.http.bodies import write_refusal
 
 EXTENSION = "unitvec.connection"
 """Key of the connection among the extensions of an ASGI scope."""
@@ -238,10 +238,10 @@ class Connection(HttpToolsProtocol):
         elif self.pipeline:  # the request has not begun, and never will
             self.pipeline.popleft()
             self._unanswered -= 1
-        elif self.cycle.response_started:
+        elif self.cycle.response_complete:
             self._close()
         else:
-            self._write_refusal()
+            self._refuse_in_place()
 
     def _refuse_in_turn(self) -> None:
         """Refuses once all requests before have their answers, none of which this may seem."""
@@ -250,15 +250,19 @@ class Connection(HttpToolsProtocol):
         else:
             self._write_refusal()
 
+    def _refuse_in_place(self) -> None:
+        """Refuses the request that is being answered, as far as nothing of an answer is sent."""
+        is_begun = self.cycle.response_started
+        self.cycle.disconnected = True
+        if self._on_lost is not None:
+            self._on_lost()
+        if is_begun:
+            self._close()
+        else:
+            self._write_refusal()
+
     def _write_refusal(self) -> None:
-        status = self._refusal
-        error = {"message": f"{status.phrase}: not read on", "type": "invalid_request_error"}
-        body = to_json({"error": {**error, "param": None, "code": status.name.lower()}})
-        lines = [f"HTTP/1.1 {status.value} {status.phrase}", f"content-type: {JSON}"]
-        lines += [f"content-length: {len(body)}", "connection: close"]
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            lines.append("retry-after: 1")
-        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.write(write_refusal(self._refusal))
         self._close()
 
     def _close(self) -> None:

@@ -263,6 +263,23 @@ async def test_a_body_that_breaks_after_its_answer_has_no_other(serve: Serve) ->
             assert re.findall(rb"HTTP/1.1 (\d+)", await read_all(reader)) == [b"401"]
 
 
+@pytest.mark.parametrize("path", [b"/gated", b"/large"])
+async def test_a_body_that_breaks_before_its_answer_ends_the_request(
+    serve: Serve, path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether or not the answer has begun, nothing more is said of it."""
+    async with serve(rest_s=0.2) as served, served.connect() as (reader, writer):
+        head = b"GET %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" % path
+        writer.write(head)
+        await until(lambda: served.rules.calls.count + served.rules.messages.count > 0)
+        writer.write(b"xyz\r\n")
+        replies = await read_all(reader)
+        wanted = {b"/gated": [b"400"], b"/large": [b"200"]}[path]
+        assert re.findall(rb"HTTP/1.1 (\d+)", replies) == wanted
+        served.gate.set()
+    assert not caplog.records
+
+
 async def test_many_replies_that_nobody_takes_are_cut(serve: Serve) -> None:
     """However short each is: each waits for room no longer than a long one does."""
     async with serve(arrival_s=0.3) as served, served.connect() as (_, writer):
