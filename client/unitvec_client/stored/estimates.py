@@ -43,11 +43,10 @@ class Estimator:
             values: (n, D) as stored.
             bound: A cosine; minus infinity for any.
         """
-        kinds = {np.dtype(np.float16): "_float16", np.dtype(np.int8): "_int8"}
-        kind, cosines = kinds.get(values.dtype), _find_cosines()
-        if kind is None or cosines is None or bound == -math.inf:
+        cosines = _find_cosines()
+        if cosines is None or bound == -math.inf or values.dtype not in (np.float16, np.int8):
             return None
-        query, error = getattr(self, kind)
+        query, error = self._float16 if values.dtype == np.float16 else self._int8
         # NaN is kept: of rows of zeros, and of those that are not finite.
         return np.flatnonzero(~(cosines(query, values) < bound - error))
 

@@ -252,14 +252,11 @@ class Connection(HttpToolsProtocol):
 
     def _refuse_in_place(self) -> None:
         """Refuses the request that is being answered, as far as nothing of an answer is sent."""
-        is_begun = self.cycle.response_started
+        end = self._close if self.cycle.response_started else self._write_refusal
         self.cycle.disconnected = True
         if self._on_lost is not None:
             self._on_lost()
-        if is_begun:
-            self._close()
-        else:
-            self._write_refusal()
+        end()
 
     def _write_refusal(self) -> None:
         self.transport.write(write_refusal(self._refusal))
