@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import dot_score
 
 from unitvec_client import InputError, InputTypeError, ModelNotFoundError
 from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions
@@ -153,6 +154,16 @@ def test_similarities(
     for row in (remote.similarity(a[0], b), remote.similarity(a[:1], b)):
         assert_same(row, reference_model.similarity(a[0], b).numpy())
     assert remote.similarity(a[:0], b).shape == (0, 4)
+
+
+def test_codes_are_multiplied_in_float(reference_model: Any) -> None:
+    # sentence-transformers 6.2 (util/similarity.py) multiplies int8 in int8: right modulo 256 only.
+    codes = reference_model.encode([f"text number {i}" for i in range(30)], precision="int8")
+    remote = RemoteSentenceTransformer(similarity_fn_name="dot")
+    products = codes.astype(int) @ codes.astype(int).T
+    np.testing.assert_array_equal(remote.similarity(codes, codes), products)
+    np.testing.assert_array_equal(remote.similarity_pairwise(codes, codes), np.diag(products))
+    np.testing.assert_array_equal(dot_score(codes, codes), products.astype(np.int8))
 
 
 def test_what_it_says_of_itself(remote: RemoteSentenceTransformer, reference_model: Any) -> None:
