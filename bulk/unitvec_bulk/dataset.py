@@ -68,7 +68,7 @@ def embed(
     )
     on_gpu = {"num_gpus": 1} if options.provider == "cuda" else {}
     resource = "GPU" if on_gpu else "CPU"
-    count = workers or max(1, int(ray.cluster_resources().get(resource, 1)))
+    count = int(workers or max(1, ray.cluster_resources().get(resource, 1)))
     return dataset.map_batches(
         EmbedStep,
         fn_constructor_args=(source, options, text_column, vector_column, errors),

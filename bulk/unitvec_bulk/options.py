@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+import operator
+from typing import Any, Literal, get_args
 
 from unitvec_bulk.errors import UsageError
 
@@ -45,6 +46,9 @@ class EmbedOptions:
     max_text_bytes: int = 262_144
 
     def __post_init__(self) -> None:
+        for name in ("dimensions", "window_tokens", "overlap_tokens", "max_text_bytes"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _read_whole(name, value))
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
         if self.truncate not in TRUNCATES:
@@ -61,6 +65,14 @@ class EmbedOptions:
     def has_window_rows(self) -> bool:
         """Whether each window has a row of its own."""
         return self.window_tokens is not None and not self.pooled
+
+
+def _read_whole(name: str, value: Any) -> int:
+    """Takes over a whole number, such as numpy's, in Python's own type, which JSON can hold."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, not {value!r}") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,6 +85,11 @@ def test_queries_together_find_what_each_finds_alone(count: int, dtype: str) -> 
         assert set(best.indices) == set(alone.indices)
 
 
+def test_no_queries_have_no_hits() -> None:
+    stored = StoredSearch(open_rows(np.eye(3, DIM, dtype=np.float32)))
+    assert stored.run(np.empty((0, DIM), np.float32)) == []
+
+
 def test_equal_scores_rank_by_index() -> None:
     values = np.tile(np.eye(DIM, dtype=np.float32)[:2], (20, 1))
     assert found(ArrayRows(values), values[0], top_k=25) == [*range(0, 40, 2), 1, 3, 5, 7, 9]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import grpc
 
 from unitvec_client.core.failures import Failure
-from unitvec_client.core.proxies import HTTP_OK, ProxyAnswer
 from unitvec_client.targets import find_proxy
 
 
@@ -52,7 +51,7 @@ def explain(failure: Failure, about: Circumstances) -> str:
     if failure.too_large:
         return _explain_size(failure, about)
     if failure.proxy is not None:
-        return _explain_proxy(failure.proxy, about)
+        return failure.proxy.describe(about.target)
     if failure.code is grpc.StatusCode.UNAVAILABLE and _LOST.search(failure.message):
         return _explain_connection(failure, about)
     return failure.message
@@ -81,13 +80,6 @@ def _explain_metadata(failure: Failure, about: Circumstances) -> str:
     if about.token_chars:
         message = f"the token of {about.token_chars:,} characters is too long: {message}"
     return f"{message}; give a shorter token" if about.token_chars else message
-
-
-def _explain_proxy(answer: ProxyAnswer, about: Circumstances) -> str:
-    did = f"answered HTTP {answer.status} in place of unitvec"
-    if answer.status == HTTP_OK:
-        did = "broke the stream off"
-    return f"a proxy or web server at {about.target} {did}: {answer.meaning}"
 
 
 def _explain_connection(failure: Failure, about: Circumstances) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import DecodeError
 
-from unitvec_client.core.proxies import REASON, ProxyAnswer, read_answer
+from unitvec_client.core.proxies import ProxyAnswer, read_answer
 from unitvec_client.errors import (
     STATUS_TO_ERROR,
     ErrorFacts,
@@ -131,10 +131,11 @@ class Failure:
         """
         error = self.error or pb.Error()
         metadata = dict(error.metadata)
-        if (proxy := self.proxy) is not None:
+        proxy = self.proxy
+        if proxy is not None and proxy.status is not None:
             metadata["http_status"] = str(proxy.status)
         facts = ErrorFacts(
-            reason=REASON if proxy else error.reason,
+            reason=proxy.reason if proxy else error.reason,
             field=error.field,
             request_id=error.request_id or request_id,
             retry_delay_s=self.retry_delay_s,

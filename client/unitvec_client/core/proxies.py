@@ -13,11 +13,6 @@ from dataclasses import dataclass
 
 from unitvec_client.errors import MessageTooLargeError, RefusedError, UnavailableError, UnitvecError
 
-REASON = "ANSWERED_BY_PROXY"
-"""Reason of errors that did not come from a unitvec server."""
-
-HTTP_OK = 200
-
 _STATUS = re.compile(r"Received http2 header with status: (\d{3})")
 # PROTOCOL_ERROR and INTERNAL_ERROR of HTTP/2. A gRPC server that ends a call early sends others.
 _RESET = re.compile(r"Received RST_STREAM with error code [12]\b")
@@ -37,16 +32,30 @@ class ProxyAnswer:
     """An HTTP status that is no answer of a gRPC server, or the reset of a stream.
 
     Attributes:
-        status: The HTTP status; 200 of a stream that was reset after replies.
+        status: The HTTP status; None of a reset.
         kind: Class of the exception; None for that of the status that gRPC makes of it.
         retryable: Whether the same request may succeed soon.
         meaning: What the proxy means by it, and what to change.
     """
 
-    status: int
+    status: int | None
     kind: type[UnitvecError] | None = None
     retryable: bool = False
     meaning: str = "it is no gRPC server, or does not pass this call on"
+
+    @property
+    def reason(self) -> str:
+        """Reason of the error, which did not come from a unitvec server."""
+        return "STREAM_BROKEN_OFF" if self.status is None else "ANSWERED_BY_PROXY"
+
+    def describe(self, target: str) -> str:
+        """Return what to say of it to those who called a target."""
+        if self.status is None:
+            return f"the call was broken off by a proxy at {target}, or the server: {self.meaning}"
+        return (
+            f"a proxy or web server at {target} answered HTTP {self.status} in place of unitvec: "
+            f"{self.meaning}"
+        )
 
 
 # A 504 is not retried: the proxy gave up waiting for an answer, which would take as long again.
@@ -91,13 +100,13 @@ _ANSWERS = {
     )
 }
 
-
 _CUT = ProxyAnswer(
-    HTTP_OK,
+    None,
     UnavailableError,
     True,
-    "its limits of a stream's bytes or silence do so (nginx: client_max_body_size 0, "
-    "grpc_read_timeout 1h, client_body_timeout 1h; Envoy: stream_idle_timeout 0s)",
+    "proxies do so where a stream has too many bytes or is silent for long (nginx: "
+    "client_max_body_size 0, grpc_read_timeout 1h, client_body_timeout 1h; Envoy: "
+    "stream_idle_timeout 0s)",
 )
 
 

@@ -19,7 +19,7 @@ class EncodeKeywords(TypedDict, total=False):
 
     show_progress_bar: bool | None
     output_value: Literal["sentence_embedding"]
-    precision: PrecisionName
+    precision: PrecisionName | None
     convert_to_numpy: bool
     convert_to_tensor: bool
     device: Any
@@ -59,7 +59,7 @@ class EncodeOptions:
 
     show_progress_bar: bool | None = None
     output_value: str = "sentence_embedding"
-    precision: PrecisionName = "float32"
+    precision: PrecisionName | None = "float32"
     convert_to_numpy: bool = True
     convert_to_tensor: bool = False
     device: Any = None
@@ -71,6 +71,8 @@ class EncodeOptions:
     sentences: Any = None
 
     def __post_init__(self) -> None:
+        if self.precision is None:  # as sentence-transformers takes it
+            object.__setattr__(self, "precision", "float32")
         check_choice("precision", self.precision, _PRECISIONS)
         if self.truncate_dim is not None:
             object.__setattr__(self, "truncate_dim", read_count("truncate_dim", self.truncate_dim))

@@ -67,6 +67,8 @@ class StoredSearch:
         if stored and space:
             Expectation(space=stored).check(space, "", model)
         queries = self._fit(np.ascontiguousarray(queries, np.float32))
+        if not len(queries):
+            return []
         found = rank(
             self.rows,
             queries,

@@ -62,6 +62,7 @@ def assert_same(found: Any, expected: Any) -> None:
         {"normalize_embeddings": True},
         {"truncate_dim": 64},
         {"truncate_dim": 64, "normalize_embeddings": True},
+        {"precision": None},
         {"truncate_dim": 1000},
         {"convert_to_tensor": True},
         {"convert_to_numpy": False},
