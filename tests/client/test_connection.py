@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 import unitvec_client as uv
 from unitvec_client.connection import call_metadata, channel_arguments
 from unitvec_client.core.rpcs import Method
+from unitvec_protos.v1 import admin_pb2
 from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_protos.v1 import embedding_pb2_grpc as pb_grpc
 
@@ -212,6 +213,9 @@ def test_methods_are_those_of_the_contract() -> None:
     from unitvec_client.core import rpcs as methods
 
     paths = {value.path for value in vars(methods).values() if isinstance(value, Method)}
-    service = pb.DESCRIPTOR.services_by_name["EmbeddingService"]
-    contract = {f"/{service.full_name}/{method.name}" for method in service.methods}
+    services = [
+        pb.DESCRIPTOR.services_by_name["EmbeddingService"],
+        admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    ]
+    contract = {f"/{each.full_name}/{method.name}" for each in services for method in each.methods}
     assert paths == contract | {"/grpc.health.v1.Health/Check"}
