@@ -133,6 +133,9 @@ def _peers() -> list[Contender]:
     onnx = WorkerSpec(
         "bench.adapters.sbert:OnnxModel", environment=PLAIN_EXPORT_ENVIRONMENT, plain_export=True
     )
+    openvino = WorkerSpec(
+        "bench.adapters.sbert:OpenvinoModel", environment="sentence-transformers-openvino"
+    )
     plain = WorkerSpec("bench.adapters.plain_onnxruntime:PlainOnnxruntime")
     return [
         Contender(REFERENCE, "sentence-transformers, torch fp32, batch 32", "reference", torch),
@@ -141,6 +144,9 @@ def _peers() -> list[Contender]:
         ),
         *(_half_on_cuda(batch_size) for batch_size in (32, 256)),
         Contender("st-onnx", "sentence-transformers, onnx backend, batch 32", "peer", onnx),
+        Contender(
+            "st-openvino", "sentence-transformers, openvino backend, batch 32", "peer", openvino
+        ),
         Contender("ort-plain", "onnxruntime by hand, batch 32 padded, in order", "peer", plain),
         _fastembed("repaired", "fastembed", "batch 32, cuts texts where the model does"),
         _fastembed("as-is", "fastembed-as-is", "batch 32, cuts texts where its files say"),

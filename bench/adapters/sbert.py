@@ -1,4 +1,4 @@
-"""sentence-transformers: torch fp32, which is the reference, on CUDA, and its ONNX backend."""
+"""sentence-transformers: torch fp32, which is the reference, on CUDA, and two other backends."""
 
 from __future__ import annotations
 
@@ -75,6 +75,26 @@ class OnnxModel(_SentenceTransformers):
                 "provider": "CPUExecutionProvider",
                 "session_options": session_options(setup.threads),
             },
+        )
+        super().__init__(model, setup)
+
+
+class OpenvinoModel(_SentenceTransformers):
+    """`backend="openvino"`: exported as it is loaded, all threads in one request."""
+
+    packages = ("sentence-transformers", "openvino", "optimum-intel", "tokenizers")
+
+    def __init__(self, setup: Setup) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(setup.threads)
+        model = SentenceTransformer(
+            setup.model_folder,
+            backend="openvino",
+            device="cpu",
+            local_files_only=True,
+            model_kwargs={"ov_config": {"INFERENCE_NUM_THREADS": setup.threads}},
         )
         super().__init__(model, setup)
 
