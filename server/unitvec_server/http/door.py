@@ -19,8 +19,9 @@ from unitvec_server.http.exchange import Route
 from unitvec_server.http.listener import HttpListener
 from unitvec_server.http.routes import Routes
 
-_VALUES_PER_TEXT = 32
-"""Strings, lists and objects of JSON for each text: Cohere's `inputs` have 8, names included."""
+_VALUES, _VALUES_PER_TEXT = 1024, 32
+"""Strings, lists and objects in a body, and more of them for each text: Cohere's `inputs` have 8 of
+a text, names included, and clients add fields of their own."""
 
 
 class HttpDoor:
@@ -39,7 +40,7 @@ class HttpDoor:
         self._config = config
         self._rules = rules
         routes = Routes(_table(config, backend, insights), openai.write_error)
-        max_values = _VALUES_PER_TEXT * config.max_texts_per_request
+        max_values = _VALUES + _VALUES_PER_TEXT * config.max_texts_per_request
         self._edge = HttpEdge(
             routes, rules, max_body_bytes=config.max_message_bytes, max_values=max_values
         )

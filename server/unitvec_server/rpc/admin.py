@@ -9,6 +9,7 @@ from unitvec_protos.v1 import admin_pb2 as pb
 from unitvec_protos.v1 import admin_pb2_grpc as pb_grpc
 from unitvec_server.doors.backend import Backend
 from unitvec_server.engine.replacement import Reloaded
+from unitvec_server.errors import Unavailable
 from unitvec_server.rpc.intake import Context
 
 Reload = Callable[[Sequence[str]], Awaitable[Sequence[Reloaded]]]
@@ -34,9 +35,10 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
         self, request: pb.ReloadModelsRequest, context: Context
     ) -> pb.ReloadModelsResponse:
         """Reloads models, to the end whether or not the caller waits for it."""
+        if self._reload is None:
+            raise Unavailable("the server is starting; try again soon", reason="STARTING")
         engine = self._backend.engine
         names = [engine.model(name).name for name in request.models]
-        assert self._reload is not None  # it is opened with the backend
         outcomes = await asyncio.shield(asyncio.ensure_future(self._reload(names)))
         return pb.ReloadModelsResponse(models=[self._write(outcome) for outcome in outcomes])
 
