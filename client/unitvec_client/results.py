@@ -157,6 +157,8 @@ class StreamItem:
         vectors: Their vectors, (w, D), of the type of `vector`; None without windows.
         space: Fingerprint of the space of the vector.
         bits: Fingerprint of how it was computed.
+        scales: Factors of whole numbers for dtype ``int8``, (1,), or (w,) of `vectors`: a vector
+            divided by its factor is 8-bit numbers, but for rounding. None for other types.
     """
 
     index: int
@@ -169,6 +171,7 @@ class StreamItem:
     vectors: NDArray[Any] | None = None
     space: str = ""
     bits: str = ""
+    scales: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
         found = self.vector if self.vectors is None else self.vectors

@@ -31,6 +31,8 @@ class WindowedResult:
         timings: Parts of the server's time.
         space: Fingerprint of the space of the vectors.
         bits: Fingerprint of how they were computed.
+        scales: (r,) float32, for int8 only: `vectors` divided by them are 8-bit numbers, but for
+            rounding.
     """
 
     windows: tuple[Window, ...]
@@ -43,6 +45,7 @@ class WindowedResult:
     timings: Timings
     space: str = ""
     bits: str = ""
+    scales: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of windows."""

@@ -171,6 +171,16 @@ def test_readers_see_the_same_numbers(
     assert np.array_equal(np.stack(vectors)[np.argsort(ids)], wanted)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_of_8_bits_take_8_bits(outputs: dict[DtypeName, Path], dtype: DtypeName) -> None:
+    """Parquet has no integers under 32 bits, but dictionaries."""
+    for path in outputs[dtype].glob("*.parquet"):
+        group = pq.read_metadata(path).row_group(0)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        [values] = [each for each in columns if each.path_in_schema.startswith("vector.")]
+        assert ("RLE_DICTIONARY" in values.encodings) == (dtype in ("int8", "binary"))
+
+
 def test_vectors_are_those_of_the_model(outputs: dict[DtypeName, Path], artifact: Path) -> None:
     for dtype, tolerance in (("float32", 1e-6), ("float16", 1e-3), ("int8", 4e-3)):
         table = ds.dataset(outputs[dtype]).to_table()

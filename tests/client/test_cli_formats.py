@@ -78,8 +78,7 @@ def test_parquet_has_a_row_for_each_line(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kind", "width"),
-    [("float16", pa.float16(), 8), ("int8", pa.float32(), 8), ("binary", pa.uint8(), 1)],
+    ("dtype", "kind", "width"), [("float16", pa.float16(), 8), ("binary", pa.uint8(), 1)]
 )
 def test_parquet_has_the_dtype_asked_for(
     run: Any, source: Path, tmp_path: Path, dtype: str, kind: Any, width: int
@@ -90,6 +89,60 @@ def test_parquet_has_the_dtype_asked_for(
     assert column.type == pa.list_(kind, width)
     rows = np.load(tmp_path / "out.npy")
     np.testing.assert_array_equal(np.array(column.to_pylist()[:3], rows.dtype), rows[:3])
+
+
+def test_parquet_of_int8_has_8_bit_numbers_and_their_scales(
+    run: Any, source: Path, tmp_path: Path
+) -> None:
+    """Multiplied, they are to the last bit what `.npy` holds, which has the products."""
+    for name in ("out.parquet", "out.npy"):
+        arguments = ("embed", "-i", source, "-o", tmp_path / name, "--dtype", "int8")
+        assert run(*arguments) == 1
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.schema.field("vector").type == pa.list_(pa.int8(), 8)
+    assert table["vector"].is_null().to_pylist() == table["scale"].is_null().to_pylist()
+    kept = table.filter(table["vector"].is_valid())
+    codes = np.array(kept["vector"].to_pylist(), np.int8)
+    scales = kept["scale"].to_numpy()
+    assert scales.dtype == np.float32
+    np.testing.assert_array_equal(np.abs(codes).max(axis=1), 127)
+    rows = np.load(tmp_path / "out.npy")
+    np.testing.assert_array_equal(codes * scales[:, None], rows[table["vector"].is_valid()])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "encoding", "largest"),
+    [
+        ("float32", "BYTE_STREAM_SPLIT", 0.9),
+        ("float16", "PLAIN", 1.0),
+        ("int8", "RLE_DICTIONARY", 1.0),
+        ("binary", "RLE_DICTIONARY", 1.0),
+    ],
+)
+def test_parquet_is_no_larger_than_its_values(
+    tmp_path: Path, dtype: str, encoding: str, largest: float
+) -> None:
+    """And smaller where values have structure, as float32 of unit vectors have."""
+    values = np.random.default_rng(0).standard_normal((2000, 384)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    scales = np.abs(values).max(axis=1) / 127
+    stored = {
+        "float32": values,
+        "float16": values.astype(np.float16),
+        "int8": np.rint(values / scales[:, None]).astype(np.float32) * scales[:, None],
+        "binary": np.packbits(values > 0, axis=1),
+    }[dtype]
+    like = np.empty((0, stored.shape[1]), np.int8 if dtype == "int8" else stored.dtype)
+    rows, path = ParquetRows(like, {}), tmp_path / "rows"
+    for index, vector in enumerate(stored):
+        scale = scales[index : index + 1] if dtype == "int8" else None
+        rows.encode(Row(index, Line(index + 1, "text"), StreamItem(index, vector, scales=scale)))
+    path.write_bytes(rows.flush())
+    whole = pq.ParquetFile(rows.finish(path))
+    names = [whole.schema.column(place).path for place in range(len(whole.schema))]
+    column = whole.metadata.row_group(0).column(names.index("vector.list.element"))
+    assert encoding in column.encodings
+    assert column.total_compressed_size < largest * stored.shape[1] * 2000 * like.itemsize * 1.01
 
 
 def test_parquet_of_nothing_is_an_empty_table(run: Any, tmp_path: Path) -> None:

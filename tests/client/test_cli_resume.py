@@ -39,7 +39,7 @@ def source(tmp_path: Path) -> Path:
 def cut_short(run: Any, fake: Any, make_fault: Any, source: Path) -> Callable[..., Path]:
     """Runs until the server is gone, after 10 of 25 requests, and leaves the server well."""
 
-    def begin(output: Path) -> Path:
+    def begin(output: Path, *flags: str) -> Path:
         answered = iter(range(10_000))
 
         def vanish() -> None:
@@ -49,7 +49,7 @@ def cut_short(run: Any, fake: Any, make_fault: Any, source: Path) -> Callable[..
 
         fake.servicer.break_after.append(11)
         fake.servicer.before_reply = vanish
-        assert run("-i", source, "-o", output, "--max-attempts", 2) == 3
+        assert run("-i", source, "-o", output, "--max-attempts", 2, *flags) == 3
         fake.servicer.faults.clear()
         fake.servicer.before_reply = lambda: None
         assert 0 < counted(output) < len(TEXTS)
@@ -58,19 +58,28 @@ def cut_short(run: Any, fake: Any, make_fault: Any, source: Path) -> Callable[..
     return begin
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("kind", "flags"), [*((kind, ()) for kind in FORMATS), ("parquet", ("--dtype", "int8"))]
+)
 def test_goes_on_when_the_server_is_back(
-    run: Any, cut_short: Any, fake: Any, capsys: Any, source: Path, tmp_path: Path, kind: str
+    run: Any,
+    cut_short: Any,
+    fake: Any,
+    capsys: Any,
+    source: Path,
+    tmp_path: Path,
+    kind: str,
+    flags: Any,
 ) -> None:
-    output = cut_short(tmp_path / f"out.{kind}")
+    output = cut_short(tmp_path / f"out.{kind}", *flags)
     done = counted(output)
     assert f"{done} texts are done and kept; the same command goes on" in capsys.readouterr().err
     fake.servicer.seen.clear()
-    assert run("-i", source, "-o", output) == 0
+    assert run("-i", source, "-o", output, *flags) == 0
     (call,) = fake.servicer.calls("StreamEmbed")
     sent = [text for message in call.requests for text in message.request.texts]
     assert sent == TEXTS[done:]
-    assert run("-i", source, "-o", tmp_path / f"whole.{kind}") == 0
+    assert run("-i", source, "-o", tmp_path / f"whole.{kind}", *flags) == 0
     assert output.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
     assert sorted(tmp_path.iterdir()) == sorted([source, output, tmp_path / f"whole.{kind}"])
 

@@ -235,6 +235,21 @@ def test_arrays_that_are_no_vectors(tmp_path: Path) -> None:
         open_rows(3)  # type: ignore[arg-type]
 
 
+def test_parquet_of_int8_is_compared_with_its_scales(tmp_path: Path) -> None:
+    """Which `unitvec embed` writes beside: so dot products can be had, and rows have lengths."""
+    generator = np.random.default_rng(1)
+    codes = generator.integers(-127, 128, (20, DIM)).astype(np.int8)
+    scales = generator.uniform(0.001, 0.1, 20).astype(np.float32)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), DIM)
+    columns = {"vector": lists, "line": [*range(20)], "scale": scales}
+    pq.write_table(pa.table(columns), tmp_path / "v.parquet")
+    stored, query = open_rows(tmp_path / "v.parquet"), generator.standard_normal(DIM).astype("f4")
+    expected = np.argsort(-(codes * scales[:, None]) @ query).tolist()
+    assert found(stored, query, metric="dot", top_k=20) == expected
+    assert found(stored, query, metric="dot", top_k=20, group_by="line") == expected
+    assert found(stored, query, top_k=20) == whole(codes, query, 20)
+
+
 def test_wrong_options(values: np.ndarray) -> None:
     stored = ArrayRows(values)
     for options in ({"top_k": 0}, {"metric": "euclidean"}):

@@ -27,6 +27,7 @@ from unitvec_bulk.errors import UsageError
 from unitvec_bulk.options import DtypeName, EmbedOptions
 from unitvec_bulk.reading.rows import FIXED, Layout, Problem
 from unitvec_bulk.reading.storage import Place
+from unitvec_client.stored.encoding import ELEMENTS, vector_encoding
 
 METADATA = b"unitvec"
 _COUNTS = b"unitvec.counts"
@@ -255,11 +256,14 @@ def _error_row(
 
 def _writer(sink: Path | pa.BufferOutputStream, schema: pa.Schema) -> pq.ParquetWriter:
     # Vectors of floats are as good as random: compressing them is wasted.
-    plain = {"vector.list.element": "none"}
+    plain = {ELEMENTS: "none"}
     names = [field.name for field in schema if field.name != "vector"]
     packed = dict.fromkeys(names, "zstd")
     where = str(sink) if isinstance(sink, Path) else sink
     dictionary = [name for name in ("file", "reason", "truncated") if name in names]
+    if "vector" in schema.names:
+        values = schema.field("vector").type.value_type.to_pandas_dtype()
+        dictionary += vector_encoding(np.dtype(values))["use_dictionary"]
     return pq.ParquetWriter(
         where, schema, compression=packed | plain, use_dictionary=dictionary, write_statistics=names
     )

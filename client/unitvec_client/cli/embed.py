@@ -175,9 +175,16 @@ def _rows_of(first: int, line: Line, item: StreamItem) -> Iterator[Row]:
     if item.vectors is None:
         yield Row(first, line, item)
         return
-    for index, (window, vector) in enumerate(zip(item.windows, item.vectors, strict=True), first):
-        part = replace(item, vector=vector, tokens=window.tokens, windows=(), vectors=None)
-        yield Row(index, line, part, window=window)
+    for at, (window, vector) in enumerate(zip(item.windows, item.vectors, strict=True)):
+        part = replace(
+            item,
+            vector=vector,
+            tokens=window.tokens,
+            windows=(),
+            vectors=None,
+            scales=None if item.scales is None else item.scales[at : at + 1],
+        )
+        yield Row(first + at, line, part, window=window)
 
 
 def _refuses_all(error: UnitvecError | None) -> TypeGuard[RefusedError]:

@@ -18,7 +18,7 @@ from typing import Any
 from unitvec_client.console.records import Line
 from unitvec_client.errors import InputError
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(slots=True)

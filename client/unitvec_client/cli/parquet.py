@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from unitvec_client.cli.rows import NO_COLUMNS, SPAN, Columns, Row, id_text
 from unitvec_client.errors import InputError
+from unitvec_client.stored.encoding import vector_encoding
 from unitvec_protos.installation import install_command
 
 _GROUP_BYTES = 16 * 2**20
@@ -27,11 +28,12 @@ _MAX_GROUP_BYTES = 8 * _GROUP_BYTES
 class ParquetRows:
     """Columns index, line, tokens, truncated, left_out_tokens, vector, error; or id, text and span.
 
-    The vector is a list of fixed size, D. A row that failed has no vector but an error. Row
-    groups hold about 16 MiB of vectors, and at most 16,384 rows.
+    The vector is a list of fixed size, D. Vectors of int8 are 8-bit numbers, and a column more,
+    scale, has what to multiply each by. A row that failed has no vector but an error. Row groups
+    hold about 16 MiB of vectors, and at most 16,384 rows.
 
     Args:
-        like: (0, D): shape and type of a row.
+        like: (0, D): shape and type of a row; int8 is of rows whose items have scales.
         about: How the vectors were made: the file's metadata under ``unitvec``, as JSON.
         columns: What else each row has: an id is a string, JSON if it was none; a span is start,
             end, byte_start and byte_end.
@@ -78,6 +80,7 @@ class ParquetRows:
             "truncated": [None if row.item is None else row.item.truncated for row in held],
             "left_out_tokens": [row.item and row.item.left_out_tokens for row in held],
             "vector": self._vectors(held),
+            "scale": [row.scale for row in held],
             "error": [None if row.item is not None else _encodable(row.problem) for row in held],
         }
         chosen = {field.name: columns[field.name] for field in self._schema}
@@ -91,9 +94,8 @@ class ParquetRows:
     def finish(self, path: Path) -> Path:
         """Write the record batches as Parquet beside them, group by group."""
         whole = path.with_suffix(".parquet")
-        with self._pq.ParquetWriter(
-            whole, self._schema, compression="zstd", use_dictionary=False
-        ) as writer:
+        encoding = vector_encoding(self._dtype)
+        with self._pq.ParquetWriter(whole, self._schema, compression="zstd", **encoding) as writer:
             for table in self._groups(path):
                 writer.write_table(table, row_group_size=self._group_rows)
         return whole
@@ -106,14 +108,17 @@ class ParquetRows:
         fields += [(name, self._pa.int32()) for name in SPAN] if columns.span else []
         fields += [("tokens", self._pa.int32()), ("truncated", self._pa.bool_())]
         fields += [("left_out_tokens", self._pa.int32())]
-        fields += [("vector", vector), ("error", self._pa.string())]
+        fields += [("vector", vector)]
+        fields += [("scale", self._pa.float32())] if self._dtype == np.int8 else []
+        fields += [("error", self._pa.string())]
         return self._pa.schema(fields, metadata={"unitvec": json.dumps(about, ensure_ascii=True)})
 
     def _vectors(self, rows: list[Row]) -> Any:
         values = np.zeros((len(rows), self._width), self._dtype)
         for place, row in zip(values, rows, strict=True):
-            if row.vector is not None:
-                place[:] = row.vector
+            vector = row.codes if self._dtype == np.int8 else row.vector
+            if vector is not None:
+                place[:] = vector
         missing = self._pa.array([row.vector is None for row in rows])
         flat = self._pa.array(values.reshape(-1))
         return self._pa.FixedSizeListArray.from_arrays(flat, self._width, mask=missing)

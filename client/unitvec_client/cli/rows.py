@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.console.records import Line
@@ -49,6 +50,19 @@ class Row:
     def vector(self) -> NDArray[Any] | None:
         """The vector (D,), if there is one."""
         return None if self.item is None else self.item.vector
+
+    @property
+    def scale(self) -> np.float32 | None:
+        """The factor of an int8 vector, if this is one."""
+        return None if self.item is None or self.item.scales is None else self.item.scales[0]
+
+    @property
+    def codes(self) -> NDArray[np.int8] | None:
+        """The 8-bit numbers (D,) of an int8 vector, if this is one: times `scale` they are it."""
+        if self.vector is None or self.scale is None:
+            return None
+        divided = self.vector / self.scale if self.scale > 0 else self.vector
+        return np.rint(divided).astype(np.int8)
 
 
 @dataclass(frozen=True, slots=True)

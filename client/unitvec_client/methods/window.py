@@ -219,6 +219,7 @@ class StreamWindow:
                 *(index, vectors[row], None, tokens, is_cut, left_out.get(row, 0)),
                 space=result.space,
                 bits=result.bits,
+                scales=None if result.scales is None else result.scales[row : row + 1],
             )
 
     def _on_windows(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
@@ -239,6 +240,7 @@ class StreamWindow:
                 vectors=result.vectors[rows],
                 space=result.space,
                 bits=result.bits,
+                scales=None if result.scales is None else result.scales[rows],
             )
 
     def _on_error(self, chunk: _Chunk, failure: Failure) -> None:

@@ -74,9 +74,10 @@ def decode_windowed(response: pb.EmbedResponse, texts: int, dtype: pb.Dtype) -> 
     """
     windows = decode_windows(response, texts)
     matrix = response.embeddings
+    scales = decode_scales(matrix)
     return WindowedResult(
         windows=tuple(windows),
-        vectors=scale_rows(decode_matrix(matrix, len(windows), dtype), decode_scales(matrix)),
+        vectors=scale_rows(decode_matrix(matrix, len(windows), dtype), scales),
         tokens=decode_tokens(response.usage, texts),
         truncated=decode_truncated(response.usage, texts),
         left_out_tokens=decode_left_out(response.usage),
@@ -85,6 +86,7 @@ def decode_windowed(response: pb.EmbedResponse, texts: int, dtype: pb.Dtype) -> 
         timings=decode_timings(response.timings),
         space=response.space,
         bits=response.bits,
+        scales=scales,
     )
 
 
@@ -144,6 +146,7 @@ def join(parts: Sequence[WindowedResult]) -> WindowedResult:
     timings = first.timings
     for part in others:
         timings = add_timings(timings, part.timings)
+    scales = [part.scales for part in parts if part.scales is not None]
     return WindowedResult(
         windows=tuple(window for part in parts for window in part.windows),
         vectors=np.concatenate([part.vectors for part in parts]),
@@ -155,6 +158,7 @@ def join(parts: Sequence[WindowedResult]) -> WindowedResult:
         space=first.space,
         bits=first.bits,
         timings=timings,
+        scales=np.concatenate(scales) if scales else None,
     )
 
 

@@ -15,6 +15,7 @@ from unitvec_client.stored.rows import Block, block_rows, value_kind
 from unitvec_protos.installation import install_command
 
 _VECTOR = "vector"
+_SCALE = "scale"
 _ABOUT = b"unitvec"
 
 
@@ -48,19 +49,29 @@ class ParquetRows:
         if group_by is not None and group_by not in self._names:
             known = ", ".join(self._names)
             raise InputError(f"{self.name} has no column {group_by!r} to group by; it has {known}")
-        columns = [_VECTOR] if group_by is None else [_VECTOR, group_by]
         kind = self._file.schema_arrow.field(_VECTOR).type
         width = getattr(kind, "list_size", None) or 1024
+        columns = [_VECTOR, *([group_by] if group_by else []), *self._scale_columns(kind)]
         start = 0
         try:
             batches = self._file.iter_batches(block_rows(width, most_rows), columns=columns)
             for batch in batches:
-                values, missing = self._matrix(batch.column(0), start)
-                groups = None if group_by is None else batch.column(1).to_pylist()
+                values, missing = self._matrix(batch.column(_VECTOR), start)
+                groups = None if group_by is None else batch.column(group_by).to_pylist()
+                if _SCALE in columns:
+                    scales = batch.column(_SCALE).to_numpy(zero_copy_only=False)
+                    values = values * scales[:, np.newaxis]
                 yield Block(start, values, groups, missing)
                 start += batch.num_rows
         except (self._pa.ArrowInvalid, OSError) as exc:
             raise InputError(f"{self.name} is damaged: {exc}") from exc
+
+    def _scale_columns(self, kind: Any) -> list[str]:
+        """Return the column of factors, where vectors are 8-bit numbers that have one."""
+        if _SCALE not in self._names or getattr(kind, "value_type", None) != self._pa.int8():
+            return []
+        scale = self._file.schema_arrow.field(_SCALE).type
+        return [_SCALE] if self._pa.types.is_floating(scale) else []
 
     def _matrix(self, column: Any, start: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return values (n, W) and which rows are null, whose values are 0."""
