@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
 BEGIN, END = "<!-- resolution -->\n", "<!-- end of resolution -->\n"
 FRAMEWORKS = ("sentence-transformers", "langchain", "llama-index-core", "haystack-ai", "chromadb")
-DEVELOPMENT = {"bench", "chaos", "dev", "examples", "server-common"}
+DEVELOPMENT = {"bench", "chaos", "dev", "examples", "server-common", "stores"}
 """Extras that are not for users, or are parts of others."""
 UNSOLVED = "**no**"
 _TIMEOUT_S = 300
