@@ -62,6 +62,7 @@ class Annoy(Store):
 
 class DuckdbIndex(Store):
     title, package, is_exact = "DuckDB 1, `vss`", "duckdb", False
+    handle = "connection"
 
     @classmethod
     @contextlib.contextmanager

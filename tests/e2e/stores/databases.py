@@ -15,6 +15,7 @@ from tests.e2e.stores.store import Store
 
 class Chroma(Store):
     title, package, is_exact = "Chroma", "chromadb", False
+    handle = "client"
 
     @classmethod
     @contextlib.contextmanager
@@ -51,6 +52,7 @@ class Chroma(Store):
 
 class Qdrant(Store):
     title, package = "Qdrant, local mode", "qdrant-client"
+    handle = "client"
 
     @classmethod
     @contextlib.contextmanager
@@ -83,6 +85,7 @@ class Qdrant(Store):
 
 class Lance(Store):
     title, package = "LanceDB", "lancedb"
+    handle = "database"
     metric = "cosine"
 
     @classmethod
@@ -93,7 +96,7 @@ class Lance(Store):
         yield lancedb.connect(folder)
 
     def create(self) -> None:
-        self.metric = type(self).metric
+        """A table is made of its rows."""
 
     def create_default(self) -> None:
         self.metric = ""
@@ -106,9 +109,10 @@ class Lance(Store):
         self.table = self.session.create_table(self.name, rows)
 
     def search(self, query: NDArray[Any], top_k: int) -> tuple[Sequence[int], Sequence[float]]:
-        search = self.table.search(query)
-        search = search.distance_type(self.metric) if self.metric else search
-        found = search.limit(top_k).to_arrow()
+        searching = self.table.search(query).limit(top_k)
+        if self.metric:
+            searching = searching.distance_type(self.metric)
+        found = searching.to_arrow()
         return found["id"].to_pylist(), found["_distance"].to_pylist()
 
     def read(self, count: int) -> NDArray[Any]:
@@ -119,6 +123,7 @@ class Lance(Store):
 
 class LanceFloat16(Lance):
     title, dtype = "LanceDB, float16", "float16"
+    has_recipe = False
 
 
 class LanceBinary(Lance):
@@ -127,6 +132,7 @@ class LanceBinary(Lance):
 
 class Milvus(Store):
     title, package = "Milvus Lite", "milvus-lite"
+    handle = "client"
 
     @classmethod
     @contextlib.contextmanager

@@ -59,7 +59,8 @@ class FaissHnsw(FaissFlat):
 
     def search(self, query: NDArray[Any], top_k: int) -> tuple[Sequence[int], Sequence[float]]:
         self.index.hnsw.efSearch = max(64, top_k)
-        return super().search(query, top_k)
+        scores, ids = self.index.search(query[None], top_k)
+        return ids[0][ids[0] >= 0], scores[0][ids[0] >= 0]
 
     def own_bits(self, vectors: NDArray[np.float32]) -> None:
         return None
@@ -107,10 +108,12 @@ class UsearchF32(_Usearch):
 
 class UsearchF16(_Usearch):
     title, kind, dtype = 'usearch `"f16"`', "f16", "float16"
+    has_recipe = False
 
 
 class UsearchBf16(_Usearch):
     title, kind = 'usearch `"bf16"`', "bf16"
+    has_recipe = False
     tolerance = 1e-2
 
 
@@ -120,6 +123,7 @@ class UsearchI8(_Usearch):
 
 class UsearchI8OfFloats(_Usearch):
     title, kind = 'usearch `"i8"`, of float32', "i8"
+    has_recipe = False
     tolerance = 3e-2
 
     def read(self, count: int) -> NDArray[Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,19 +114,44 @@ def recipes() -> Iterator[str]:
     """Code of all stores: the lines that the tests run."""
     for module in STORES:
         for kind in importlib.import_module(f"tests.e2e.stores.{module}").STORES:
-            yield f"### {kind.title}\n\n```python\n{recipe(kind)}```\n\n"
+            if kind.has_recipe:
+                yield f"### {kind.title}\n\n```python\n{recipe(kind)}```\n\n"
 
 
 def recipe(kind: type[Store]) -> str:
-    """How to open, fill and search a store, without the names of the test."""
+    """How to make, fill and search a store, without the names of the tests."""
     parts = [_body(getattr(kind, name)) for name in ("create", "fill", "search")]
-    return "".join(parts)
+    if hasattr(kind, "value"):
+        parts.insert(0, f"def value(vector):\n{textwrap.indent(_body(kind.value), '    ')}\n")
+    code = "".join(parts)
+    named = {**vars(kind.__base__), **vars(kind), "name": "vectors"}
+    for name in re.findall(r"\bself\.(\w+)", code):
+        if isinstance(text := named.get(name), str):
+            code = code.replace(f"{{self.{name}}}", text)
+            code = re.sub(rf"\bself\.{name}\b", repr(text), code)
+    code = re.sub(r"\bself\.session\b", kind.handle, code)
+    code = re.sub(r"\bself\.", "", code)
+    # What is decided by a name that is known is decided; what is found has names.
+    code = re.sub(r"(?m)^if '\w+':\n    |  # noqa.*", "", code)
+    code = re.sub(r"(?m)^return ids, scores\n", "", code)
+    return _formatted(re.sub(r"(?m)^return ", "ids, scores = ", code))
 
 
 def _body(function: object) -> str:
+    """The lines of a function, without its docstring."""
     source = textwrap.dedent(inspect.getsource(function))  # type: ignore[arg-type]
     body = textwrap.dedent(source.partition(":\n")[2])
-    return re.sub(r"\bself\.", "", body)
+    return re.sub(r'\A""".*?"""\n', "", body)
+
+
+def _formatted(code: str) -> str:
+    """Imports first, and the rest as ruff has it."""
+    imports = dict.fromkeys(re.findall(r"(?m)^(?:import|from) .*\n", code))
+    code = "".join(imports) + "\n" * bool(imports) + re.sub(r"(?m)^(?:import|from) .*\n+", "", code)
+    command = [str(Path(sys.executable).with_name("ruff")), "format", "-"]
+    return subprocess.run(
+        command, input=code, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -134,7 +161,11 @@ def _line(cells: Sequence[str]) -> str:
 def write(found: Mapping[str, Cells]) -> None:
     """Writes tables and recipes."""
     parts = {table.name: "".join(table.lines(found)) for table in TABLES}
-    parts["recipes"] = "".join(recipes())
+    replace({**parts, "recipes": "".join(recipes())})
+
+
+def replace(parts: Mapping[str, str]) -> None:
+    """Puts text between the comments of each name."""
     page = PAGE.read_text("utf-8")
     for name, text in parts.items():
         before, begin, rest = page.partition(f"<!-- {name} -->\n")

@@ -17,10 +17,10 @@ from tests.e2e.stores.store import Store
 
 
 class _SqliteVec(Store):
-    package = "sqlite-vec"
+    package, handle = "sqlite-vec", "connection"
     column: ClassVar[str]
     metric: ClassVar[str] = "distance_metric=cosine"
-    value: ClassVar[str] = "?"
+    given: ClassVar[str] = "?"
 
     @classmethod
     @contextlib.contextmanager
@@ -44,12 +44,12 @@ class _SqliteVec(Store):
 
     def fill(self, vectors: NDArray[Any]) -> None:
         rows = [(row, vector.tobytes()) for row, vector in enumerate(vectors)]
-        insert = f"INSERT INTO {self.name} (rowid, vector) VALUES (?, {self.value})"
+        insert = f"INSERT INTO {self.name} (rowid, vector) VALUES (?, {self.given})"
         with self.session:
             self.session.executemany(insert, rows)
 
     def search(self, query: NDArray[Any], top_k: int) -> tuple[Sequence[int], Sequence[float]]:
-        match = f"vector MATCH {self.value} AND k = ?"
+        match = f"vector MATCH {self.given} AND k = ?"
         sql = f"SELECT rowid, distance FROM {self.name} WHERE {match} ORDER BY distance"
         found = self.session.execute(sql, (query.tobytes(), top_k)).fetchall()
         return [row[0] for row in found], [row[1] for row in found]
@@ -75,11 +75,11 @@ class SqliteVecFloat(_SqliteVec):
 
 
 class SqliteVecInt8(_SqliteVec):
-    title, column, dtype, value = "sqlite-vec `int8`", "int8", "int8", "vec_int8(?)"
+    title, column, dtype, given = "sqlite-vec `int8`", "int8", "int8", "vec_int8(?)"
 
 
 class SqliteVecBit(_SqliteVec):
-    title, column, dtype, value = "sqlite-vec `bit`", "bit", "binary", "vec_bit(?)"
+    title, column, dtype, given = "sqlite-vec `bit`", "bit", "binary", "vec_bit(?)"
     metric = ""
 
     def own_bits(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -89,7 +89,7 @@ class SqliteVecBit(_SqliteVec):
 
 
 class Duckdb(Store):
-    title, package = "DuckDB `FLOAT[D]`", "duckdb"
+    title, package, handle = "DuckDB `FLOAT[D]`", "duckdb", "connection"
 
     @classmethod
     @contextlib.contextmanager
@@ -121,7 +121,7 @@ class Duckdb(Store):
 
 
 class _Pgvector(Store):
-    package, is_exact = "pgvector", True
+    package, handle = "pgvector", "connection"
     column: ClassVar[str]
     operator: ClassVar[str] = "<=>"
     most_indexed: ClassVar[int]

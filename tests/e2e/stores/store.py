@@ -22,7 +22,8 @@ Found = tuple[NDArray[np.int64], NDArray[np.float64]]
 class Store:
     """One kind of index, or of column, with vectors of one dtype of ours.
 
-    The lines of `create`, `fill` and `search` are the recipe that the page shows.
+    The lines of `create`, `fill` and `search` are the recipe that the page shows, with those of
+    `value` where there is one.
 
     Args:
         session: What `session` yields.
@@ -34,6 +35,10 @@ class Store:
     package: ClassVar[str]
     dtype: ClassVar[str] = "float32"
     is_exact: ClassVar[bool] = True
+    handle: ClassVar[str] = ""
+    """What the page calls a session."""
+    has_recipe: ClassVar[bool] = True
+    """Whether the page shows its lines; those of others differ by a name alone."""
 
     def __init__(self, session: Any, name: str, dim: int) -> None:
         self.session, self.name, self.dim = session, name, dim

@@ -42,6 +42,11 @@ def test_the_page_says_what_is_so(module: str, folder: Path) -> None:
             assert shown == told[title], title
 
 
+def test_the_page_has_the_lines_that_run_here() -> None:
+    """Else run `python -m tests.e2e.stores.page`."""
+    assert page.between(PAGE, "recipes") == "".join(page.recipes())
+
+
 def _round(shown: dict[str, str], told: dict[str, str]) -> None:
     """Takes an overlap as it is told, where it is about that."""
     if (
