@@ -132,6 +132,8 @@ def test_a_server_that_does_not_answer_in_the_proxy_s_time(
         ("return 404;", uv.UnimplementedError, 404, 1, "grpc_pass"),
         ("return 405;", uv.RefusedError, 405, 1, "no gRPC server"),
         ("return 500;", uv.ServerError, 500, 1, "no gRPC server"),
+        ("return 200 page;", uv.RefusedError, 200, 1, "no gRPC server"),
+        ("return 301 https://example.com/;", uv.RefusedError, 301, 1, "no gRPC server"),
     ],
 )
 def test_what_else_it_answers(
@@ -146,6 +148,22 @@ def test_what_else_it_answers(
     with nginx(folder, settings) as target:
         assert words in refused(connect(target).models, kind, status)
     assert statuses(folder) == [status] * tries
+
+
+@needs_nginx
+def test_http_1_towards_the_server(connect: Any, fake: Any, folder: Path) -> None:
+    with nginx(folder, f"location / {{ proxy_pass http://{fake.target}; }}") as target:
+        assert "not proxy_pass" in refused(connect(target).models, uv.ServerError, 0)
+
+
+@needs_nginx
+def test_headers_that_are_longer_than_a_proxy_takes(connect: Any, fake: Any, folder: Path) -> None:
+    connection = uv.ConnectionOptions(token="x" * 20_000)
+    with (
+        nginx(folder, passing_to(fake.target)) as target,
+        pytest.raises(uv.UnavailableError, match="large_client_header_buffers"),
+    ):
+        connect(target, connection=connection).models()
 
 
 @needs_envoy

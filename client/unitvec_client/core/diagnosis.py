@@ -134,6 +134,15 @@ _ALWAYS = (
         lambda target: f"there is no host of the name in {target}: check the target",
     ),
     _Cause(
+        # ENHANCE_YOUR_CALM of nginx, COMPRESSION_ERROR of Envoy.
+        re.compile(r"GOAWAY received; Error code: (9|11)\b"),
+        lambda target: (
+            f"{target} ended the connection, as proxies do where headers, such as a token, are "
+            "longer than they take (nginx: large_client_header_buffers 4 16k; Envoy: "
+            "max_request_headers_kb)"
+        ),
+    ),
+    _Cause(
         re.compile(r"parsing HTTP/2"),
         lambda target: f"{target} does not speak gRPC: check the port",
     ),

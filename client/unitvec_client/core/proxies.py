@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from unitvec_client.errors import MessageTooLargeError, RefusedError, UnavailableError, UnitvecError
 
-_STATUS = re.compile(r"Received http2 header with status: (\d{3})")
+_STATUS = re.compile(r"Received http2 header with status: (\d{1,3})")
+# A body where a gRPC server sends trailers: that of a page.
+_PAGE = re.compile(r"Data frame with END_STREAM flag received")
 # PROTOCOL_ERROR and INTERNAL_ERROR of HTTP/2. A gRPC server that ends a call early sends others.
 _RESET = re.compile(r"Received RST_STREAM with error code [12]\b")
 # Envoy puts its HTTP statuses into a status of gRPC, with words of its own.
@@ -62,6 +64,13 @@ class ProxyAnswer:
 _ANSWERS = {
     answer.status: answer
     for answer in (
+        # This is what nginx makes of HTTP/2 where it expects HTTP/1.
+        ProxyAnswer(
+            0,
+            None,
+            False,
+            "it speaks HTTP/1 to the server (nginx: grpc_pass grpc://..., not proxy_pass)",
+        ),
         ProxyAnswer(401, None, False, "it wants other credentials than those of the server"),
         ProxyAnswer(403, None, False, "it does not allow this call"),
         ProxyAnswer(
@@ -123,4 +132,6 @@ def read_answer(words: str) -> ProxyAnswer | None:
 def _read_status(words: str) -> int | None:
     if found := _STATUS.search(words):
         return int(found.group(1))
+    if _PAGE.search(words):
+        return 200
     return next((status for start, status in _ENVOY_WORDS if words.startswith(start)), None)
