@@ -127,7 +127,7 @@ class Connection(HttpToolsProtocol):
         messages = self._messages
         self._unset_keepalive_if_required()
         self._feed(data)
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         if messages == self._messages:
             self._wire_bytes += len(data)

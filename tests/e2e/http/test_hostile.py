@@ -187,6 +187,18 @@ async def test_a_long_head_is_refused(serve: Serve, head: bytes, size: int) -> N
         assert b" 431 " in reply or b" 408 " in reply or not reply
 
 
+async def test_what_comes_after_a_refusal_is_thrown_away(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However much it is, and whatever has been wrong with it."""
+    async with serve(rest_s=0.2) as served, served.connect() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\n: " + b"a" * 1000)
+        await waited_for(lambda: served.listener._state.connections)
+        writer.write(b"b" * 4 * MAX_HEAD_BYTES + b"\r\n\r\n" + post(b"1"))
+        assert re.findall(rb"HTTP/1.1 (\d+)", await read_all(reader)) == [b"400"]
+    assert not caplog.records
+
+
 async def test_a_long_body_is_refused_by_its_head(serve: Serve) -> None:
     """Before any of it; and one in chunks as soon as it is too long."""
     async with serve(rest_s=0.2) as served:
@@ -245,6 +257,7 @@ async def test_a_refusal_comes_after_the_answers_before_it(
         writer.write(b"GET /gated HTTP/1.1\r\nhost: x\r\n\r\n" + rest)
         [connection] = await waited_for(lambda: served.listener._state.connections)
         await until(lambda: connection._is_refused)  # type: ignore[union-attr]
+        assert connection._timer is None  # type: ignore[union-attr]  # the answers take their time
         served.gate.set()
         replies = await read_all(reader)
         found = re.findall(rb"HTTP/1.1 (\d+)", replies)
