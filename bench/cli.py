@@ -237,11 +237,8 @@ def _fingerprint(folder: Path) -> str:
 def _file_of(args: argparse.Namespace) -> Path:
     if args.file is not None:
         return Path(args.file)
-    files = [
-        path
-        for path in sorted(RESULTS.glob("*.jsonl"))
-        if not path.stem.endswith(PRESSURE_SUFFIXES)
-    ]
+    found = sorted(RESULTS.glob("*.jsonl"))
+    files = [path for path in found if not path.stem.endswith(PRESSURE_SUFFIXES)]
     if not files:
         raise ValueError(f"there are no results in {RESULTS}; make some with python -m bench run")
     return files[-1]
