@@ -15,15 +15,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-import grpc
-from google.protobuf.wrappers_pb2 import StringValue
-
 from unitvec_client.connection import ConnectionOptions, call_metadata
 from unitvec_client.core.backoff import Clock
 from unitvec_client.core.calls import CallContext
 from unitvec_client.core.decoding import row_bytes
 from unitvec_client.core.diagnosis import Circumstances
-from unitvec_client.core.failures import Failure
 from unitvec_client.core.inputs import (
     Side,
     check_iterable,
@@ -32,11 +28,10 @@ from unitvec_client.core.inputs import (
     check_texts,
     is_vectors,
 )
-from unitvec_client.core.rpcs import HEALTH_CHECK, HEALTH_STATUSES
 from unitvec_client.core.splitting import Budget, make_budget
-from unitvec_client.core.steps import Invoke, Metadata, Script
+from unitvec_client.core.steps import Metadata, Script
 from unitvec_client.expectation import ANY, Expectation
-from unitvec_client.methods.administering import reload_models
+from unitvec_client.methods.administering import health, reload_models
 from unitvec_client.methods.comparison import (
     Bounds,
     Scores,
@@ -259,17 +254,7 @@ class Core:
     def health(self, service: object, options: CallOptions) -> Script[str]:
         """`health`: one question, no retries."""
         check_type("service", service, (str,))
-        return self._health(str(service), options)
-
-    def _health(self, service: str, options: CallOptions) -> Script[str]:
-        context = self._context(options.timeout_s or self.timeout_s)
-        request = StringValue(value=service)
-        outcome = yield Invoke(context.call(HEALTH_CHECK, request))
-        if not isinstance(outcome, Failure):
-            return HEALTH_STATUSES.get(outcome.value, "UNKNOWN")
-        if outcome.code is grpc.StatusCode.NOT_FOUND:
-            return "SERVICE_UNKNOWN"
-        raise context.error(outcome)
+        return health(self._context(options.timeout_s or self.timeout_s), str(service))
 
     def _context(self, timeout_s: float | None, texts: Sequence[str] = ()) -> CallContext:
         """Return what the requests of one call have in common; its time runs from here on."""

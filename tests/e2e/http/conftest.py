@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.e2e.http.listening import PATIENT, Serve, Served, until
 from tests.serving import Server, serving
+from unitvec_server.config import ServerConfig
 
 MAX_BODY_BYTES = 200_000
 
@@ -27,3 +31,19 @@ def http(http_server: Server) -> Iterator[httpx.Client]:
     """A client of it."""
     with httpx.Client(base_url=http_server.url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Serves with these limits."""
+
+    @contextlib.asynccontextmanager
+    async def begin(*, arrival_s: float = 60.0, **limits: float) -> AsyncIterator[Served]:
+        made = Served(dataclasses.replace(PATIENT, **limits), arrival_s)
+        await made.listener.start(ServerConfig(http_port=0), None)
+        yield made
+        await made.listener.drain(5)
+        await until(lambda: not made.listener.connections)
+        assert (made.rules.calls.count, made.rules.messages.count) == (0, 0)
+
+    return begin

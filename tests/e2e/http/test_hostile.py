@@ -2,146 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import dataclasses
-import re
-from collections.abc import AsyncIterator, Callable, Collection
-from typing import Any
 
 import pytest
 
-from unitvec_server.config import ServerConfig
-from unitvec_server.doors.rules import HouseRules
-from unitvec_server.errors import Unauthenticated
-from unitvec_server.http.apis.openai import write_error
-from unitvec_server.http.connection import MAX_HEAD_BYTES, ConnectionLimits
-from unitvec_server.http.edge import HttpEdge
-from unitvec_server.http.exchange import Reply, Request, Route
-from unitvec_server.http.listener import HttpListener
-from unitvec_server.http.routes import Routes
-
-MAX_BODY_BYTES = 100_000
-LARGE = 20_000_000
-"""More than the buffers of both sockets hold."""
-
-PATIENT = ConnectionLimits(8, MAX_BODY_BYTES)
-
-
-async def echo(request: Request) -> Reply:
-    """The body."""
-    return Reply(request.body)
-
-
-async def enlarge(_: Request) -> Reply:
-    """Far more than is taken at once."""
-    return Reply(b"x" * LARGE)
-
-
-async def reply_short(_: Request) -> Reply:
-    """What a buffer holds."""
-    return Reply(b"x" * 60_000)
-
-
-def check_token(authorization: str | bytes | None) -> None:
-    """Everyone but one may enter."""
-    if authorization == b"stranger":
-        raise Unauthenticated("no")
-
-
-class Served:
-    """A listener with an edge of its own."""
-
-    def __init__(self, limits: ConnectionLimits, arrival_s: float) -> None:
-        self.rules = HouseRules(check_token, max_calls=4, max_unary_bytes=10 * MAX_BODY_BYTES)
-        table = [
-            Route("POST", "/echo", echo, "test", write_error, ""),
-            Route("GET", "/large", enlarge, "test", write_error, ""),
-            Route("GET", "/short", reply_short, "test", write_error, ""),
-            Route("GET", "/gated", self._wait, "test", write_error, ""),
-        ]
-        self.gate = asyncio.Event()
-        self.edge = HttpEdge(
-            Routes(table, write_error),
-            self.rules,
-            max_body_bytes=MAX_BODY_BYTES,
-            max_values=100,
-            arrival_s=arrival_s,
-        )
-        self.listener = HttpListener(self.edge, limits)
-
-    async def _wait(self, _: Request) -> Reply:
-        """Nothing, once the gate is open."""
-        await self.gate.wait()
-        return Reply(b"")
-
-    def count(self, status: str) -> int:
-        """Requests that ended so."""
-        return sum(tally.handled[status] for tally in self.edge.tallies.values())
-
-    @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection to it."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.listener.port)
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
-
-    async def ask(self, *parts: bytes) -> bytes:
-        """All that comes back until the server hangs up."""
-        async with self.connect() as (reader, writer):
-            with contextlib.suppress(ConnectionError):
-                for part in parts:
-                    writer.write(part)
-                    await writer.drain()
-            return await read_all(reader)
-
-
-async def read_all(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the end, however it ends."""
-    data = b""
-    with contextlib.suppress(ConnectionError):
-        while part := await reader.read(65_536):
-            data += part
-    return data
-
-
-Serve = Callable[..., "contextlib.AbstractAsyncContextManager[Served]"]
-
-
-@pytest.fixture
-def serve() -> Serve:
-    """Serves with these limits."""
-
-    @contextlib.asynccontextmanager
-    async def begin(*, arrival_s: float = 60.0, **limits: float) -> AsyncIterator[Served]:
-        made = Served(dataclasses.replace(PATIENT, **limits), arrival_s)
-        await made.listener.start(ServerConfig(http_port=0), None)
-        yield made
-        await made.listener.drain(5)
-        await until(lambda: not made.listener.connections)
-        assert (made.rules.calls.count, made.rules.messages.count) == (0, 0)
-
-    return begin
-
-
-async def waited_for(found: Callable[[], Collection[Any]]) -> Collection[Any]:
-    """What is found, once there is something."""
-    await until(lambda: bool(found()))
-    return found()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Returns when it holds."""
-    while not holds():  # noqa: ASYNC110 - what is waited for has no event
-        await asyncio.sleep(0.01)
-
-
-def post(body: bytes, *headers: bytes) -> bytes:
-    """A whole request."""
-    lines = [b"POST /echo HTTP/1.1", b"host: x", b"content-length: %d" % len(body), *headers]
-    return b"\r\n".join([*lines, b"", body])
+from tests.e2e.http.listening import (
+    LARGE,
+    Serve,
+    post,
+    read_all,
+    until,
+)
+from unitvec_server.http.connection import MAX_HEAD_BYTES
 
 
 async def test_a_head_that_never_ends_is_hung_up_on(serve: Serve) -> None:
@@ -187,18 +59,6 @@ async def test_a_long_head_is_refused(serve: Serve, head: bytes, size: int) -> N
         assert b" 431 " in reply or b" 408 " in reply or not reply
 
 
-async def test_what_comes_after_a_refusal_is_thrown_away(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    """However much it is, and whatever has been wrong with it."""
-    async with serve(rest_s=0.2) as served, served.connect() as (reader, writer):
-        writer.write(b"GET / HTTP/1.1\r\n: " + b"a" * 1000)
-        await waited_for(lambda: served.listener._state.connections)
-        writer.write(b"b" * 4 * MAX_HEAD_BYTES + b"\r\n\r\n" + post(b"1"))
-        assert re.findall(rb"HTTP/1.1 (\d+)", await read_all(reader)) == [b"400"]
-    assert not caplog.records
-
-
 async def test_a_long_body_is_refused_by_its_head(serve: Serve) -> None:
     """Before any of it; and one in chunks as soon as it is too long."""
     async with serve(rest_s=0.2) as served:
@@ -236,61 +96,6 @@ async def test_requests_ahead_of_their_answers_are_bounded(serve: Serve) -> None
     async with serve(idle_s=0.2) as served:
         assert (await served.ask(post(b"1") * 5)).count(b" 200 OK") == 5
         assert b" 429 " in await served.ask(post(b"1") * 5000)
-
-
-@pytest.mark.parametrize(
-    ("rest", "status"),
-    [
-        (b"nonsense\r\n\r\n", b"400"),
-        (b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\na: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", b"431"),
-        (b"POST /echo HT", b"408"),
-        (b"GET /echo HTTP/1.1\r\nhost: x\r\n\r\n" * 9, b"429"),
-    ],
-    ids=["junk", "body", "head", "slow", "many"],
-)
-async def test_a_refusal_comes_after_the_answers_before_it(
-    serve: Serve, rest: bytes, status: bytes
-) -> None:
-    """Else it would be taken for one of them."""
-    async with serve(head_s=0.3) as served, served.connect() as (reader, writer):
-        writer.write(b"GET /gated HTTP/1.1\r\nhost: x\r\n\r\n" + rest)
-        [connection] = await waited_for(lambda: served.listener._state.connections)
-        await until(lambda: connection._is_refused)  # type: ignore[union-attr]
-        assert connection._timer is None  # type: ignore[union-attr]  # the answers take their time
-        served.gate.set()
-        replies = await read_all(reader)
-        found = re.findall(rb"HTTP/1.1 (\d+)", replies)
-        assert (found[0], found[-1], found.count(status)) == (b"200", status, 1)
-        assert (b"retry-after: 1" in replies) == (status == b"429")
-
-
-async def test_a_body_that_breaks_after_its_answer_has_no_other(serve: Serve) -> None:
-    async with serve(rest_s=0.2) as served:
-        head = post(b"", b"authorization: stranger")
-        head = head.replace(b"content-length: 0", b"transfer-encoding: chunked")
-        async with served.connect() as (reader, writer):
-            writer.write(head)
-            await until(lambda: served.count("401") == 1)
-            writer.write(b"xyz\r\n")
-            assert re.findall(rb"HTTP/1.1 (\d+)", await read_all(reader)) == [b"401"]
-
-
-@pytest.mark.parametrize("path", [b"/gated", b"/large"])
-async def test_a_body_that_breaks_before_its_answer_ends_the_request(
-    serve: Serve, path: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whether or not the answer has begun, nothing more is said of it."""
-    async with serve(rest_s=0.2) as served, served.connect() as (reader, writer):
-        head = b"GET %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" % path
-        writer.write(head)
-        await until(lambda: served.rules.calls.count + served.rules.messages.count > 0)
-        writer.write(b"xyz\r\n")
-        replies = await read_all(reader)
-        wanted = {b"/gated": [b"400"], b"/large": [b"200"]}[path]
-        assert re.findall(rb"HTTP/1.1 (\d+)", replies) == wanted
-        served.gate.set()
-    assert not caplog.records
 
 
 async def test_many_replies_that_nobody_takes_are_cut(serve: Serve) -> None:
