@@ -169,7 +169,7 @@ def _class_lines(name: str, thing: type) -> list[str]:
     bases = [base.__name__ for base in thing.__bases__ if base.__name__ in unitvec_client.__all__]
     if bases:
         lines += [f"A {' and a '.join(f'[{base}](#{base.lower()})' for base in bases)}.", ""]
-    elif not issubclass(thing, enum.Enum | tuple):
+    elif not issubclass(thing, enum.Enum | tuple | Warning):
         lines += [*_signature(name, thing), ""]
     lines += [*_prose(thing), ""]
     for method_name, method in vars(thing).items():

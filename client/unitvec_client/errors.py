@@ -23,9 +23,12 @@
 
 A status that no unitvec server sends, such as one of a proxy on the way, becomes the error
 above it in the tree: PERMISSION_DENIED is a RefusedError, ABORTED a TransientError, UNKNOWN a
-ServerError. `.code` always says which status it was.
+ServerError. `.code` always says which status it was. An HTTP status of a proxy, of which `.reason`
+tells (ANSWERED_BY_PROXY), counts by itself where gRPC makes nothing of it: 413 is a
+MessageTooLargeError.
 
-Errors that came from a call are raised `from` the grpc error.
+Errors that came from a call are raised `from` the grpc error. PromptWarning and FillingWarning are
+warnings of the providers of frameworks.
 """
 
 from __future__ import annotations
@@ -179,6 +182,14 @@ class CallCancelledError(UnitvecError):
 
 class ClientClosedError(UnitvecError, RuntimeError):
     """The client cannot be used here: it was closed, or belongs to another event loop."""
+
+
+class PromptWarning(UserWarning):
+    """A model has a prompt whose name says it is for such texts, and it is not put before them."""
+
+
+class FillingWarning(UserWarning):
+    """An index is used with vectors that are not comparable with those that it holds."""
 
 
 STATUS_TO_ERROR: dict[grpc.StatusCode, type[UnitvecError]] = {

@@ -10,17 +10,11 @@ from typing import Any, Unpack, cast
 import numpy as np
 
 from unitvec_client.errors import InputError
-from unitvec_client.integrations.connections import from_config, to_config
 from unitvec_client.integrations.extras import missing
-from unitvec_client.integrations.filling import Filling, read_filling
-from unitvec_client.integrations.provider import (
-    Endpoint,
-    EndpointKeywords,
-    Provider,
-    TextOptions,
-    document_options,
-    query_options,
-)
+from unitvec_client.providers.connections import from_config, to_config
+from unitvec_client.providers.endpoint import Endpoint, EndpointKeywords
+from unitvec_client.providers.filling import Filling, read_filling
+from unitvec_client.providers.provider import Provider, TextOptions, document_options, query_options
 
 try:
     from chromadb import Collection

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypedDict
 
+from unitvec_client.core.inputs import check_texts, in_python, refuse_table
 from unitvec_client.errors import InputError, InputTypeError
 from unitvec_client.integrations.arrays import EIGHT_BITS
 from unitvec_client.values import check_choice, read_count
@@ -107,3 +108,15 @@ class EncodeOptions:
             expected = ", ".join(sorted(cls.__dataclass_fields__))
             raise InputTypeError(f"unknown option {unknown[0]!r}; expected {expected}")
         return cls(**keywords)
+
+
+def list_texts(inputs: Any) -> list[str]:
+    """Return the texts of an iterable, such as a list, an array or a column of a data set.
+
+    Raises:
+        InputTypeError: If it is none, or what it holds are no texts.
+    """
+    refuse_table(inputs, "inputs")
+    if inputs is None or isinstance(inputs, bytes) or not hasattr(inputs, "__iter__"):
+        raise InputTypeError(f"inputs must be a str or texts, not {type(inputs).__name__}")
+    return check_texts(list(in_python(inputs)), "inputs")

@@ -11,16 +11,12 @@ from typing import Any, ClassVar, Self
 
 from unitvec_client.connection import ConnectionOptions
 from unitvec_client.errors import InputError, InputTypeError
-from unitvec_client.integrations.connections import from_config, to_config
 from unitvec_client.integrations.extras import missing
-from unitvec_client.integrations.prompts import Role
-from unitvec_client.integrations.provider import (
-    Endpoint,
-    Provider,
-    TextOptions,
-    to_lists,
-)
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
+from unitvec_client.providers.connections import from_config, to_config
+from unitvec_client.providers.endpoint import Endpoint
+from unitvec_client.providers.prompts import Role
+from unitvec_client.providers.provider import Provider, TextOptions, to_lists
 from unitvec_client.results import EmbedResult
 from unitvec_client.values import read_count
 

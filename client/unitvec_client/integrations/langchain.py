@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Unpack
 
 from unitvec_client.integrations.extras import missing
-from unitvec_client.integrations.provider import (
-    Endpoint,
-    EndpointKeywords,
-    Provider,
-    document_options,
-    query_options,
-    to_lists,
-)
+from unitvec_client.providers.endpoint import Endpoint, EndpointKeywords
+from unitvec_client.providers.provider import Provider, document_options, query_options, to_lists
 
 try:
     from langchain_core.embeddings import Embeddings

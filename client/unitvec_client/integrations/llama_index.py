@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from unitvec_client.connection import ConnectionOptions
 from unitvec_client.integrations.extras import missing
-from unitvec_client.integrations.provider import (
-    Endpoint,
+from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
+from unitvec_client.providers.endpoint import Endpoint
+from unitvec_client.providers.provider import (
     Provider,
     TextOptions,
     document_options,
     query_options,
     to_lists,
 )
-from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -12,9 +12,10 @@ from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.inputs import check_texts
 from unitvec_client.errors import InputTypeError
 from unitvec_client.integrations.extras import missing
-from unitvec_client.integrations.filling import read_filling
-from unitvec_client.integrations.provider import Endpoint, Provider, TextOptions
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
+from unitvec_client.providers.endpoint import Endpoint
+from unitvec_client.providers.filling import read_filling
+from unitvec_client.providers.provider import Provider, TextOptions
 from unitvec_client.values import read_count
 
 try:

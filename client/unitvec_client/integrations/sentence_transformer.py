@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.core.inputs import check_texts, in_python, refuse_table
-from unitvec_client.errors import InputError, InputTypeError
+from unitvec_client.errors import InputError
 from unitvec_client.integrations.arrays import (
     EIGHT_BITS,
     PAIRWISE,
@@ -32,15 +31,11 @@ from unitvec_client.integrations.arrays import (
     quantize,
     shift_bits,
 )
-from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions
+from unitvec_client.integrations.encoding import EncodeKeywords, EncodeOptions, list_texts
 from unitvec_client.integrations.extras import load_torch
-from unitvec_client.integrations.prompts import Placement, find_prompt, place_prompt
-from unitvec_client.integrations.provider import (
-    ConnectionKeywords,
-    Endpoint,
-    Provider,
-    TextOptions,
-)
+from unitvec_client.providers.endpoint import ConnectionKeywords, Endpoint
+from unitvec_client.providers.prompts import Placement, find_prompt, place_prompt
+from unitvec_client.providers.provider import Provider, TextOptions
 from unitvec_client.values import check_choice, check_type, read_count
 
 SimilarityName = Literal["cosine", "dot", "euclidean", "manhattan"]
@@ -124,7 +119,7 @@ class RemoteSentenceTransformer:
         parsed = EncodeOptions.read(options)
         inputs = parsed.sentences if inputs is None else inputs
         single = isinstance(inputs, str)
-        texts = [inputs] if single else _list_texts(inputs)
+        texts = [inputs] if single else list_texts(inputs)
         check_type("prompt", prompt, (str, type(None)))
         if prompt is None:
             name = self.default_prompt_name if prompt_name is None else prompt_name
@@ -299,11 +294,3 @@ class RemoteSentenceTransformer:
 
 def _read_dim(value: int | None) -> int | None:
     return None if value is None else read_count("truncate_dim", value)
-
-
-def _list_texts(inputs: Any) -> list[str]:
-    """Return the texts of an iterable, such as a list, an array or a column of a data set."""
-    refuse_table(inputs, "inputs")
-    if inputs is None or isinstance(inputs, bytes) or not hasattr(inputs, "__iter__"):
-        raise InputTypeError(f"inputs must be a str or texts, not {type(inputs).__name__}")
-    return check_texts(list(in_python(inputs)), "inputs")

@@ -25,12 +25,12 @@ from unitvec_client import (
     UnauthenticatedError,
     UnavailableError,
 )
+from unitvec_client.errors import FillingWarning
 from unitvec_client.integrations.chroma import (
     MetricWarning,
     UnitvecEmbeddingFunction,
     to_similarities,
 )
-from unitvec_client.integrations.filling import FillingWarning
 
 TEXTS = ["a cat on a mat", "a bank loan", "the stock exchange", "a feline on a rug"]
 IDS = ["0", "1", "2", "3"]

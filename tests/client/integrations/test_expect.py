@@ -22,6 +22,9 @@ from unitvec_client.integrations.sentence_transformer import RemoteSentenceTrans
 
 OTHER = "s1-00000000000000000000"
 
+# What is put before documents is not the question here.
+pytestmark = pytest.mark.filterwarnings("ignore::unitvec_client.PromptWarning")
+
 
 def langchain(target: str, expect: str) -> Any:
     return UnitvecEmbeddings(target, model="prompted", expect=expect).embed_query("a")

@@ -16,9 +16,10 @@ from tests.artifacts import export_artifact
 from tests.models import TinyModel
 from tests.serving import serving
 from unitvec_client import Client
-from unitvec_client.integrations.provider import Endpoint, Provider, TextOptions
 from unitvec_client.integrations.scikit_learn import UnitvecTransformer
 from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
+from unitvec_client.providers.endpoint import Endpoint
+from unitvec_client.providers.provider import Provider, TextOptions
 from unitvec_export.source import Request
 
 TEXTS = ["a cat on a mat", "a bank loan", "the stock exchange", "a feline on a rug"]

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from unitvec_client import Client, InputError
+from unitvec_client.errors import PromptWarning
 from unitvec_client.integrations.chroma import UnitvecEmbeddingFunction
 from unitvec_client.integrations.haystack import UnitvecDocumentEmbedder, UnitvecTextEmbedder
 from unitvec_client.integrations.langchain import UnitvecEmbeddings
 from unitvec_client.integrations.llama_index import UnitvecEmbedding
-from unitvec_client.integrations.prompts import (
-    PromptWarning,
+from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
+from unitvec_client.providers.prompts import (
     Role,
     choose_prompt,
     describe_passed_over,
     place_prompt,
 )
-from unitvec_client.integrations.sentence_transformer import RemoteSentenceTransformer
 
 TEXTS = ["a cat on a mat", "a bank loan"]
 E5 = {"query": "query: ", "passage": "passage: "}
@@ -119,7 +119,7 @@ _PROVIDERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::unitvec_client.integrations.prompts.PromptWarning")
+@pytest.mark.filterwarnings("ignore::unitvec_client.PromptWarning")
 def test_each_provider_fills_an_index_as_sentence_transformers_does(
     provider: tuple[Encode, Encode], prompted_model: Any
 ) -> None:

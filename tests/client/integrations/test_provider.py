@@ -28,14 +28,10 @@ from unitvec_client import (
     UnauthenticatedError,
     UnavailableError,
 )
-from unitvec_client.integrations.loops import LoopClients
-from unitvec_client.integrations.prompts import Role
-from unitvec_client.integrations.provider import (
-    Endpoint,
-    Provider,
-    TextOptions,
-    find_model,
-)
+from unitvec_client.providers.endpoint import Endpoint
+from unitvec_client.providers.loops import LoopClients
+from unitvec_client.providers.prompts import Role
+from unitvec_client.providers.provider import Provider, TextOptions, find_model
 from unitvec_protos.installation import install_command
 
 FRAMEWORKS = (

@@ -18,7 +18,7 @@ from sklearn.utils import estimator_checks, get_tags
 from corpora import load_glosses
 from tests.client.integrations.conftest import TOKEN
 from unitvec_client import Client, ConnectionOptions, InputTypeError, ModelNotFoundError
-from unitvec_client.integrations.filling import FillingWarning
+from unitvec_client.errors import FillingWarning
 from unitvec_client.integrations.scikit_learn import UnitvecTransformer
 
 TEXTS = ["a cat on a mat", "a bank loan", "the stock exchange", "a feline on a rug"]

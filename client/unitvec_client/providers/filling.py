@@ -7,17 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unitvec_client.errors import UnitvecError
-from unitvec_client.integrations.prompts import choose_prompt
-from unitvec_client.integrations.provider import Provider, TextOptions
+from unitvec_client.errors import FillingWarning, UnitvecError
+from unitvec_client.providers.prompts import choose_prompt
+from unitvec_client.providers.provider import Provider, TextOptions
 from unitvec_client.results import ModelInfo
 
 # A server that does not answer must not keep an index from being made.
 _PEEK_S = 5.0
-
-
-class FillingWarning(UserWarning):
-    """An index is used with vectors that are not comparable with those that it holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,6 @@ _NAMES: dict[Role, tuple[str, ...]] = {
 """Parts of names that prompts for a role have, such as ``retrieval.passage``."""
 
 
-class PromptWarning(UserWarning):
-    """A model has a prompt that its name says is for such texts, and it is not put before them."""
-
-
 def choose_prompt(model: ModelInfo, role: Role) -> str:
     """Return the name of the prompt for queries or documents; empty for no prompt."""
     return role if role in model.prompts else ""

@@ -1,0 +1,1 @@
+"""What all frameworks' providers share: clients that open by themselves, and prompts."""
