@@ -57,7 +57,7 @@ def run(job: Job, options: RunOptions) -> dict[str, Any]:
             return _Run(job, options, folder, workers).carry_out(ray, limits)
 
 
-_WORKERS_PER_READER = 8
+_WORKERS_PER_READER = 4
 """One reader feeds more, unless it waits for a storage that is far away."""
 
 

@@ -47,13 +47,13 @@ def recipe() -> str:
     return textwrap.dedent("\n".join(re.findall(r"^(?:    .*)?$", section, re.MULTILINE)))
 
 
-def test_the_recipe_gives_the_vectors_of_a_job(
-    spark: Any, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_recipe_gives_the_vectors_of_a_job(spark: Any, artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     pq.write_table(pa.table({"text": TEXTS}), tmp_path / "corpus" / "a.parquet")
-    exec(recipe().replace("/models/all-MiniLM-L6-v2", str(artifact)), {"__name__": "recipe"})
+    program = recipe().replace("/models/all-MiniLM-L6-v2", str(artifact))
+    for name in ("corpus", "vectors"):
+        program = program.replace(f'"{name}"', f'"{tmp_path / name}"')
+    exec(program, {"__name__": "recipe"})
     found = pq.read_table(tmp_path / "vectors").to_pylist()
     vectors = {row["text"]: row["vector"] for row in found}
     assert [vectors[text] is None for text in TEXTS] == [False, True, False, True, False]
