@@ -167,6 +167,13 @@ class _Pgvector(Store):
     def array(self, value: Any) -> NDArray[Any]:
         return value.to_numpy()
 
+    def version(self) -> str:
+        """Of the Python package, the extension and the server."""
+        sql = "SELECT extversion, current_setting('server_version') FROM pg_extension"
+        where = " WHERE extname = 'vector'"
+        extension, server = self.session.execute(sql + where).fetchone()
+        return f"{super().version()}, extension {extension}, PostgreSQL {server}"
+
     def limits(self) -> str:
         import psycopg
 

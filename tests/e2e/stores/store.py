@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -72,6 +73,10 @@ class Store:
     def own_bits(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8] | None:
         """Bits that the store itself makes of float32, packed; None if it makes none."""
         return None
+
+    def version(self) -> str:
+        """Of the store."""
+        return version(self.package)
 
     def limits(self) -> str:
         """Limits that the store keeps, each tried here."""
