@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -32,7 +33,7 @@ TEXTS = ["a cat", " ".join(sample_texts()[:30]), *sample_texts()[20:36]]
 def server() -> Iterator[Server]:
     """One model of each kind."""
     models = [f"--model={name}={keep_pipeline_artifact(p)}" for name, p in PIPELINES.items()]
-    with serving(*models) as server:
+    with serving(*models, "--http-port", "0") as server:
         yield server
 
 
@@ -86,7 +87,7 @@ def test_the_stand_in_is_sentence_transformers(
 
 def test_the_stand_in_refuses_prompts_that_the_server_would_pool(server: Server) -> None:
     ours = RemoteSentenceTransformer("poolings", target=server.target)
-    with pytest.raises(InvalidArgumentError, match=r"pools no prompt.*query, passage"):
+    with pytest.raises(InvalidArgumentError, match=r"pools no prompt.*document, passage, query"):
         ours.encode(TEXTS, prompt="about: ")
     ours.close()
 
@@ -110,6 +111,25 @@ def test_a_static_route_is_served_beside_a_quantized_one(precision: str) -> None
         manifest = load_artifact(folder).manifest
         assert manifest.identity is not None
         assert model.space == manifest.identity.space
+
+
+@pytest.mark.parametrize(
+    ("model", "input_type", "method"),
+    [
+        ("router", "search_query", "encode_query"),  # a route without a text of its own
+        ("router", "search_document", "encode_document"),
+        ("poolings", "search_query", "encode_query"),
+        ("poolings", "search_document", "encode_document"),
+    ],
+)
+def test_queries_and_documents_of_cohere(
+    server: Server, model: str, input_type: str, method: str
+) -> None:
+    body = {"model": model, "texts": TEXTS, "input_type": input_type}
+    reply = httpx.post(f"{server.url}/v2/embed", json=body, timeout=60).json()
+    theirs = SentenceTransformer(str(keep_pipeline(PIPELINES[model])), device="cpu")
+    found = np.array(reply["embeddings"]["float"], np.float32)
+    assert compare(found, getattr(theirs, method)(TEXTS)).cosine_min >= 0.99999
 
 
 def test_both_sides_of_a_comparison_take_their_own_route(server: Server) -> None:

@@ -41,7 +41,9 @@ def describe_passed_over(model: ModelInfo, role: Role) -> str:
     """Return what to say of the prompts that are passed over; empty if there are none."""
     if model.prompts.get(role):
         return ""
-    passed = [name for name, text in model.prompts.items() if text and _is_for(model, name, role)]
+    passed = [
+        name for name, text in sorted(model.prompts.items()) if text and _is_for(model, name, role)
+    ]
     if not passed:
         return ""
     shown = " and ".join(f"{name!r} ({model.prompts[name]!r})" for name in passed)
@@ -100,7 +102,7 @@ def place_prompt(model: ModelInfo, prompt: str, task: str | None) -> Placement:
         raise InputError(f"texts of task {task!r} have its prompt, {model.prompts[task]!r}, alone")
     if model.unpooled_prompts and prompt and not model.routed:
         if not names:
-            known = ", ".join(model.prompts)
+            known = ", ".join(sorted(model.prompts))
             raise InputError(f"the model pools no prompt, which works for its own alone: {known}")
         return Placement(names[0], "")
     return Placement("", prompt)
