@@ -17,8 +17,8 @@ MIB = 2**20
 
 
 def large_row_group(path: Path) -> None:
-    """One row group of 200 MiB."""
-    texts = pa.array([f"{n} " * (1024 // len(f"{n} ")) for n in range(204_800)])
+    """One row group of 100 MiB."""
+    texts = pa.array([f"{n} " * (1024 // len(f"{n} ")) for n in range(102_400)])
     pq.write_table(pa.table({"text": texts}), path, row_group_size=len(texts))
 
 
@@ -29,23 +29,23 @@ def large_values(path: Path) -> None:
 
 
 def large_lines(path: Path) -> None:
-    """20 lines of 10 MiB."""
+    """10 lines of 10 MiB."""
     with path.open("w") as file:
-        for n in range(20):
+        for n in range(10):
             file.write(f"{n}" * (10 * MIB // len(f"{n}")) + "\n")
 
 
 def endless_line(path: Path) -> None:
-    """One line of 300 MiB, of which no text is made."""
+    """One line of 150 MiB, of which no text is made."""
     with path.open("w") as file:
-        for _ in range(300):
+        for _ in range(150):
             file.write("x" * MIB)
 
 
 def tiny_files(folder: Path) -> None:
-    """20,000 files of one byte."""
+    """4,000 files of one byte."""
     folder.mkdir()
-    for number in range(20_000):
+    for number in range(4_000):
         (folder / f"{number}.txt").write_text("x")
 
 
@@ -55,8 +55,8 @@ def tiny_files(folder: Path) -> None:
         ("parquet", large_row_group, 160),
         ("parquet", large_values, 160),
         ("text", large_lines, 160),
-        ("text", endless_line, 256),
-        ("file", tiny_files, 64),
+        ("text", endless_line, 224),
+        ("file", tiny_files, 16),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
