@@ -163,13 +163,17 @@ class _Ledger:
             )
 
 
+_LATER = "\n\nThe above exception was the direct cause"
+
+
 def _follow(ray: Any, results: Iterator[dict[str, Any]], ledger: _Ledger) -> None:
     try:
         for result in results:
             ledger.note(result)
     except ray.exceptions.RayError as exc:
-        cause = getattr(exc, "cause", None) or exc
-        what = str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__
+        # What a worker raised comes first; Ray's advice comes after it.
+        told = str(exc).partition(_LATER)[0].strip()
+        what = told.splitlines()[-1] if told else type(exc).__name__
         raise JobFailed(f"the engine gave up: {what}; the same command goes on from here") from exc
     ledger.close()
 

@@ -204,6 +204,23 @@ def test_a_shard_that_is_there_is_counted_and_not_written(corpus: Path, artifact
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [None, "x" * 2**20], ids=["no text", "too large"])
+def test_chunks_without_any_vector_are_errors_alone(
+    artifact: Path, tmp_path: Path, dtype: DtypeName, bad: str | None
+) -> None:
+    """A large text is a slice by itself."""
+    texts = ["good", *[bad] * 40, "good"]
+    ids = [f"id-{n}" for n in range(len(texts))]
+    pq.write_table(pa.table({"text": texts, "id": ids}), tmp_path / "corpus.parquet")
+    results = write(prepare(request_of(tmp_path / "corpus.parquet", artifact, dtype)), artifact)
+    assert sum(int(str(result["failed"])) for result in results) == 40
+    assert ds.dataset(tmp_path / "out").to_table()["id"].to_pylist() == ["id-0", "id-41"]
+    reasons = ds.dataset(tmp_path / "out" / "_errors").to_table()["reason"].to_pylist()
+    assert set(reasons) == {"NO_TEXT" if bad is None else "TEXT_TOO_LARGE"}
+    assert len(reasons) == 40
+
+
 def test_a_worker_that_fails_leaves_nothing(
     corpus: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,8 @@ class LocalEmbedder:
         Raises:
             RequestError: The model fails on all.
         """
+        if not texts:
+            return Outcome(np.empty((0, self.facts.dim), np.float32), [], [], [])
         parts = self._loop.run_until_complete(self._embed(texts))
         return join([_outcome(part) for part in parts])
 

@@ -99,7 +99,8 @@ def pack_matrix(vectors: Floats, dtype: DtypeName) -> tuple[npt.NDArray[Any], li
         (r, W), where W is D, or the number of bytes that D bits take; and r factors for int8.
     """
     packed = pack(vectors, Dtype(dtype))
-    matrix = np.frombuffer(packed.data, _KINDS[dtype]).reshape(len(vectors), -1)
+    width = packed_width(vectors.shape[1], dtype)
+    matrix = np.frombuffer(packed.data, _KINDS[dtype]).reshape(len(vectors), width)
     return matrix, packed.scales
 
 
