@@ -45,7 +45,9 @@ def embed(
         options: How texts become vectors.
         errors: ``raise`` ends the pipeline at the first text that cannot be embedded; ``column``
             leaves its vector empty and says why in a column ``error``.
-        workers: Workers side by side; None for one on each CPU or GPU of the cluster.
+        workers: Workers side by side, each with a CPU or GPU of its own; None for all GPUs, or all
+            CPUs but one, which the steps before and after need: without any they would wait for
+            ever.
 
     Returns:
         The dataset with the new columns.
