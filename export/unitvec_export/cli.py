@@ -25,8 +25,10 @@ from unitvec_server.model.artifact import load_artifact
 
 _NEEDED_TO_RUN = ("onnxruntime", "tokenizers")
 """Packages of the extra `server`."""
-_NEEDED = ("onnx", "safetensors", "sympy")
-"""Further packages of the extra `export-light`."""
+_NEEDED = ("onnx", "safetensors")
+"""Further packages that any export needs, of the extra `export-light`."""
+_NEEDED_FOR_SHAPES = ("sympy",)
+"""Of that extra, what infers the shapes in a graph; of the stored one they are stored."""
 _NEEDED_TO_TRACE = ("optimum", "sentence_transformers", "torch")
 """Further packages of the extra `export`."""
 _MISSING_CODE = 2
@@ -87,9 +89,10 @@ def _missing(args: argparse.Namespace) -> str | None:
     if not args.verify and not args.list:
         needed += _NEEDED
         # Without torch the packaged model is built from its files, and others from ONNX.
-        can_do_without = args.without_torch or args.from_onnx or is_packaged(_request(args))
-        if not can_do_without:
-            needed += _NEEDED_TO_TRACE
+        if args.from_onnx:
+            needed += _NEEDED_FOR_SHAPES
+        elif not (args.without_torch or is_packaged(_request(args))):
+            needed += _NEEDED_FOR_SHAPES + _NEEDED_TO_TRACE
     return next((name for name in needed if not _is_installed(name)), None)
 
 

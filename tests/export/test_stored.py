@@ -59,13 +59,15 @@ def packaged() -> Source:
     return resolve_source(Request())
 
 
-def test_no_torch_is_imported(tmp_path: Path) -> None:
-    """Not even where it is installed: with it the export takes several times as long."""
+def test_neither_torch_nor_sympy_is_imported(tmp_path: Path) -> None:
+    """Nor what infers shapes, which are stored: `make serve` installs neither."""
     program = f"""
 import sys
-sys.modules.update(dict.fromkeys(("torch", "transformers", "sentence_transformers", "optimum")))
+hidden = ("torch", "transformers", "sentence_transformers", "optimum", "sympy")
+sys.modules.update(dict.fromkeys(hidden))
 from unitvec_export.cli import main
-sys.exit(main(["--without-torch", "--precision", "fp32", "--out", {str(tmp_path / "out")!r}]))
+out = {str(tmp_path / "out")!r}
+sys.exit(main(["--without-torch", "--precision", "fp32,int8", "--out", out]))
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=280, check=False

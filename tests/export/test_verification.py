@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import pytest
 import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.models import TinyModel
 from unitvec_export.cli import main
@@ -20,10 +22,10 @@ from unitvec_export.graph.tracing import export_body, finish
 from unitvec_export.pipeline.norms import Normalize
 from unitvec_export.pipeline.pooling import Pooling
 from unitvec_export.pipeline.tail import Step
+from unitvec_export.prove.batches import make_batches
 from unitvec_export.prove.reference import Reference, load_reference
 from unitvec_export.prove.verification import (
     Verification,
-    _batches,
     check_fp32,
     compare,
     load_sample,
@@ -215,8 +217,20 @@ def test_texts_are_as_long_as_the_model_reads(verification: Verification, max_to
     assert (len(groups[-1].texts) == 1) is (max_tokens > 1024)
 
 
-def test_long_texts_are_encoded_alone_and_all_in_order() -> None:
-    lengths = [3, 2000, 5, 7, 1025, 1024, 9, 1500, 1500]
-    batches = [[len(row) for row in batch] for batch in _batches([np.zeros(n) for n in lengths])]
-    assert [length for batch in batches for length in batch] == lengths
-    assert all(len(batch) == 1 for batch in batches if max(batch) > 1024)
+@given(st.lists(st.integers(0, 1500) | st.sampled_from([1024, 1025, 8192]), max_size=400))
+def test_each_text_is_in_one_batch_and_long_ones_are_alone(lengths: list[int]) -> None:
+    batches = make_batches(lengths)
+    assert sorted(index for batch in batches for index in batch) == [*range(len(lengths))]
+    assert all(len(batch) == 1 for batch in batches if max(lengths[i] for i in batch) > 1024)
+
+
+def test_some_texts_run_beside_any_and_most_beside_their_like() -> None:
+    lengths = [len(text.split()) + 2 for text in load_sample()]
+    batches = make_batches(lengths)
+    shapes = [(len(batch), [lengths[index] for index in batch]) for batch in batches]
+    assert {size for size, _ in shapes} >= {1, 2, 3, 4, 8, 16}
+    mixed = [found for _, found in shapes if min(found) < max(found) / 3]
+    assert {len(found) for found in mixed} >= {3, 4, 8, 16}
+    padded = [found for size, found in shapes if min(found) < max(found)]
+    assert len(padded) > len(batches) / 2
+    assert sum(size * max(found) for size, found in shapes) < 1.5 * sum(lengths)

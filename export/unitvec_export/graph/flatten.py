@@ -71,7 +71,8 @@ class _Flattening:
         for index, name in enumerate(node.input):
             if self._wiring.constant(name) is None:
                 node.input[index] = self._rows_of(name)
-        self._rows[node.output[0]] = node.output[0] = f"{node.output[0]}/rows"
+        name = node.output[0]
+        self._rows[name] = node.output[0] = self._name_rows(name)
         self._nodes.append(node)
 
     def _rows_of(self, name: str) -> str:
@@ -80,9 +81,14 @@ class _Flattening:
             shape = self._wiring.add_constant(f"unitvec/rows_{width}", np.array([-1, width]))
             maker = self._wiring.producer(name)
             source = maker.input[0] if maker is not None and maker.op_type == "Reshape" else name
-            self._rows[name] = f"{name}/rows"
-            self._nodes.append(new_node("Reshape", [source, shape], f"{name}/rows"))
+            self._rows[name] = self._name_rows(name)
+            self._nodes.append(new_node("Reshape", [source, shape], self._rows[name]))
         return self._rows[name]
+
+    def _name_rows(self, name: str) -> str:
+        """What the rows (B * S, K) of token vectors are called."""
+        self._wiring.declare(f"{name}/rows", [None, self._width(name)])
+        return f"{name}/rows"
 
     def _split(self, node: onnx.NodeProto) -> None:
         """(B * S, heads * d) -> (B, S, heads, d)."""

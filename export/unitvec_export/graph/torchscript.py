@@ -11,6 +11,7 @@ from typing import Any
 _AXES = {0: "batch_size", 1: "sequence_length"}
 _INPUTS = ("input_ids", "attention_mask")
 _OUTPUT = "token_embeddings"
+_TASK = "feature-extraction"
 # Of the example that is traced: no size that a model could treat as a case of its own.
 _BATCH_SIZE, _LENGTH = 2, 16
 
@@ -32,7 +33,7 @@ def trace(transformer: Any, path: Path, *, opset: int, max_tokens: int) -> None:
     with torch.no_grad(), _eager_attention(transformer), _broadcast_masks():
         torch.onnx.export(
             _token_vectors(transformer),
-            _example(max_tokens),
+            _example(transformer.config, max_tokens),
             str(path),
             opset_version=opset,
             input_names=list(_INPUTS),
@@ -93,14 +94,21 @@ def _token_vectors(transformer: Any) -> Any:
     return TokenVectors().eval()
 
 
-def _example(max_tokens: int) -> tuple[Any, Any]:
+def _example(config: Any, max_tokens: int) -> tuple[Any, Any]:
     """Ids and a mask (B, S), the last text padded where there is room.
 
-    Ids are 0 and 1, which every vocabulary has.
+    optimum knows what each kind of configuration calls its vocabulary, and draws ids of all of it.
     """
     import torch
+    from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
     length = min(_LENGTH, max_tokens)
-    mask = torch.ones((_BATCH_SIZE, length), dtype=torch.int64)
+    sizes = {"batch_size": _BATCH_SIZE, "sequence_length": length}
+    examples = DummyTextInputGenerator(_TASK, NormalizedTextConfig(config), **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ids = examples.generate("input_ids")
+    # Its masks are of a random length, and want two tokens at least.
+    mask = torch.ones_like(ids)
     mask[-1, -(-length // 2) :] = 0
-    return torch.arange(mask.numel()).reshape(mask.shape) % 2, mask
+    return ids, mask

@@ -137,6 +137,7 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
     """
     model = copy_graph(body)
     if facts.max_seq_length > LONG_TOKENS:
+        del model.graph.value_info[:]  # not all that this asks for is told there
         wiring = Wiring(model)
         block_attention(wiring)
         wiring.write()
@@ -147,6 +148,7 @@ def finish(body: onnx.ModelProto, facts: Facts) -> onnx.ModelProto:
         append(model, facts.steps, dim=facts.dim)
     elif facts.unpooled_tokens:
         raise InputError("the graph pools prompts too, which the model leaves out: not supported")
+    del graph.value_info[:]
     graph.name = "unitvec"
     model.producer_name = "unitvec-export"
     model.producer_version = ""  # a release alone does not change the file, nor its fingerprint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -22,6 +22,9 @@ _ROOT = "unitvec/"
 class Wiring:
     """A view of a model's graph to rewrite it by. Changes reach the graph with `write`.
 
+    Shapes that the graph declares are taken as they are, and written back: no rewriting changes the
+    shape of a value that keeps its name. Where it declares none they are inferred: it takes long.
+
     Args:
         model: Its constants become initializers; otherwise changed by `write` only.
     """
@@ -35,7 +38,7 @@ class Wiring:
             for tensor in (model.graph.initializer if self._store else ())
         }
         self.nodes = [node for node in model.graph.node if not self._take_constant(node)]
-        self._values = _infer(model)
+        self._values = _declared(model.graph) if model.graph.value_info else _infer(model)
         self.outputs = {value.name for value in model.graph.output}
 
     def _take_constant(self, node: onnx.NodeProto) -> bool:
@@ -57,12 +60,17 @@ class Wiring:
         return name
 
     def dims(self, name: str) -> Dims | None:
-        """Shape of a value, if it can be inferred."""
+        """Shape of a value, if it is known."""
         value = self._values.get(name)
         if value is None or not value.HasField("shape"):
             return None
         dims = value.shape.dim
         return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims)
+
+    def declare(self, name: str, dims: Sequence[int | None]) -> None:
+        """Tells the shape of a new value of float32; None is a size that is not known."""
+        declared = helper.make_tensor_type_proto(TensorProto.FLOAT, dims)
+        self._values[name] = declared.tensor_type
 
     def is_float(self, name: str) -> bool:
         """Whether a value is known to be of float32."""
@@ -98,7 +106,7 @@ class Wiring:
         nodes, tensors = self._needed(self.outputs)
         _assign(graph.node, nodes)
         _assign(graph.initializer, tensors)
-        del graph.value_info[:]
+        _declare(graph, self._values)
 
     def part(self, names: Sequence[str]) -> onnx.ModelProto:
         """A model of the same inputs that returns these float32 values, and of what they need."""
@@ -173,6 +181,11 @@ def attribute(node: onnx.NodeProto, name: str) -> Any:
     return found[0] if found else -1
 
 
+def declare_shapes(model: onnx.ModelProto) -> None:
+    """Writes type and shape of each value into a graph, as far as they can be inferred."""
+    _declare(model.graph, _infer(model))
+
+
 def _infer(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """Type and shape of each value."""
     # onnx's own inference loses the names of dimensions at every reshape.
@@ -185,9 +198,21 @@ def _infer(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
             inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
     except Exception:  # noqa: BLE001 - it raises bare classes on graphs it does not understand
         inferred = None
-    graph = (inferred or onnx.shape_inference.infer_shapes(model, data_prop=True)).graph
-    values = (*graph.value_info, *graph.input, *graph.output)
+    return _declared((inferred or onnx.shape_inference.infer_shapes(model, data_prop=True)).graph)
+
+
+def _declared(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """Type and shape of each value for which a graph tells them."""
+    values = (*graph.input, *graph.output, *graph.value_info)
     return {value.name: value.type.tensor_type for value in values}
+
+
+def _declare(graph: onnx.GraphProto, types: Mapping[str, onnx.TypeProto.Tensor]) -> None:
+    """Tells of type and shape of what a graph makes, and of nothing else."""
+    del graph.value_info[:]
+    made = {name for node in graph.node for name in node.output}
+    for name in sorted(types.keys() & made):
+        graph.value_info.add(name=name).type.tensor_type.CopyFrom(types[name])
 
 
 def _assign(repeated: Any, items: Iterable[Any]) -> None:

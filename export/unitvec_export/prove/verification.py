@@ -6,7 +6,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import importlib.resources
-import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_export.errors import InputError, ParityError
+from unitvec_export.prove.batches import MAX_SHARED_TOKENS, make_batches
 from unitvec_server.model.artifact import Artifact, load_artifact, verify_file, verify_graph
 from unitvec_server.model.canary import CANARY_TEXTS, embed_canary
 from unitvec_server.model.encoder import Encoder, EncoderOptions
@@ -34,12 +34,8 @@ MIN_FP32_COSINE = 0.99999
 # Cosine is blind to a wrong length, which matters where the model does not normalize.
 MAX_FP32_RELATIVE_DIFF = 1e-3
 
-# Sizes of consecutive batches: single texts, small and wide ones follow each other.
-_BATCH_SIZES = (1, 4, 2, 8, 3, 16, 1)
 # Every named prompt is tried on each so many-th text.
 _PROMPT_STRIDE = 16
-# Longer texts are encoded alone.
-_MAX_SHARED_TOKENS = 1024
 # Models that read more are compared up to here, else it would take many minutes.
 _MAX_FULL_TOKENS = 8192
 # Rounding alone leaves 0.999999 between a text alone and in a batch.
@@ -185,9 +181,16 @@ class Verification:
             for group in self._groups
             for encoding in _encode_group(tokenizer, group)
         ]
+        batches = make_batches([len(row) for row in rows])
+        vectors = np.empty((len(rows), encoder.dim), np.float32)
+
+        def encode(batch: Sequence[int]) -> None:
+            vectors[batch] = encoder.encode([rows[index] for index in batch])
+
         # Runs are single-threaded; the server, too, has several of them side by side.
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.concatenate(list(pool.map(encoder.encode, _batches(rows))))
+            list(pool.map(encode, batches))
+        return vectors
 
 
 def _open_encoder(artifact: Artifact, precision: str) -> Encoder:
@@ -293,7 +296,7 @@ def hash_texts(groups: Sequence[Group]) -> str:
 
 def _make_groups(facts: Prompted, texts: Sequence[str]) -> Iterator[Group]:
     full = _full_text(facts.max_seq_length, " ".join(texts))
-    is_long = facts.max_seq_length > _MAX_SHARED_TOKENS
+    is_long = facts.max_seq_length > MAX_SHARED_TOKENS
     default = facts.default_prompt, facts.unpooled_tokens.get(facts.default_prompt_name or "", 0)
     yield Group([*texts, *([] if is_long else [full])], None, *default)
     own = {name: text for name, text in facts.prompts.items() if not facts.routes.get(name)}
@@ -308,19 +311,3 @@ def _full_text(max_tokens: int, text: str) -> str:
     """A text as long as a model reads, up to `_MAX_FULL_TOKENS`."""
     length = 16 * max_tokens if max_tokens <= _MAX_FULL_TOKENS else 4 * _MAX_FULL_TOKENS
     return (f"{text} " * (length // len(text)) + text)[:length]
-
-
-def _batches(
-    rows: Sequence[npt.NDArray[np.int64]],
-) -> Iterator[Sequence[npt.NDArray[np.int64]]]:
-    sizes = itertools.cycle(_BATCH_SIZES)
-    batch: list[npt.NDArray[np.int64]] = []
-    size = next(sizes)
-    for row in rows:
-        is_alone = any(len(other) > _MAX_SHARED_TOKENS for other in (row, *batch[:1]))
-        if batch and (is_alone or len(batch) == size):
-            yield batch
-            batch, size = [], next(sizes)
-        batch.append(row)
-    if batch:
-        yield batch

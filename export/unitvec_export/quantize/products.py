@@ -11,8 +11,11 @@ outliers of a few channels of X no longer take the resolution of all others.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,26 +82,38 @@ def measure_activations(
         names: Values (..., K) of it.
         token_ids: The texts.
     """
+    session = _open_session(body, names)
+    kept = -(-_SAMPLE_TOKENS // len(token_ids))  # of each text, so that all have a say
+
+    def measure(ids: Sequence[int]) -> list[Activations]:
+        row = np.array([ids], np.int64)  # (1, S): no padding to be measured
+        feed = {"input_ids": row, "attention_mask": np.ones_like(row)}
+        return [_sample(value, kept) for value in session.run(None, feed)]
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(measure, token_ids))
+    return {name: _join(parts) for name, *parts in zip(names, *found, strict=True)}
+
+
+def _open_session(body: onnx.ModelProto, names: Sequence[str]) -> Any:
+    """A session that returns the named values. A run has one thread: texts are side by side."""
     import onnxruntime as ort
 
     model = copy_graph(body)
-    del model.graph.output[:]
+    del model.graph.output[:], model.graph.value_info[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     with openable(model) as opened:
-        session = ort.InferenceSession(opened, options)
-    kept = -(-_SAMPLE_TOKENS // len(token_ids))  # of each text, so that all have a say
-    found: dict[str, list[Activations]] = {name: [] for name in names}
-    for ids in token_ids:
-        row = np.array([ids], np.int64)  # (1, S): no padding to be measured
-        feed = {"input_ids": row, "attention_mask": np.ones_like(row)}
-        for name, value in zip(names, session.run(None, feed), strict=True):
-            tokens = value.reshape(-1, value.shape[-1])  # (S, K)
-            step = -(-len(tokens) // kept)
-            rows = tokens[::step].copy()
-            found[name].append(Activations(np.abs(tokens).max(axis=0), rows))
-    return {name: _join(parts) for name, parts in found.items()}
+        return ort.InferenceSession(opened, options)
+
+
+def _sample(value: Floats, count: int) -> Activations:
+    """Activations (..., K) of one text, of which up to so many token vectors are kept."""
+    tokens = value.reshape(-1, value.shape[-1])  # (S, K)
+    step = -(-len(tokens) // count)
+    return Activations(np.abs(tokens).max(axis=0), tokens[::step].copy())
 
 
 def _join(parts: Sequence[Activations]) -> Activations:

@@ -14,6 +14,7 @@ import numpy as np
 
 from unitvec_export.graph.opsets import DEFAULT_OPSET
 from unitvec_export.graph.tracing import trace_body
+from unitvec_export.graph.wiring import declare_shapes
 from unitvec_export.prove.reference import load_reference
 from unitvec_export.prove.verification import Verification, hash_texts, load_sample, make_groups
 from unitvec_export.source import DEFAULT_WEIGHTS_SHA256, Request, resolve_source
@@ -33,7 +34,9 @@ def rewrite(folder: Path) -> None:
     reference = load_reference(resolve_source(Request()))
     groups = make_groups(reference.facts, load_sample())
     ids = [row for g in groups for row in reference.token_ids(g.texts, prompt=g.prompt)]
-    skeleton = take_weights(trace_body(reference, opset=DEFAULT_OPSET), reference.tensors)
+    body = trace_body(reference, opset=DEFAULT_OPSET)
+    declare_shapes(body)  # to infer them takes seconds, and a package that nothing else needs
+    skeleton = take_weights(body, reference.tensors)
     record = Record(
         weights_sha256=DEFAULT_WEIGHTS_SHA256,
         texts_sha256=hash_texts(groups),
