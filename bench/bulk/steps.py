@@ -15,27 +15,31 @@ from unitvec_server.model.cpus import usable_cpus
 
 _BATCH_ROWS = 1024
 _BLOCKS_PER_WORKER = 8
-_NO_CPU = {"num_cpus": 0}
 
 Step = Callable[[Any], Any]
 
 
 def steps(ray: Any, artifact: Path) -> Mapping[str, Step]:
-    """Both, from dataset to dataset, on all cores."""
+    """Both, from dataset to dataset, on as many cores."""
 
     def theirs(dataset: Any) -> Any:
         return dataset.map_batches(
             _ReferenceStep,
             batch_size=_BATCH_ROWS,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=usable_cpus()),
+            compute=ray.data.ActorPoolStrategy(size=_workers()),
             num_cpus=1,
         )
 
     def ours(dataset: Any) -> Any:
-        return embed(dataset, model=artifact, workers=usable_cpus())
+        return embed(dataset, model=artifact, workers=_workers())
 
     return {"ours": ours, "theirs": theirs}
+
+
+def _workers() -> int:
+    """All cores but one, which Ray keeps for what reads and writes."""
+    return max(1, usable_cpus() - 1)
 
 
 def pipeline_rows_per_s(ray: Any, corpus: Path, out: Path, step: Step) -> float:
@@ -44,14 +48,11 @@ def pipeline_rows_per_s(ray: Any, corpus: Path, out: Path, step: Step) -> float:
     That leaves out the start of the workers, which takes seconds. Of fewer rows than fill so many
     blocks it is counted in.
     """
-    workers = usable_cpus()
+    workers = _workers()
     blocks = workers * _BLOCKS_PER_WORKER
-    # The workers have all CPUs, so what reads and writes counts as none.
-    dataset = ray.data.read_parquet(
-        str(corpus), override_num_blocks=blocks, ray_remote_args=_NO_CPU
-    )
+    dataset = ray.data.read_parquet(str(corpus), override_num_blocks=blocks)
     started_ns = time.time_ns()
-    step(dataset).write_parquet(str(out), ray_remote_args=_NO_CPU)
+    step(dataset).write_parquet(str(out))
     done = sorted((path.stat().st_mtime_ns, path) for path in out.glob("*.parquet"))
     if len(done) > workers:
         started_ns, done = done[workers - 1][0], done[workers:]
