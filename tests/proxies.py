@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +65,16 @@ def nginx(folder: Path, settings: str) -> Iterator[str]:
             process.terminate()
 
 
+def wait_for_log(folder: Path, condition: Callable[[list[int]], bool]) -> None:
+    """Returns once the HTTP statuses in its log are such: it writes them after it has answered."""
+    while not condition(statuses(folder)):
+        os.sched_yield()
+
+
 def statuses(folder: Path) -> list[int]:
-    """The HTTP statuses that it answered with, once it has ended."""
+    """The HTTP statuses in its log."""
     lines = (folder / "access.log").read_text("utf-8").splitlines()
-    return [int(line.split('"')[2].split()[0]) for line in lines]
+    return [int(line.split('"')[2].split()[0]) for line in lines if line.endswith('"')]
 
 
 def _wait_until_it_listens(process: subprocess.Popen[str], path: Path) -> None:
@@ -168,7 +176,7 @@ def _address(port: int) -> dict[str, Any]:
 
 def _wait_for_address(process: subprocess.Popen[bytes], admin: Path) -> str:
     while True:
-        with contextlib.suppress(OSError, IndexError, KeyError, ValueError):
+        with contextlib.suppress(OSError, HTTPException, IndexError, KeyError, ValueError):
             return read_address(admin)
         with contextlib.suppress(subprocess.TimeoutExpired):
             raise AssertionError(f"envoy ended with status {process.wait(0.05)}")

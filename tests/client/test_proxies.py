@@ -12,7 +12,16 @@ import grpc
 import pytest
 
 import unitvec_client as uv
-from tests.proxies import LIST_MODELS, buffer, envoy, needs_envoy, needs_nginx, nginx, statuses
+from tests.proxies import (
+    LIST_MODELS,
+    buffer,
+    envoy,
+    needs_envoy,
+    needs_nginx,
+    nginx,
+    statuses,
+    wait_for_log,
+)
 from unitvec_client.core.failures import Failure
 
 LARGE = ["word " * 1600] * 256
@@ -63,6 +72,7 @@ def test_a_message_that_is_too_large(connect: Any, roomy: Any, folder: Path) -> 
             lambda: list(client.embed_stream(LARGE, chunk_texts=len(LARGE))),
         ):
             assert "client_max_body_size 0" in refused(call, uv.MessageTooLargeError, 413)
+        wait_for_log(folder, lambda found: found.count(413) == 2)
     assert statuses(folder).count(413) == 2  # It is never sent again.
 
 
@@ -89,9 +99,10 @@ def test_a_stream_that_is_reset_again_and_again(connect: Any, fake: Any, folder:
         try:
             with pytest.raises(uv.UnavailableError, match=r"broken off by a proxy.*_timeout"):
                 list(client.embed_stream(["a", "b"], chunk_texts=1))
+            # A reply begins the count of tries anew.
+            wait_for_log(folder, lambda found: len(found) > 4)
         finally:
             release.set()
-    assert len(statuses(folder)) > 4  # The reply may begin the count of tries anew.
 
 
 @needs_nginx
@@ -115,6 +126,7 @@ def test_a_server_that_does_not_answer_in_the_proxy_s_time(
             client.models()
             message = refused(lambda: client.embed("a"), uv.UnavailableError, 504)
             assert "grpc_read_timeout" in message
+            wait_for_log(folder, lambda found: len(found) == 2)
     finally:
         release.set()
     assert statuses(folder) == [200, 504]  # It is not sent again: that would take as long.
@@ -147,6 +159,7 @@ def test_what_else_it_answers(
 ) -> None:
     with nginx(folder, settings) as target:
         assert words in refused(connect(target).models, kind, status)
+        wait_for_log(folder, lambda found: len(found) == tries)
     assert statuses(folder) == [status] * tries
 
 
