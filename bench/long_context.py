@@ -23,6 +23,7 @@ from typing import Any
 
 from bench.harness.server_process import ServerProcess
 from unitvec_client import Client
+from unitvec_client.errors import UnitvecError
 from unitvec_export.export import STEPS, export
 from unitvec_export.noise import muted
 from unitvec_export.origins import ExportOptions
@@ -53,8 +54,12 @@ def main() -> None:
         log = io.StringIO()
         flags = ("--model", str(artifact), "--port", "0", "--workers", str(_WORKERS))
         with ServerProcess(["-m", "unitvec_server", *flags], log=log) as server:
-            _show_memory(server, log.getvalue())
-            _show_speed(server, model)
+            try:
+                _show_memory(server, log.getvalue())
+                _show_speed(server, model)
+            except UnitvecError:
+                sys.stderr.write(log.getvalue())
+                raise
 
 
 def _build(folder: Path, *, hidden: int, layers: int) -> Any:
