@@ -30,6 +30,9 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
 }
 
+# Without it each of the many servers that tests start would compile our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Test processes fill the cores already: threads of torch in each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
