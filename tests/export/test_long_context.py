@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -45,13 +46,15 @@ def traced(reference: Reference) -> onnx.ModelProto:
         return graphs.export_body(reference, opset=DEFAULT_OPSET)
 
 
-def rewritten(model: onnx.ModelProto, *steps: Any) -> onnx.ModelProto:
+def rewritten(model: onnx.ModelProto, step: Callable[[Wiring], None]) -> onnx.ModelProto:
+    """A rewritten copy. As in an export, no shapes are told to the step, nor to onnxruntime."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for step in steps:
-        wiring = Wiring(copy)
-        step(wiring)
-        wiring.write()
+    del copy.graph.value_info[:]
+    wiring = Wiring(copy)
+    step(wiring)
+    wiring.write()
+    del copy.graph.value_info[:]
     return copy
 
 
