@@ -164,9 +164,8 @@ class Edge(grpc.aio.ServerInterceptor):
         if method.service == health.SERVICE_NAME:
             gate = self._watches if streams_out else self._checks
             return _Terms(tally, _let_pass, gate, self._health_arrivals, None)
-        if (
-            method.service == ADMIN.full_name and self._check_admin
-        ):  # operators come in under load, too
+        # Operators come in under load, too.
+        if method.service == ADMIN.full_name and self._check_admin:
             return _Terms(tally, self._check_admin, self._checks, self._arrivals, None)
         messages = None if streams_in or streams_out else self._messages
         return _Terms(tally, self._rules.check_token, self._rules.calls, self._arrivals, messages)
