@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import struct
 import sys
@@ -22,12 +21,11 @@ from typing import Any, NamedTuple
 import grpc
 
 from bench.harness.process import ROOT
+from bench.harness.procfs import processor_s
 from bench.harness.server_process import ServerProcess
 from unitvec_protos.inference import inference_pb2
 from unitvec_protos.tei import tei_pb2
 from unitvec_protos.v1 import embedding_pb2 as pb
-
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 _Call = Callable[[bytes], Awaitable[object]]
 
@@ -125,16 +123,11 @@ async def _measure_once(call: _Call, requests: Sequence[bytes], pid: int, caller
         for request in requests[first::callers]:
             await call(request)
 
-    busy_s, started_s = _processor_s(pid), time.perf_counter()
+    busy_s, started_s = processor_s(pid), time.perf_counter()
     await asyncio.gather(*map(caller, range(callers)))
     wall_s = time.perf_counter() - started_s
-    server_s = _processor_s(pid) - busy_s
+    server_s = processor_s(pid) - busy_s
     return Round(1000 * server_s / len(requests), len(requests) / wall_s)
-
-
-def _processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime and stime of proc(5)
 
 
 def doors_markdown(rounds: Mapping[str, Sequence[Round]]) -> str:

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import grpc
 
 from bench.harness.process import ROOT
+from bench.harness.procfs import processor_s
 from bench.harness.server_process import ServerProcess
 from unitvec_client.connection import ConnectionOptions, channel_arguments
 from unitvec_protos.v1 import embedding_pb2 as pb
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _EMBED = "/unitvec.v1.EmbeddingService/Embed"
 _REQUEST = pb.EmbedRequest(texts=["a cat on a mat"]).SerializeToString()
@@ -55,8 +55,7 @@ class _Usage(NamedTuple):
     @classmethod
     def of(cls, pid: int) -> _Usage:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime and stime of proc(5)
-        return cls(cpu_s, int(fields[21]) * _PAGE_BYTES)
+        return cls(processor_s(pid), int(fields[21]) * _PAGE_BYTES)
 
 
 def _fleet(args: argparse.Namespace) -> None:

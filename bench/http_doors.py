@@ -15,7 +15,6 @@ import http.client
 import io
 import itertools
 import json
-import os
 import re
 import statistics
 import threading
@@ -30,12 +29,12 @@ import grpc
 
 from bench.console import say
 from bench.harness.process import ROOT
+from bench.harness.procfs import processor_s
 from bench.harness.server_process import ServerProcess
 from bench.infinity_server import InfinityServer
 from bench.workloads import load_corpora
 from unitvec_protos.v1 import embedding_pb2 as pb
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _EMBED = "/unitvec.v1.EmbeddingService/Embed"
 
 Call = Callable[[Sequence[str]], object]
@@ -150,12 +149,6 @@ def lone_ms(door: Door, texts: Sequence[str]) -> float:
         call([text])
         times.append(time.perf_counter() - started_s)
     return statistics.median(times) * 1e3
-
-
-def processor_s(pid: int) -> float:
-    """Processor time of all threads of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime and stime of proc(5)
 
 
 def resident_mib(pid: int) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import re
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.harness.procfs import processor_s
 from bench.harness.server_process import ServerProcess
 from unitvec_client import Client
 from unitvec_client.errors import UnitvecError
@@ -37,7 +37,6 @@ _ROUNDS = 3
 _WORKERS = 2
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _WORDS = 1000
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -122,7 +121,7 @@ def _show_speed(server: ServerProcess, model: Any) -> None:
             text = [_text(tokens)]
             rounds = [
                 (
-                    _cost_s(partial(client.embed, text), partial(_processor_s, server.pid)),
+                    _cost_s(partial(client.embed, text), partial(processor_s, server.pid)),
                     _cost_s(partial(model.encode, text), time.process_time),
                 )
                 for _ in range(_ROUNDS)
@@ -137,11 +136,6 @@ def _cost_s(work: Callable[[], object], clock: Callable[[], float]) -> float:
     before_s = clock()
     work()
     return clock() - before_s
-
-
-def _processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime and stime of proc(5)
 
 
 if __name__ == "__main__":

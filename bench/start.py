@@ -7,7 +7,6 @@ memory. Processor time is what others on the machine disturb least.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,9 +14,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.harness.procfs import processor_s
+
 _STARTS = 5
 _SERVING = " serving on "
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Start(NamedTuple):
@@ -57,14 +57,9 @@ def measure(arguments: list[str]) -> Start:
         else:
             sys.exit("".join(lines))
         wall_s = time.perf_counter() - started_s
-        start = Start(_processor_s(server.pid), wall_s, _resident_mib(server.pid))
+        start = Start(processor_s(server.pid), wall_s, _resident_mib(server.pid))
         server.terminate()
     return start
-
-
-def _processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime and stime of proc(5)
 
 
 def _resident_mib(pid: int) -> float:

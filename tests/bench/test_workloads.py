@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.contenders import REFERENCE, all_contenders, parse_variant, select
 from bench.harness.machine import describe
-from bench.harness.procfs import busy_ticks
+from bench.harness.procfs import busy_ticks, processor_s
 from bench.harness.runner import rotate
 from bench.workloads import COUNTS, TITLES, load_corpora, retrieval_task, split_text
 
@@ -99,6 +101,12 @@ def test_every_workload_can_be_built(name: str, tmp_path: Path) -> None:
 def test_busy_time_leaves_out_idle_and_guest_time() -> None:
     # user nice system idle iowait irq softirq steal guest guest_nice, see proc(5)
     assert busy_ticks("cpu  10 1 5 1000 50 2 3 4 7 7\ncpu0 1 1 1 1\n") == 10 + 1 + 5 + 2 + 3 + 4
+
+
+def test_processor_time_of_a_process_is_what_it_sees_itself() -> None:
+    before_s = time.process_time()
+    seen_s = processor_s(os.getpid())
+    assert before_s < seen_s < time.process_time()
 
 
 def test_the_machine_is_described() -> None:

@@ -154,6 +154,8 @@ class Observer:
             return "not found"
         if self._kind.dtype == "binary":
             return "as any other row"
+        if np.isnan(score) and not self._kind.is_exact:
+            return "score NaN, at **any place**"  # chance: a graph's, which threads build
         shown = "NaN" if np.isnan(score) else f"{score:.3g}"
         return f"**among the first**, score {shown}" if is_first else f"score {shown}"
 
