@@ -210,11 +210,17 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        """Notes that all of a request is here."""
+        """Notes that all of a request is here.
+
+        uvicorn stops reading at each long part of a body until more of it is wanted. No more is
+        wanted of this one, and only who reads on sees that the client hangs up.
+        """
         self._in_body = False
         self._disarm()
         if not self.parser.should_upgrade():
             super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         """Waits for the next request, or for the rest of this one."""

@@ -115,14 +115,15 @@ def test_an_expired_deadline_is_told(start_faulty: Callable[..., Server], releas
     release.touch()
 
 
+@pytest.mark.parametrize("blanks", [0, 3_000_000], ids=["short", "long"])
 def test_a_client_that_hangs_up_is_forgotten(
-    start_faulty: Callable[..., Server], release: Path
+    start_faulty: Callable[..., Server], release: Path, blanks: int
 ) -> None:
-    """Its call leaves the queue, and the log has it as cancelled."""
+    """Its call leaves the queue, and the log has it as cancelled, however long its body was."""
     server = start_faulty("--http-port", "0", "--log-level", "info", "--workers", "1")
     address = urlsplit(server.url)
     with socket.create_connection((str(address.hostname), address.port or 0)) as client:
-        client.sendall(request_bytes(json.dumps({"input": text(HOLD)}).encode()))
+        client.sendall(request_bytes(json.dumps({"input": text(HOLD)}).encode() + b" " * blanks))
         server.process.wait_for_line("on hold")
     server.process.wait_for_line('"status": 499')
     release.touch()
