@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -109,8 +110,22 @@ def from_json(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         what = what.replace("`", "")
         raise InvalidRequest(f"{field}: {what}" if field else what, field=field) from exc
     except (msgspec.DecodeError, RecursionError, ValueError) as exc:
-        nested = isinstance(exc, RecursionError)
-        what = "it is nested too deeply" if nested else str(exc)
         raise InvalidRequest(
-            f"the body is not JSON that can be read: {what}", reason="UNDECODABLE_MESSAGE"
+            f"the body is not JSON that can be read: {_explain(exc, body)}",
+            reason="UNDECODABLE_MESSAGE",
         ) from exc
+
+
+_HALF_A_CHARACTER = re.compile(
+    rb"\\u[dD](?:[89aAbB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB]..\\u[dD])[c-fC-F])"
+)
+"""A surrogate without its other half. Programs in JavaScript write one where they cut a text
+inside an emoji, and the parser takes it for the end of the body."""
+
+
+def _explain(error: Exception, body: bytes) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if _HALF_A_CHARACTER.search(body.replace(b"\\\\", b"")):
+        return "a text has half a character (one of two surrogates); cut texts between characters"
+    return str(error)
