@@ -52,7 +52,6 @@ static bool has_amx() {
 }
 
 static std::unique_ptr<Encoder> make_with_tiles(Model model) {
-    if (model.precision != Precision::kInt8) return make_avx512(std::move(model));
     if (syscall(SYS_arch_prctl, kAskForFeature, kTiles) != 0) {
         throw std::runtime_error("the kernel refuses the tiles of AMX to this process; "
                                  "take UNITVEC_ISA=avx512");
@@ -68,7 +67,7 @@ static const Backend kBackends[] = {
     {"amx", "avx512f avx512bw avx512vl avx512dq avx512_vnni amx_tile amx_int8", has_amx,
      make_with_tiles},
 #ifdef UNITVEC_TESTS
-    {"amx_emulated", "for int8 the same as avx512", has_avx512, make_amx_emulated},
+    {"amx_emulated", "the same as avx512", has_avx512, make_amx_emulated},
 #endif
     {},
 };

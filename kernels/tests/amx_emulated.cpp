@@ -5,6 +5,6 @@
 
 namespace unitvec {
 std::unique_ptr<Encoder> make_amx_emulated(Model model) {
-    return amx_emulated::make_for_head_size<amx_emulated::Int8>(std::move(model));
+    return amx_emulated::make_encoder(std::move(model));
 }
 }  // namespace unitvec

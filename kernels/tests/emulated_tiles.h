@@ -59,7 +59,13 @@ inline void store(int tile, void* to, long stride) {
     }
 }
 
-/// sum += left @ right, of unsigned by signed bytes.
+inline void zero(int tile) {
+    check(tile);
+    std::memset(tiles[tile], 0, sizeof tiles[tile]);
+}
+
+/// sum += left @ right, of bytes that Left and Right say the signs of.
+template <class Left, class Right>
 inline void multiply(int sum, int left, int right) {
     check(sum), check(left), check(right);
     need(shapes.rows[sum] == shapes.rows[left], "rows of the sum");
@@ -70,8 +76,9 @@ inline void multiply(int sum, int left, int right) {
             uint32_t total;
             std::memcpy(&total, tiles[sum][row] + column, 4);
             for (int k = 0; k < shapes.row_bytes[left]; k++) {
-                const int8_t weight = (int8_t)tiles[right][k / 4][column + k % 4];
-                total += (uint32_t)(tiles[left][row][k] * weight);
+                const Left number = (Left)tiles[left][row][k];
+                const Right weight = (Right)tiles[right][k / 4][column + k % 4];
+                total += (uint32_t)(number * weight);
             }
             std::memcpy(tiles[sum][row] + column, &total, 4);
         }
@@ -84,9 +91,17 @@ inline void release() { shapes = {}; }
 
 #undef _tile_loadd
 #undef _tile_stored
+#undef _tile_zero
+#undef _tile_dpbuud
 #undef _tile_dpbusd
+#undef _tile_dpbsud
+#undef _tile_dpbssd
 #define _tile_loadconfig emulated::configure
 #define _tile_loadd emulated::load
 #define _tile_stored emulated::store
-#define _tile_dpbusd emulated::multiply
+#define _tile_zero emulated::zero
+#define _tile_dpbuud emulated::multiply<uint8_t, uint8_t>
+#define _tile_dpbusd emulated::multiply<uint8_t, int8_t>
+#define _tile_dpbsud emulated::multiply<int8_t, uint8_t>
+#define _tile_dpbssd emulated::multiply<int8_t, int8_t>
 #define _tile_release emulated::release

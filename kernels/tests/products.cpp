@@ -24,7 +24,15 @@ static void multiply(const Number* left, int rows, int k, const uint32_t* panel,
             lines[line * kPerLine + i % kPerLine] = left[(size_t)row * k + i] ^ flip;
         }
     }
-    const uint32_t* dwords = reinterpret_cast<const uint32_t*>(lines.data());
+    uint32_t* dwords = reinterpret_cast<uint32_t*>(lines.data());
+#ifdef UNITVEC_MATRIX_TILES
+    const TilesInUse tiles;
+    if constexpr (std::is_same_v<P, Int16>) {
+        for (int row = 0; row < rows; row++) {
+            cut_left_row(dwords + row * kLineDwords, k / kPerLine, (long)rows * kLineDwords);
+        }
+    }
+#endif
     const Left blocks{dwords, (long)rows * kLineDwords, k / kPerLine, kLineDwords};
     rows_times_panel<P, kLineDwords>(
         blocks, rows, Panel{panel, starts, panel},

@@ -15,7 +15,10 @@ import pytest
 from onnx import numpy_helper
 
 from tests.artifacts import REPOSITORY
+from tests.kernels.reference import random_texts
+from tests.kernels.running import fused
 from tests.kernels.test_promise import HASHES, fixed_model, fixed_texts
+from tests.kernels.test_vectors import SHAPES
 from unitvec_export.quantize.fused import FusedPrecision
 
 pytestmark = pytest.mark.deep
@@ -80,16 +83,36 @@ def test_neon_has_the_bits_of_all_others(run_neon: list[str], precision: FusedPr
     assert hash_of_vectors(run_neon, precision) == HASHES[precision]
 
 
-def test_amx_has_the_bits_of_all_others(run_amx: list[str]) -> None:
+@pytest.mark.parametrize("precision", list(HASHES))
+def test_amx_has_the_bits_of_all_others(run_amx: list[str], precision: FusedPrecision) -> None:
     """Where a CPU would refuse the shapes of tiles, the program ends with an error."""
-    assert hash_of_vectors(run_amx, "int8") == HASHES["int8"]
+    assert hash_of_vectors(run_amx, precision) == HASHES[precision]
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+@pytest.mark.parametrize("precision", ["int16", "int8"])
+def test_amx_agrees_on_every_shape(
+    run_amx: list[str], name: str, precision: FusedPrecision
+) -> None:
+    """Alone and in company, with few rows and with many: int16 is cut in bytes from 9 rows on."""
+    program, _ = run_amx
+    model = fused(SHAPES[name], precision)
+    for lengths in ([1], [8], [9], [23], [1, 0, 7, 15, 16, 33, 70]):
+        given = flatten(model, random_texts(11, lengths))
+        vectors = vectors_of(run_amx, given)
+        assert len(vectors) == 4 * SHAPES[name].hidden * len(lengths)
+        assert vectors == vectors_of([program, "avx512"], given)
 
 
 def hash_of_vectors(command: list[str], precision: FusedPrecision) -> str:
     """The hash as `test_promise` has it."""
     given = flatten(fixed_model(precision), fixed_texts())
-    vectors = subprocess.run(command, input=given, check=True, capture_output=True).stdout
-    return hashlib.sha256(vectors).hexdigest()[:16]
+    return hashlib.sha256(vectors_of(command, given)).hexdigest()[:16]
+
+
+def vectors_of(command: list[str], given: bytes) -> bytes:
+    """What run_model makes of a model and texts."""
+    return subprocess.run(command, input=given, check=True, capture_output=True).stdout
 
 
 def flatten(model: onnx.ModelProto, rows: list[np.ndarray]) -> bytes:

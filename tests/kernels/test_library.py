@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -71,14 +71,44 @@ def test_what_cannot_run_is_refused(kernels: ModuleType, monkeypatch: pytest.Mon
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads the assembly of x86-64")
 def test_product_loops_keep_their_sums_in_registers(library: Path) -> None:
     """A sum that a compiler keeps in memory makes a product several times as slow."""
-    loops = list(product_loops(objdump("-d", "--no-show-raw-insn", library)))
+    loops = list(innermost_loops(objdump("-d", "--no-show-raw-insn", library), is_product))
     assert len(loops) > 50
     spilled = [line for loop in loops for line in loop if _SPILL.search(line)]
     assert spilled == []
 
 
-def product_loops(assembly: str) -> Iterator[list[str]]:
-    """Instructions of each innermost loop that is a product's."""
+@needs_objdump
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads the assembly of x86-64")
+def test_loops_of_tiles_multiply_what_is_meant(library: Path) -> None:
+    """Instructions of AMX, which other tests replace. objdump prints: weights, left side, sum."""
+    loops = list(innermost_loops(objdump("-d", "--no-show-raw-insn", library), multiplies_tiles))
+    found = {frozenset(" ".join(line.split()) for line in loop if "tdp" in line) for loop in loops}
+    int8 = {
+        *("tdpbusd %tmm6,%tmm4,%tmm0", "tdpbusd %tmm7,%tmm4,%tmm1"),
+        *("tdpbusd %tmm6,%tmm5,%tmm2", "tdpbusd %tmm7,%tmm5,%tmm3"),
+    }
+    int16 = {
+        *("tdpbuud %tmm6,%tmm4,%tmm0", "tdpbusd %tmm7,%tmm4,%tmm1"),
+        *("tdpbsud %tmm6,%tmm5,%tmm2", "tdpbssd %tmm7,%tmm5,%tmm3"),
+    }
+    assert {frozenset(int8), frozenset(int16)} <= found
+    slow = re.compile(r"\(%r[sb]p|call|ldtilecfg")
+    assert [line for loop in loops for line in loop if slow.search(line)] == []
+
+
+def is_product(loop: list[str]) -> bool:
+    """Of a tile in registers."""
+    products = sum(bool(_PRODUCT.match(line)) for line in loop)
+    return products >= max(_LEAST_PRODUCTS, _LEAST_SHARE * len(loop))
+
+
+def multiplies_tiles(loop: list[str]) -> bool:
+    """Those of AMX."""
+    return any(line.startswith("tdp") for line in loop)
+
+
+def innermost_loops(assembly: str, is_meant: Callable[[list[str]], bool]) -> Iterator[list[str]]:
+    """Instructions of each loop that is meant and has no such loop inside."""
     lines = re.findall(r"^\s+([0-9a-f]+):\s+(\S.*)$", assembly, re.MULTILINE)
     addresses = [int(address, 16) for address, _ in lines]
     index = {address: number for number, address in enumerate(addresses)}
@@ -87,12 +117,10 @@ def product_loops(assembly: str) -> Iterator[list[str]]:
         jump = _BACKWARD.match(text)
         if jump and (start := index.get(int(jump[1], 16), number + 1)) <= number:
             loops.append((start, number))
-    starts = sorted(loops, key=lambda loop: loop[1] - loop[0])
     inner: list[tuple[int, int]] = []
-    for start, end in starts:
-        if not any(start <= other and last <= end for other, last in inner):
+    for start, end in sorted(loops, key=lambda loop: loop[1] - loop[0]):
+        body = [text for _, text in lines[start : end + 1]]
+        is_outer = any(start <= first and last <= end for first, last in inner)
+        if not is_outer and is_meant(body):
             inner.append((start, end))
-            body = [text for _, text in lines[start : end + 1]]
-            products = sum(bool(_PRODUCT.match(text)) for text in body)
-            if products >= max(_LEAST_PRODUCTS, _LEAST_SHARE * len(body)):
-                yield body
+            yield body

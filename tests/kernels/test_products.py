@@ -105,4 +105,23 @@ def test_int16_at_the_edge_of_32_bits(products: list[Products], data: st.DataObj
     weights, _ = to_int16(np.concatenate([column, equal, one] + [column] * (COLUMNS - 3), axis=1))
     assert np.abs(weights.astype(np.int64)).sum(axis=0).max() <= INT16_ROOM
     worst = [np.where(weights[:, c] < 0, -INT16_LEVELS, INT16_LEVELS) for c in range(3)]
-    check(products, np.array([*worst, *(-row for row in worst)]).astype(np.int16), weights)
+    left = np.array([*worst, *(-row for row in worst)]).astype(np.int16)
+    check(products, left, weights)
+    check(products, np.tile(left, (3, 1)), weights)  # AMX cuts numbers in bytes from 9 rows on
+
+
+@pytest.mark.parametrize("rows", [9, 16, 21])
+@pytest.mark.parametrize("k", [64, 128, 384])
+def test_int16_at_the_edges_of_their_bytes(products: list[Products], k: int, rows: int) -> None:
+    """Where a byte changes its sign or carries into the other, and the largest weights."""
+    rng = np.random.default_rng(rows * k)
+    edges = np.array([0, 1, 127, 128, 129, 255, 256, 257, 511, 512, 8190, 8191])
+    numbers = np.concatenate([edges, -edges])
+    left = rng.choice(numbers, (rows, k)).astype(np.int16)
+    weights = np.zeros((k, COLUMNS), np.int16)
+    for column in range(COLUMNS):  # 6 of up to 32,768 and 7 of up to 8,191: within INT16_ROOM
+        places = rng.permutation(k)[:13]
+        weights[places[:6], column] = rng.choice([-32768, -32767, -32513, -32512, 32512, 32767], 6)
+        weights[places[6:], column] = rng.choice(numbers, 7)
+        left[column % rows, places] = INT16_LEVELS * np.sign(weights[places, column])
+    check(products, left, weights)

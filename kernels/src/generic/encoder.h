@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <type_traits>
 
 namespace UNITVEC_TARGET {
 using unitvec::Buffer;
@@ -80,6 +81,9 @@ class EncoderOf final : public unitvec::Encoder {
 
     void run(const Texts& texts, float* out) const override {
         thread_local Scratch scratch;
+#ifdef UNITVEC_MATRIX_TILES
+        const TilesInUse tiles;
+#endif
         const int tokens = (int)texts.starts[texts.count];
         scratch.reserve(model_, tokens, P::kPerDword);
         embed(texts, scratch, tokens);

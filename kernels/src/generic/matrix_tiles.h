@@ -4,10 +4,9 @@
 //          tile 4     tile 0   tile 1       16 rows, a cache line (16 dwords of K) of each;
 //          tile 5     tile 2   tile 3       and their sums
 //
-// Each step loads a line of every row and 16 dwords of the panel, and multiplies each with each. The
-// rows at the end may be fewer than 16: a tile has as many as its shape says, and without a second
-// group of rows tiles 2, 3 and 5 stay out of use. Sums of integers are exact in any order, so the
-// result has the bits of every other target.
+// Each step loads a line of every row and 16 dwords of the panel, and multiplies each with each.
+// Without a second group of rows tiles 2, 3 and 5 stay out of use. Sums of integers are exact in any
+// order, so the result has the bits of every other target.
 #pragma once
 
 namespace UNITVEC_TARGET {
@@ -15,36 +14,56 @@ namespace UNITVEC_TARGET {
 constexpr int kMatrixRows = 16;
 constexpr int kPanelRowBytes = kPanelColumns * 4;
 
-/// The shapes of all tiles as LDTILECFG reads them.
+/// The shapes of all tiles as LDTILECFG reads them: tiles 0 to 5 have `height` rows, 6 and 7 have 16.
 struct alignas(64) TileShapes {
     uint8_t palette = 1, first_row = 0, reserved[14] = {};
     uint16_t row_bytes[16] = {};
     uint8_t rows[16] = {};
 
-    void set(int tile, int height) { row_bytes[tile] = 64, rows[tile] = (uint8_t)height; }
+    explicit TileShapes(int height) {
+        for (int tile = 0; tile < 8; tile++) {
+            row_bytes[tile] = 64, rows[tile] = (uint8_t)(tile < 6 ? height : kMatrixRows);
+        }
+    }
 };
 
-/// Shapes for two groups of rows, of which the second may have none.
-static inline TileShapes shapes_for(int upper, int lower) {
-    TileShapes shapes;
-    for (int tile : {0, 1, 4}) shapes.set(tile, upper);
-    for (int tile : {2, 3, 5}) {
-        if (lower) shapes.set(tile, lower);
-    }
-    for (int tile : {6, 7}) shapes.set(tile, kMatrixRows);
-    return shapes;
-}
+static thread_local int tile_height = 0;  // of this thread's tiles; 0 while it has none
 
-/// The sums of up to 32 rows, and fetches a share of the panel that comes next.
-template <int kRowStride>
-static void sum_in_tiles(const Left& left, int row, int rows, const Panel& panel, Ahead ahead,
-                         int32_t (*sums)[kPanelColumns]) {
-    const int upper = std::min(rows, kMatrixRows), lower = rows - upper;
-    const TileShapes shapes = shapes_for(upper, lower);
-    const uint32_t *numbers = left.data + (long)row * kRowStride, *weights = panel.weights;
+/// Gives tiles their shapes, which takes as long as many products; hence only where they change.
+static inline void shape_tiles(int height) {
+    if (height == tile_height) return;
+    const TileShapes shapes(height);
     // GCC does not know that tiles and their shapes are read from memory: now all has to be there.
     __asm__ volatile("" ::"r"(&shapes) : "memory");
     _tile_loadconfig(&shapes);
+    tile_height = height;
+}
+
+/// Held by whoever uses tiles. Without an end, every switch to another thread saves 8 KiB of them.
+struct TilesInUse {
+    ~TilesInUse() {
+        if (tile_height) _tile_release();
+        tile_height = 0;
+    }
+};
+
+/// A tile's rows of a left side. All tiles have one height: the last begins before the others end,
+/// and makes sums again that were there.
+struct TileRows {
+    int first, made_before;
+
+    TileRows(int row, int count, int height)
+        : first(std::min(row, count - height)), made_before(row - first) {}
+};
+
+/// The sums of two groups of rows, of which the second may be null. Fetches a share of the panel
+/// that comes next.
+template <int kRowStride>
+static void sum_in_tiles(const Left& left, const uint32_t* upper, const uint32_t* lower,
+                         const Panel& panel, Ahead ahead,
+                         int32_t (*sums)[kMatrixRows][kPanelColumns]) {
+    const uint32_t* weights = panel.weights;
+    __asm__ volatile("" ::: "memory");  // As above.
     // Without a stride all rows are the same: what the sums of each column start at.
     _tile_loadd(0, panel.starts, 0);
     _tile_loadd(1, panel.starts + 16, 0);
@@ -57,21 +76,22 @@ static void sum_in_tiles(const Left& left, int row, int rows, const Panel& panel
         ahead.at += ahead.step_bytes;
         _tile_loadd(6, weights, kPanelRowBytes);
         _tile_loadd(7, weights + 16, kPanelRowBytes);
-        _tile_loadd(4, numbers, kRowStride * 4);
+        _tile_loadd(4, upper, kRowStride * 4);
         _tile_dpbusd(0, 4, 6);
         _tile_dpbusd(1, 4, 7);
         if (lower) {
-            _tile_loadd(5, numbers + kMatrixRows * kRowStride, kRowStride * 4);
+            _tile_loadd(5, lower, kRowStride * 4);
             _tile_dpbusd(2, 5, 6);
             _tile_dpbusd(3, 5, 7);
+            lower += left.block_stride;
         }
-        numbers += left.block_stride, weights += kMatrixRows * kPanelColumns;
+        upper += left.block_stride, weights += kMatrixRows * kPanelColumns;
     }
     _tile_stored(0, sums[0], kPanelRowBytes);
-    _tile_stored(1, sums[0] + 16, kPanelRowBytes);
+    _tile_stored(1, sums[0][0] + 16, kPanelRowBytes);
     if (lower) {
-        _tile_stored(2, sums[kMatrixRows], kPanelRowBytes);
-        _tile_stored(3, sums[kMatrixRows] + 16, kPanelRowBytes);
+        _tile_stored(2, sums[1], kPanelRowBytes);
+        _tile_stored(3, sums[1][0] + 16, kPanelRowBytes);
     }
 }
 
@@ -79,20 +99,26 @@ static void sum_in_tiles(const Left& left, int row, int rows, const Panel& panel
 template <int kRowStride, class Done>
 static void rows_times_panel_in_tiles(const Left& left, int count, const Panel& panel,
                                       const Done& done) {
-    alignas(64) int32_t sums[2 * kMatrixRows][kPanelColumns];
-    const int height = 2 * kMatrixRows, tiles = (count + height - 1) / height;
-    const long step_bytes = (long)kMatrixRows * kPanelRowBytes / tiles;
+    alignas(64) int32_t sums[2][kMatrixRows][kPanelColumns];
+    const int height = std::min(count, kMatrixRows);
+    const int step = 2 * kMatrixRows, steps = (count + step - 1) / step;
+    const long step_bytes = (long)kMatrixRows * kPanelRowBytes / steps;
     const char* upcoming = reinterpret_cast<const char*>(panel.upcoming);
-    for (int row = 0; row < count; row += height, upcoming += left.blocks * step_bytes) {
-        const int rows = std::min(height, count - row);
-        sum_in_tiles<kRowStride>(left, row, rows, panel, {upcoming, step_bytes}, sums);
-        for (int i = 0; i < rows; i++) {
-            for (int c = 0; c < kPanelColumns; c += 16) {
-                done(row + i, c, to_floats(load_ints(sums[i] + c)));
+    shape_tiles(height);
+    for (int row = 0; row < count; row += step, upcoming += left.blocks * step_bytes) {
+        const TileRows groups[2] = {{row, count, height}, {row + kMatrixRows, count, height}};
+        const bool has_lower = row + kMatrixRows < count;
+        const uint32_t* upper = left.data + (long)groups[0].first * kRowStride;
+        const uint32_t* lower = has_lower ? left.data + (long)groups[1].first * kRowStride : nullptr;
+        sum_in_tiles<kRowStride>(left, upper, lower, panel, {upcoming, step_bytes}, sums);
+        for (int g = 0; g <= has_lower; g++) {
+            for (int i = groups[g].made_before; i < height; i++) {
+                for (int c = 0; c < kPanelColumns; c += 16) {
+                    done(groups[g].first + i, c, to_floats(load_ints(sums[g][i] + c)));
+                }
             }
         }
     }
-    _tile_release();  // else every switch to another thread saves 8 KiB of tiles
 }
 
 }  // namespace UNITVEC_TARGET

@@ -7,8 +7,6 @@ static inline float at_least(float x, float low) { return x > low ? x : low; }
 static inline float at_most(float x, float high) { return x < high ? x : high; }
 constexpr float kTiny = 1e-10f;  // stands for the largest of numbers that are all 0
 
-constexpr int kLineDwords = 16;  // dwords of a row in one block of a left side
-
 /// Writes a row of n numbers as row `row` of a left side of `rows` rows.
 ///
 /// Layout: [block of 16 dwords][row][16 dwords], so that a row has one cache line in each block.
@@ -40,6 +38,11 @@ static inline float write_left_row(const float* x, const float* smoothing, int n
                 else store_shorts(to + 32 * piece, q);
             }
         }
+#ifdef UNITVEC_MATRIX_TILES
+        if constexpr (std::is_same_v<P, Int16>) {
+            cut_left_row(left + (long)row * kLineDwords, n / 32, block_stride);
+        }
+#endif
         return largest / P::kLevels;
     }
 }

@@ -10,6 +10,8 @@
 
 namespace UNITVEC_TARGET {
 
+constexpr int kLineDwords = 16;  // dwords of a row in one block of an encoder's left side
+
 /// The left side: `blocks` blocks of `steps` dwords of each row. Within a block, rows are a fixed
 /// number of dwords apart, which is a parameter of the tile so that offsets become constants.
 struct Left {
@@ -108,6 +110,7 @@ static inline void tile_times_panel(int rows, const Left& left, const uint32_t* 
 
 #ifdef UNITVEC_MATRIX_TILES
 #include "matrix_tiles.h"
+#include "matrix_tiles_int16.h"
 #endif
 
 namespace UNITVEC_TARGET {
@@ -117,7 +120,15 @@ template <class P, int kRowStride, class Done>
 static inline void rows_times_panel(const Left& left, int count, const Panel& panel,
                                     const Done& done) {
 #ifdef UNITVEC_MATRIX_TILES
-    if constexpr (P::kPerDword == 4) return rows_times_panel_in_tiles<kRowStride>(left, count, panel, done);
+    if (count == 0) return;
+    if constexpr (std::is_same_v<P, Int8>) {
+        return rows_times_panel_in_tiles<kRowStride>(left, count, panel, done);
+    }
+    if constexpr (std::is_same_v<P, Int16>) {
+        if (is_cut(left.block_stride)) {
+            return rows_times_panel_in_bytes<kRowStride>(left, count, panel, done);
+        }
+    }
 #endif
     const int tiles = (count + kTileRows - 1) / kTileRows;
     const long row_bytes = kPanelColumns * 4;

@@ -4,8 +4,5 @@
 #include "../generic/encoder.h"
 
 namespace unitvec {
-/// For int8 alone: to all else AMX is AVX-512.
-std::unique_ptr<Encoder> make_amx(Model model) {
-    return amx::make_for_head_size<amx::Int8>(std::move(model));
-}
+std::unique_ptr<Encoder> make_amx(Model model) { return amx::make_encoder(std::move(model)); }
 }  // namespace unitvec
