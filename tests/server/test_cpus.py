@@ -1,12 +1,15 @@
 """Usable CPUs in made-up cgroup trees."""
 
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from unitvec_server.model.cpus import usable_cpus
+from unitvec_server.model.cpus import usable_cpus, waited_s
 
 CGROUPS = {
     "v2, no limit": ("0::/", {"cpu.max": "max 100000"}, 8),
@@ -108,3 +111,33 @@ def write(folder: Path, own: str | None, files: Mapping[str, str]) -> tuple[Path
     if own is not None:
         (folder / "own").write_text(own + "\n")
     return root, folder / "own"
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="this system does not tell who waits"
+)
+def test_a_thread_beside_a_busy_one_waits() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    busy = f"import os; os.sched_setaffinity(0, {{{cpu}}}); print(flush=True)\nwhile True: pass"
+    waited: list[float] = []
+
+    def work() -> None:
+        os.sched_setaffinity(0, {cpu})  # this thread's alone
+        thread_id = threading.get_native_id()
+        before_s = waited_s(thread_id)
+        while waited_s(thread_id) < before_s + 0.05:
+            pass
+        waited.append(waited_s(thread_id) - before_s)
+
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        other.kill()
+    assert waited[0] >= 0.05
+
+
+def test_nothing_is_known_of_a_thread_that_is_not_there() -> None:
+    assert waited_s(0) == 0.0

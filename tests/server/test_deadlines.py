@@ -8,7 +8,7 @@ import pytest
 
 from unitvec_server.errors import DeadlineExpired, Overloaded
 from unitvec_server.policy.batching import Batcher, BatchLimits
-from unitvec_server.policy.deadlines import Deadlines, Forecast, RunSpeed
+from unitvec_server.policy.deadlines import NO_WARM_RUN, Deadlines, Forecast, RunSpeed, WarmRun
 from unitvec_server.policy.items import Item
 
 
@@ -211,3 +211,11 @@ def test_a_forecast_never_takes_all_of_the_machine() -> None:
     assert forecast.overtaking(1000) == 0.8
     forecast.clear()
     assert forecast.overtaking(1000) == 0
+
+
+def test_a_long_run_is_foreseen_by_the_square_of_its_length() -> None:
+    warm = WarmRun(length=100, s_per_token=0.5)
+    assert warm.most_s(10) == 5.0
+    assert warm.most_s(100) == 50.0
+    assert warm.most_s(400) == 800.0
+    assert NO_WARM_RUN.most_s(8192) == 0.0

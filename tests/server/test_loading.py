@@ -9,7 +9,8 @@ import pytest
 from tests.artifacts import keep_fused_artifact, keep_pipeline_artifact, needs_kernels
 from tests.models import FUSED_BERT
 from unitvec_server.engine.choices import as_served
-from unitvec_server.engine.loading import LoadedModel, load_model
+from unitvec_server.engine.loading import LoadedModel, load_engine, load_model
+from unitvec_server.engine.watchdog import Run, WatchedPool
 from unitvec_server.flags import parse_config
 from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 from unitvec_server.model.providers import Choice
@@ -59,6 +60,20 @@ def test_the_memory_of_a_run_is_that_of_the_configured_width(artifact: Path) -> 
     narrow = load(artifact, "--precision", "fp32", "--max-batch-tokens", "256")
     wide = load(artifact, "--precision", "fp32", "--max-batch-tokens", "65536")
     assert wide.footprint.run_bytes - narrow.footprint.run_bytes > 65536 * 32 * 4
+
+
+def test_how_long_a_run_may_take_is_known_before_the_first(artifact: Path) -> None:
+    """Else the watchdog would end a server whose first text is a long one on a slow machine."""
+    config = parse_config(["--model", f"m={artifact}", "--precision", "fp32"], {})
+    with WatchedPool(1, name="tokenize") as executor, WatchedPool(1, name="compare") as comparing:
+        engine, scheduler, _ = load_engine(config, executor=executor, comparing=comparing)
+        try:
+            queue = scheduler.queues["m"]
+            longest = engine.models["m"].manifest.max_seq_length
+            expected_s = [scheduler.expected_s(Run(n, (queue, []))) for n in (longest, 8 * longest)]
+            assert 0 < 63 * expected_s[0] < expected_s[1]  # attention grows with the square
+        finally:
+            scheduler.stop()
 
 
 @needs_kernels

@@ -50,7 +50,9 @@ class Graph:
 
 
 def test_warm_up_runs_short_and_longest_texts_within_the_width() -> None:
-    warm_up(graph := Graph(), max_seq_length=256, max_batch_tokens=512)
+    length, s_per_token = warm_up(graph := Graph(), max_seq_length=256, max_batch_tokens=512)
+    assert length == 256
+    assert s_per_token > 0
     assert [length for _, length in graph.runs] == [2, 16, 64, 256]
     assert all(count * length <= 512 for count, length in graph.runs)
 

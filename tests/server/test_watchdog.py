@@ -23,12 +23,14 @@ class Ward:
         self.waiting_texts = 0
         self.given_up: list[Run] = []
         self.now_s = 0.0
+        self.waited_part = 0.0
         self.pool = WatchedPool(2, name="split")
         self.watchdog = Watchdog(
             self,
             pools=[self.pool],
             stuck_after_s=STUCK_AFTER_S,
             clock_s=lambda: self.now_s,
+            waited_s=lambda thread_id: self.waited_part * self.now_s,
         )
 
     def expected_s(self, run: Run) -> float:
@@ -79,6 +81,30 @@ def test_a_slow_model_has_as_much_longer(ward: Ward) -> None:
     ward.workers[0].run = Run(8192, None)
     assert ward.watch(79) == ""
     assert "hangs" in ward.watch(3)
+
+
+def test_time_spent_waiting_for_a_cpu_does_not_count(ward: Ward) -> None:
+    """Where others leave a worker a tenth of a CPU, a run takes ten times as long."""
+    ward.workers[0].thread = threading.current_thread()
+    ward.workers[0].run = Run(8192, None)
+    ward.waited_part = 0.9
+    assert ward.watch(10 * STUCK_AFTER_S - 1) == ""
+    assert "hangs: a run of 8192 tokens takes 10 s" in ward.watch(10)
+
+
+def test_nor_does_it_for_threads_of_pools(ward: Ward) -> None:
+    begun, let_go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        let_go.wait()
+
+    ward.pool.submit(hang)
+    begun.wait()
+    ward.waited_part = 0.5
+    assert ward.watch(2 * STUCK_AFTER_S - 1) == ""
+    assert "thread split_0 hangs: it takes 10 s" in ward.watch(2)
+    let_go.set()
 
 
 def test_a_thread_of_a_pool_that_hangs(ward: Ward) -> None:

@@ -48,6 +48,7 @@ from unitvec_server.model.providers import Choice
 from unitvec_server.model.tokenizer import open_tokenizer
 from unitvec_server.model.warmup import measure_batch_tokens, warm_up
 from unitvec_server.policy.batching import BatchLimits
+from unitvec_server.policy.deadlines import NO_WARM_RUN, WarmRun
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class LoadedModel:
         footprint: Memory that it takes, without its routes.
         routes: Models that embed texts with some of its prompts in its place.
         mapped: Files with weights of its graph that lie outside of it.
+        warm_run: Its longest run so far.
     """
 
     model: Model
@@ -85,6 +87,7 @@ class LoadedModel:
     footprint: Footprint
     routes: tuple[LoadedModel, ...] = ()
     mapped: tuple[Path, ...] = ()
+    warm_run: WarmRun = NO_WARM_RUN
 
 
 def load_engine(
@@ -109,6 +112,7 @@ def load_engine(
         {entry.model.queue: entry.encoder for entry in loaded},
         limits={entry.model.queue: batch_limits(entry) for entry in loaded},
         workers=plan.workers,
+        warm_runs={entry.model.queue: entry.warm_run for entry in loaded},
         cache_bytes=config.cache_bytes,
     )
     engine = Engine(
@@ -204,7 +208,7 @@ def _load_folder(
     grown_bytes = 0  # on CUDA, where the device's memory is another
     if choice.provider != "cuda":
         grown_bytes = run_bytes(run, max_seq_length=manifest.max_seq_length, mapped=mapped)
-    width = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
+    width, warm_run = _warm_up(encoder, manifest.max_seq_length, config, widths=widths)
     served, identity = as_served(manifest, choice), _identify(artifact, choice)
     canary = find_canary(artifact, choice.graph, tokenizer, identity.bits)
     if config.self_test:
@@ -217,7 +221,7 @@ def _load_folder(
         canary=canary,
     )
     footprint = Footprint(graph.size_bytes, load_bytes, grown_bytes)
-    return LoadedModel(model, encoder, footprint, mapped=mapped)
+    return LoadedModel(model, encoder, footprint, mapped=mapped, warm_run=warm_run)
 
 
 def _identify(artifact: Artifact, choice: Choice) -> Fingerprints:
@@ -263,12 +267,13 @@ def _plan_runs(config: ServerConfig, loaded: Collection[LoadedModel]) -> MemoryP
 
 def _warm_up(
     encoder: Encoder, max_seq_length: int, config: ServerConfig, *, widths: Sequence[int]
-) -> int:
-    """Tokens in one run: the one of `widths`, or the best of them as measured."""
+) -> tuple[int, WarmRun]:
+    """Tokens in one run, the one of `widths` or the best of them as measured; the longest run."""
     workers = worker_count(config)
-    warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=widths[-1])
-    if len(widths) == 1:
-        return widths[0]
-    return measure_batch_tokens(
-        encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
-    )
+    longest = warm_up(encoder, max_seq_length=max_seq_length, max_batch_tokens=widths[-1])
+    width = widths[0]
+    if len(widths) > 1:
+        width = measure_batch_tokens(
+            encoder, max_seq_length=max_seq_length, workers=workers, candidates=widths
+        )
+    return width, WarmRun(*longest)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from unitvec_server.engine.counters import BatchTally
 from unitvec_server.engine.pending import Slot
 from unitvec_server.policy.batching import Batcher, BatchLimits, Plan
-from unitvec_server.policy.deadlines import Deadlines, RunSpeed
+from unitvec_server.policy.deadlines import NO_WARM_RUN, Deadlines, RunSpeed, WarmRun
 from unitvec_server.policy.items import Item
 
 Rows = Sequence[npt.NDArray[np.int64]]
@@ -48,6 +48,7 @@ class ModelQueue:
         encoder: Runs the model.
         limits: Bounds of one batch.
         workers: Number of workers of the scheduler.
+        warm_run: The longest run before the first caller.
         batches: Counts to go on with; None begins at 0.
 
     Attributes:
@@ -68,11 +69,13 @@ class ModelQueue:
         limits: BatchLimits,
         workers: int,
         *,
+        warm_run: WarmRun = NO_WARM_RUN,
         batches: BatchTally | None = None,
     ) -> None:
         self.number = number
         self.dim = encoder.dim
         self.speed = RunSpeed(workers)
+        self._warm_run = warm_run
         self.deadlines = Deadlines(self.speed, limits.max_batch_tokens)
         self.batcher = Batcher(limits, self.deadlines)
         self.running: dict[Hashable, Item] = {}
@@ -94,6 +97,11 @@ class ModelQueue:
         """Notes how long a batch took."""
         self.batches.end(busy_s)
         self.speed.record(tokens=tokens, busy_s=busy_s)
+
+    def expected_s(self, tokens: int) -> float:
+        """Most time that a run should take on its one worker; 0 while nothing was measured."""
+        lately_s = self.speed.workers * self.speed.seconds_for(tokens)
+        return max(lately_s, self._warm_run.most_s(tokens))
 
     def is_running(self, item: Item) -> bool:
         """Whether requests with an equal text may join this item."""

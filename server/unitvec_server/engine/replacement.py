@@ -142,6 +142,7 @@ def put_in_place(
         names,
         {name: part.encoder for name, part in new.items()},
         {name: batch_limits(part) for name, part in new.items()},
+        {name: part.warm_run for name, part in new.items()},
     )
     return engine.with_model(loaded.model), old
 

@@ -17,6 +17,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +36,15 @@ from unitvec_server.engine.reuse import Reuse, ReuseCounts, equal_texts
 from unitvec_server.engine.watchdog import Run, Worker
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, Unavailable
 from unitvec_server.policy.batching import BatchLimits, Plan
+from unitvec_server.policy.deadlines import NO_WARM_RUN, WarmRun
 from unitvec_server.policy.items import Item
 
 logger = logging.getLogger(__name__)
 
 _SHUT_DOWN = "the server is shutting down; try another"
 _EXPIRED = "its turn came too late for its deadline; not run, or not to its end"
-_GIVEN_UP = "a worker failed while this text was running; it is not retried"
+_DIED = "a worker died while this text was running; it is not retried"
+_HUNG = "the run of this text hung; it is not retried"
 
 
 class Scheduler:
@@ -51,6 +54,7 @@ class Scheduler:
         encoders: Encoders by model name.
         limits: Bounds of one batch, by model name.
         workers: Number of runs side by side, over all models.
+        warm_runs: The longest runs before the first caller, by model name.
         cache_bytes: Bound of the cache of vectors, for all models; 0 is none.
         clock_s: Clock of the deadlines, in seconds.
 
@@ -67,11 +71,14 @@ class Scheduler:
         *,
         limits: Mapping[str, BatchLimits],
         workers: int,
+        warm_runs: Mapping[str, WarmRun] = MappingProxyType({}),
         cache_bytes: int = 0,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queues: Mapping[str, ModelQueue] = {
-            name: ModelQueue(number, encoder, limits[name], workers)
+            name: ModelQueue(
+                *(number, encoder, limits[name], workers), warm_run=warm_runs.get(name, NO_WARM_RUN)
+            )
             for number, (name, encoder) in enumerate(encoders.items())
         }
         self._numbers = itertools.count(len(self.queues))
@@ -111,15 +118,16 @@ class Scheduler:
         return tokens / self.tokens_per_s if self.tokens_per_s else 0.0
 
     def expected_s(self, run: Run) -> float:
-        """Time that a run should take on its one worker; 0 while nothing was measured."""
-        queue, _ = run.work
-        return len(self.workers) * float(queue.speed.seconds_for(run.tokens))
+        """Most time that a run should take on its one worker; 0 while nothing was measured."""
+        queue: ModelQueue = run.work[0]
+        return queue.expected_s(run.tokens)
 
     def replace(
         self,
         names: Collection[str],
         encoders: Mapping[str, Encodes],
         limits: Mapping[str, BatchLimits],
+        warm_runs: Mapping[str, WarmRun] = MappingProxyType({}),
     ) -> Sequence[ModelQueue]:
         """Puts other models in the place of some. To be called on the event loop of the callers.
 
@@ -127,6 +135,7 @@ class Scheduler:
             names: Names of the models that are replaced.
             encoders: Encoders of the new ones by their names, most often the same.
             limits: Bounds of their batches by their names.
+            warm_runs: The longest runs before their first caller, by their names.
 
         Returns:
             The queues of the old models, which work on until they are given to `retire`.
@@ -135,6 +144,7 @@ class Scheduler:
         new = {
             name: ModelQueue(
                 *(next(self._numbers), encoder, limits[name], len(self.workers)),
+                warm_run=warm_runs.get(name, NO_WARM_RUN),
                 batches=old[name].batches if name in old else None,
             )
             for name, encoder in encoders.items()
@@ -319,7 +329,7 @@ class Scheduler:
         try:
             self._run(worker, queue, plan.batch, plan.tokens)
         except BaseException:
-            self._give_up(queue, plan.batch)
+            self._give_up(queue, plan.batch, _DIED)
             raise
         finally:
             worker.run = None
@@ -374,12 +384,13 @@ class Scheduler:
 
     def give_up(self, run: Run) -> None:
         """Fails the callers of a run that will never end. Callable from any thread."""
-        self._give_up(*run.work)
+        queue, batch = run.work
+        self._give_up(queue, batch, _HUNG)
 
-    def _give_up(self, queue: ModelQueue, batch: list[Item]) -> None:
+    def _give_up(self, queue: ModelQueue, batch: list[Item], reason: str) -> None:
         """Fails what still runs of a batch; later equal texts do not join it."""
         with self._changed:
             for item in batch:
                 if queue.is_running(item):
                     queue.end(item)
-                    fail([item], InferenceFailed(_GIVEN_UP))
+                    fail([item], InferenceFailed(reason))

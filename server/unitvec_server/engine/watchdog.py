@@ -3,6 +3,10 @@
 Without it a server could look healthy and answer nothing. A worker that died cannot be trusted to
 have left its work in order, and a thread that hangs cannot be interrupted: only a new process
 helps. Whoever asks the watchdog therefore turns health to NOT_SERVING and ends the process.
+
+A thread that waits for a CPU does not hang, however long others keep it waiting: on a machine of
+two CPUs with twenty busy threads a run takes ten times as long. That time is not counted, nor is
+that in which the whole process stood still.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from concurrent.futures import Executor, Future, InvalidStateError, ThreadPoolEx
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from unitvec_server.errors import InferenceFailed
+from unitvec_server.model.cpus import waited_s
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -25,8 +30,8 @@ _TICK_S = 0.5
 """Time between two looks, and so the time in which a dead worker is noticed."""
 
 _STUCK_FACTOR = 20
-"""Times as long as expected after which a run is taken to hang: a long text, a page that comes from
-the disk or a throttled CPU stretch a run by less."""
+"""Times as long as expected after which a run is taken to hang: pages that come from the disk, a
+slow clock or full caches stretch a run by less."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -70,9 +75,11 @@ class PoolTask:
 
     Attributes:
         future: Future of its result; None for the moment until it is known.
+        thread_id: Native id of the thread; 0 until it has begun.
     """
 
     future: Future[Any] | None = None
+    thread_id: int = 0
 
     def give_up(self) -> None:
         """Fails the task, since it will never end. Callable from any thread."""
@@ -109,6 +116,7 @@ class WatchedPool(ThreadPoolExecutor):
         self, task: PoolTask, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         name = threading.current_thread().name
+        task.thread_id = threading.get_native_id()
         self.tasks[name] = task
         try:
             return fn(*args, **kwargs)
@@ -148,6 +156,7 @@ class Watchdog:
         stuck_after_s: Least time after which a run, a task, or a text that nobody takes, counts as
             stuck.
         clock_s: Clock in seconds.
+        waited_s: Function that tells how long a thread, by its native id, has waited for a CPU.
     """
 
     def __init__(
@@ -157,13 +166,16 @@ class Watchdog:
         pools: Sequence[WatchedPool] = (),
         stuck_after_s: float,
         clock_s: Callable[[], float] = time.monotonic,
+        waited_s: Callable[[int], float] = waited_s,
     ) -> None:
         self._watched = watched
         self._pools = pools
         self._stuck_after_s = stuck_after_s
         self._clock_s = clock_s
+        self._waited_s = waited_s
         self._looked_s = clock_s()
         self._ages_s: dict[str, float] = {}
+        self._waits_s: dict[str, float] = {}  # how long each thread had waited at the last look
         self._seen: dict[str, object] = {}  # what each thread did at the last look
         self._idle_s = 0.0
 
@@ -176,9 +188,7 @@ class Watchdog:
     def look(self) -> str:
         """Says what is wrong; empty if nothing is. Fails the callers of runs that hang."""
         now_s = self._clock_s()
-        # A process that was stopped for a while has not hung: time counts by looks.
-        elapsed_s = min(now_s - self._looked_s, 2 * _TICK_S)
-        self._looked_s = now_s
+        elapsed_s, self._looked_s = now_s - self._looked_s, now_s
         faults = [self._look_at(worker, elapsed_s) for worker in self._watched.workers]
         faults += [self._look_at_pool(pool, elapsed_s) for pool in self._pools]
         return next(filter(None, faults), "") or self._look_at_queue(elapsed_s)
@@ -186,8 +196,9 @@ class Watchdog:
     def _look_at(self, worker: Worker, elapsed_s: float) -> str:
         if worker.is_dead:
             return worker.fault or f"worker {worker.name} ended"
-        run = worker.run
-        age_s = self._age_s(worker.name, run, elapsed_s)
+        run, thread = worker.run, worker.thread
+        thread_id = thread.native_id if thread is not None else None
+        age_s = self._age_s(worker.name, run, self._active_s(worker.name, thread_id, elapsed_s))
         if run is None or age_s < self._limit_s(run):
             return ""
         self._watched.give_up(run)
@@ -195,16 +206,24 @@ class Watchdog:
 
     def _look_at_pool(self, pool: WatchedPool, elapsed_s: float) -> str:
         for name, task in pool.tasks.copy().items():
-            if (age_s := self._age_s(name, task, elapsed_s)) >= self._stuck_after_s:
+            active_s = self._active_s(name, task.thread_id, elapsed_s)
+            if (age_s := self._age_s(name, task, active_s)) >= self._stuck_after_s:
                 task.give_up()
                 return f"thread {name} hangs: it takes {age_s:.0f} s"
         return ""
 
-    def _age_s(self, name: str, doing: object, elapsed_s: float) -> float:
+    def _active_s(self, name: str, thread_id: int | None, elapsed_s: float) -> float:
+        """How much of the time since the last look a thread did not wait for a CPU."""
+        waited_s = self._waited_s(thread_id) if thread_id else 0.0
+        before_s, self._waits_s[name] = self._waits_s.get(name, waited_s), waited_s
+        return _counted_s(elapsed_s - (waited_s - before_s))
+
+    def _age_s(self, name: str, doing: object, active_s: float) -> float:
         """How long a thread was seen doing the same."""
         if name not in self._seen or self._seen[name] is not doing:
-            self._seen[name], self._ages_s[name] = doing, -elapsed_s
-        self._ages_s[name] += elapsed_s
+            self._seen[name], self._ages_s[name] = doing, 0.0
+        else:
+            self._ages_s[name] += active_s
         return self._ages_s[name]
 
     def _limit_s(self, run: Run) -> float:
@@ -213,7 +232,12 @@ class Watchdog:
     def _look_at_queue(self, elapsed_s: float) -> str:
         is_idle = all(worker.run is None for worker in self._watched.workers)
         is_stuck = is_idle and self._watched.waiting_texts
-        self._idle_s = self._idle_s + elapsed_s if is_stuck else 0.0
+        self._idle_s = self._idle_s + _counted_s(elapsed_s) if is_stuck else 0.0
         if self._idle_s < self._stuck_after_s:
             return ""
         return f"{self._watched.waiting_texts} texts wait and no worker takes them"
+
+
+def _counted_s(elapsed_s: float) -> float:
+    """Time between two looks that counts: a process that was stopped for a while has not hung."""
+    return min(max(0.0, elapsed_s), 2 * _TICK_S)

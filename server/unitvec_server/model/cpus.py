@@ -20,6 +20,7 @@ _X86 = (
 _ARM = "asimd asimdhp asimddp i8mm bf16 sve sve2"
 _FEATURES = frozenset(f"{_X86} {_ARM}".split())
 """Instruction sets by which onnxruntime chooses its code, as Linux names them."""
+_THREADS = Path("/proc/self/task")
 _INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
 
 
@@ -41,6 +42,20 @@ def lacks_int8(features: tuple[str, ...], machine: str = platform.machine()) -> 
     """Whether plain int8 graphs lose precision here: x86 CPUs without VNNI, as sums saturate."""
     is_x86 = machine.lower() in ("x86_64", "amd64")
     return is_x86 and bool(features) and not _INT8_DOT_PRODUCTS.intersection(features)
+
+
+def waited_s(thread_id: int) -> float:
+    """Time that a thread of this process has waited for a CPU while it could have run.
+
+    Args:
+        thread_id: Its native id.
+
+    Returns:
+        Seconds since it began: the second number of its ``schedstat``; 0 where the system does not
+        tell.
+    """
+    fields = read_text(_THREADS / str(thread_id) / "schedstat").split()
+    return int(fields[1]) / 1e9 if len(fields) > 1 else 0.0
 
 
 def usable_cpus(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int:

@@ -27,10 +27,13 @@ _GOOD_ENOUGH = 0.97
 """The narrowest runs within 3 % of the best win: they keep lone callers waiting less."""
 
 
-def warm_up(encoder: Encoder, *, max_seq_length: int, max_batch_tokens: int) -> None:
+def warm_up(encoder: Encoder, *, max_seq_length: int, max_batch_tokens: int) -> tuple[int, float]:
     """Runs short, middling and long batches, so that no caller pays for first allocations.
 
     A text of more than `MEASURED_TOKENS` tokens would take seconds, so none is run.
+
+    Returns:
+        Tokens of each text of the last run, and the seconds that each token of it took.
 
     Raises:
         ArtifactError: The graph fails, or returns the wrong shape or values not finite.
@@ -38,6 +41,7 @@ def warm_up(encoder: Encoder, *, max_seq_length: int, max_batch_tokens: int) -> 
     longest = min(max_seq_length, MEASURED_TOKENS)
     for length in sorted({min(longest, tokens) for tokens in (2, 16, 64, longest)}):
         count = max(1, max_batch_tokens // length)
+        started_s = time.perf_counter()
         try:
             embeddings = encoder.encode([np.zeros(length, np.int64)] * count)
         except Exception as exc:  # onnxruntime's own classes derive from bare Exception
@@ -49,6 +53,8 @@ def warm_up(encoder: Encoder, *, max_seq_length: int, max_batch_tokens: int) -> 
                 f"the graph returned shape {embeddings.shape} or values that are not finite for "
                 f"{count} texts of {length} tokens; export it again"
             )
+        s_per_token = (time.perf_counter() - started_s) / (count * length)
+    return length, s_per_token
 
 
 def measure_batch_tokens(

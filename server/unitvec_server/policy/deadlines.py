@@ -31,6 +31,7 @@ drops by half and comes back within each second.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Hashable, Sequence
 from typing import Protocol
@@ -121,6 +122,27 @@ class RunSpeed:
     def seconds_for(self, tokens: float) -> float:
         """Time that all workers take for `tokens` at the speed of late; 0 while it is unknown."""
         return tokens / self.tokens_per_s if self.tokens_per_s else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmRun:
+    """The longest run before the first caller, from which longer ones are foreseen.
+
+    Attributes:
+        length: Tokens of each of its texts.
+        s_per_token: Time that each of its tokens took, in seconds.
+    """
+
+    length: int
+    s_per_token: float
+
+    def most_s(self, tokens: int) -> float:
+        """Time that a run may take: attention compares each token with all others of its text."""
+        return self.s_per_token * tokens * max(1.0, tokens / self.length)
+
+
+NO_WARM_RUN = WarmRun(1, 0.0)
+"""That of a model that has not run."""
 
 
 class Forecast:
