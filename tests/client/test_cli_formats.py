@@ -92,12 +92,13 @@ def test_parquet_has_the_dtype_asked_for(
 
 
 def test_parquet_of_int8_has_8_bit_numbers_and_their_scales(
-    run: Any, source: Path, tmp_path: Path
+    run: Any, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Multiplied, they are to the last bit what `.npy` holds, which has the products."""
-    for name in ("out.parquet", "out.npy"):
+    for name, kind in (("out.parquet", "int8"), ("out.npy", "float32")):
         arguments = ("embed", "-i", source, "-o", tmp_path / name, "--dtype", "int8")
         assert run(*arguments) == 1
+        assert f" of 8 {kind} values" in capsys.readouterr().err
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("vector").type == pa.list_(pa.int8(), 8)
     assert table["vector"].is_null().to_pylist() == table["scale"].is_null().to_pylist()

@@ -211,7 +211,11 @@ def test_files_that_are_cut_are_refused(write: Write, tmp_path: Path, values: np
     [
         ("a.npy", b"no", "is no .npy file"),
         ("a.parquet", b"no", "is no Parquet file"),
-        ("a.jsonl", b"no", "line 1"),
+        ("a.jsonl", b"no", "line 1 is no JSON"),
+        ("a.jsonl", b'{"vector": [1, 2]}\n\n{"vector"', "line 3 is no JSON"),
+        ("a.jsonl", b"\xff", "line 1 is no JSON"),
+        ("a.jsonl", b"[" * 100_000, "line 1 is no JSON"),
+        ("a.jsonl", b'{"vector": [1, ' + b"9" * 400 + b"]}", "no list of numbers"),
         ("a.jsonl", b'{"text": "a"}\n', "line 1 has no vector"),
         ("a.jsonl", b'{"vector": [1, "a"]}\n', "no list of numbers"),
         ("a.jsonl", b'{"vector": [1]}\n{"vector": [1, 2]}\n', "row 1 has 2 dimensions, not 1"),

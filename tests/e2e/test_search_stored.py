@@ -54,6 +54,28 @@ def test_a_text_finds_itself(written: Path, tiny_server: Server, tmp_path: Path)
         assert [hit.text for hit in found] == ([None] * 3 if written.suffix == ".npy" else texts)
 
 
+@pytest.mark.parametrize("name", ["v.npy", "v.parquet", "v.jsonl"])
+@pytest.mark.parametrize("dtype", ["float16", "int8", "binary"])
+def test_every_number_type_is_searched_as_it_was_written(
+    tiny_server: Server, tmp_path: Path, dtype: str, name: str
+) -> None:
+    path = tmp_path / name
+    assert run(tiny_server, "embed", *TEXTS, "-o", str(path), "--dtype", dtype) == 0
+    with uv.Client(tiny_server.target) as client:
+        for index, hits in enumerate(client.search(TEXTS, vectors=path, top_k=1)):
+            assert hits[0].index == index
+
+
+@pytest.mark.parametrize("name", ["gone.npy", "gone.parquet", "gone.jsonl", "folder.npy"])
+def test_a_file_that_cannot_be_read_is_named(
+    tiny_server: Server, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.npy").mkdir()
+    path = tmp_path / name
+    assert run(tiny_server, "search", "a", "--vectors", str(path)) == 2
+    assert f"unitvec: cannot read {path}: " in capsys.readouterr().err
+
+
 def test_another_space_is_refused(
     written: Path, prompted_server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeGuard
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unitvec_client.cli.feed import Feed
@@ -43,6 +44,8 @@ def embed(client: Client, args: argparse.Namespace) -> int:
     info = client.models()
     empty: Any = client.embed([], **keywords)
     like = empty.vectors if isinstance(empty, WindowedResult) else empty
+    if (args.format, args.dtype) == ("parquet", "int8"):
+        like = like.astype(np.int8)  # other formats have no place for the scales of rows
     model = _find(info, args.model)
     about = _describe(args, model, StreamOptions(**keywords))
     # A run may go on with other bits, such as those of another CPU, but not in another space.

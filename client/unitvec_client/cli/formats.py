@@ -61,7 +61,7 @@ def make_rows(args: argparse.Namespace, like: NDArray[Any], about: Mapping[str, 
     if args.format == "csv":
         return CsvRows(like.shape[1], columns)
     if args.format == "parquet":
-        return ParquetRows(like.astype(np.int8) if args.dtype == "int8" else like, about, columns)
+        return ParquetRows(like, about, columns)
     return JsonRows(columns, array=args.format == "json")
 
 

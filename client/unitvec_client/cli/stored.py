@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from unitvec_client.cli.flags import EXIT_OK, keywords_of
@@ -18,7 +19,7 @@ from unitvec_client.cli.output import (
 )
 from unitvec_client.client import Client
 from unitvec_client.console.terminal import waiting_for, working
-from unitvec_client.errors import InputError
+from unitvec_client.errors import InputError, UnitvecError
 from unitvec_client.results import StoredHit
 
 _Found = Iterable[tuple[str, list[StoredHit]]]
@@ -36,7 +37,7 @@ def search_stored(client: Client, args: argparse.Namespace, queries: list[str]) 
     names = ("model", "metric", "truncate", "dimensions", "top_k", "timeout_s")
     keywords = keywords_of(args, *names, "query_prompt_name", "group_by")
     with open_output(args.output) as file:
-        with working(waiting_for(f"searching {args.vectors}"), sys.stderr):
+        with working(waiting_for(f"searching {args.vectors}"), sys.stderr), _reading(args.vectors):
             found = client.search(queries, vectors=args.vectors, **keywords)
         pairs = zip(queries, found, strict=True)
         if args.format in ("jsonl", "json"):
@@ -46,6 +47,17 @@ def search_stored(client: Client, args: argparse.Namespace, queries: list[str]) 
         else:
             write_text(file, _table(pairs, widths=(32, 60) if args.on_terminal else (None, None)))
     return EXIT_OK
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Name the file of vectors in an error of the system, which is not one of the output."""
+    try:
+        yield
+    except UnitvecError:  # A deadline that passed is an OSError, too.
+        raise
+    except OSError as exc:
+        raise InputError(f"cannot read {path}: {exc.strerror or exc}") from exc
 
 
 def _records(found: _Found) -> Iterator[dict[str, Any]]:

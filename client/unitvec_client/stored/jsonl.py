@@ -20,7 +20,8 @@ class JsonlRows:
 
     Args:
         path: The file.
-        about: How they were made, as far as that is known.
+        about: How they were made, as far as that is known: a list of numbers does not tell
+            whether they are packed signs.
 
     Raises:
         OSError: If it cannot be read.
@@ -59,29 +60,32 @@ class JsonlRows:
         self, start: int, held: list[tuple[Any, Any]], width: int, *, is_grouped: bool
     ) -> Block:
         missing = np.array([vector is None for vector, _ in held])
-        values = np.zeros((len(held), max(1, width)), np.float32)
+        dtype = np.uint8 if self.about.get("dtype") == "binary" else np.float32
+        values = np.zeros((len(held), max(1, width)), dtype)
         try:
             for place, (vector, _) in zip(values, held, strict=True):
                 if vector is not None:
                     place[:] = vector
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, OverflowError) as exc:
             raise InputError(f"{self.name}: a vector is no list of numbers: {exc}") from exc
         return Block(start, values, [key for _, key in held] if is_grouped else None, missing)
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
-        with self._path.open(encoding="utf-8") as file:
-            try:
-                for number, line in enumerate(file, 1):
-                    if not line.strip():
-                        continue
-                    record = json.loads(line)
-                    if not isinstance(record, dict) or not {_VECTOR, "error"} & record.keys():
-                        raise InputError(f"{self.name}: line {number} has no {_VECTOR}")
-                    if not isinstance(record.get(_VECTOR), list | None):
-                        raise InputError(f"{self.name}: line {number}: {_VECTOR} is no list")
-                    yield record
-            except ValueError as exc:
-                raise InputError(f"{self.name}: line {number + 1}: {exc}") from exc
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield self._record(number, line)
+
+    def _record(self, number: int, line: bytes) -> Mapping[str, Any]:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as exc:
+            raise InputError(f"{self.name}: line {number} is no JSON: {exc}") from exc
+        if not isinstance(record, dict) or not {_VECTOR, "error"} & record.keys():
+            raise InputError(f"{self.name}: line {number} has no {_VECTOR}")
+        if not isinstance(record.get(_VECTOR), list | None):
+            raise InputError(f"{self.name}: line {number}: {_VECTOR} is no list")
+        return record
 
     def describe(self, indices: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
         """Return what else these lines hold."""
