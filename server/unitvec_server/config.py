@@ -148,7 +148,7 @@ class ServerConfig:
     max_calls: int = _option(
         1024, "calls and streams in work at a time; beyond it calls are refused", _integer
     )
-    max_texts_per_request: int = _option(1024, "texts in one request or message", _integer)
+    max_texts_per_request: int = _option(2048, "texts in one request or message", _integer)
     max_text_bytes: int = _option(262_144, "UTF-8 bytes in one text", _integer)
     max_queued_tokens: int = _option(
         524_288,

@@ -147,7 +147,7 @@ class TestEmbed:
 BAD_EMBEDS: dict[str, tuple[pb.EmbedRequest, grpc.StatusCode, str, str]] = {
     "no texts": (pb.EmbedRequest(), Code.INVALID_ARGUMENT, "NO_TEXTS", "texts"),
     "too many texts": (
-        pb.EmbedRequest(texts=["x"] * 1025),
+        pb.EmbedRequest(texts=["x"] * 2049),
         Code.INVALID_ARGUMENT,
         "TOO_MANY_TEXTS",
         "texts",
@@ -642,6 +642,6 @@ def test_list_models_tells_what_is_served(minilm_server: Server) -> None:
     assert (model.dim, model.max_seq_length, model.pooling) == (384, 256, pb.POOLING_MEAN)
     assert (model.precision, model.provider, model.is_default) == ("fp32", "cpu", True)
     assert model.parity_cosine_min >= 0.99999
-    assert reply.limits.max_texts_per_request == 1024
+    assert reply.limits.max_texts_per_request == 2048
     assert all(value for _, value in reply.limits.ListFields())
     assert len(reply.limits.ListFields()) == len(pb.Limits.DESCRIPTOR.fields)

@@ -72,7 +72,7 @@ def test_java_prints_the_vectors_of_the_python_client(
     rows = [np.array(json.loads(line), np.float32) for line in done.stdout.splitlines()]
     np.testing.assert_array_equal(rows, expected)
 
-    refused = _run("java", "-cp", classes, "Embed", target, *["a text"] * 1025)
+    refused = _run("java", "-cp", classes, "Embed", target, *["a text"] * 2049)
     assert refused.returncode == 1
     assert "INVALID_ARGUMENT TOO_MANY_TEXTS: " in refused.stderr
     assert "(field texts, " in refused.stderr

@@ -108,7 +108,7 @@ async def test_vectors_are_those_of_the_texts(engine: Engine) -> None:
     ("rows", "field", "reason"),
     [
         ([], "ids", "NO_TEXTS"),
-        ([[1]] * 1025, "ids", "TOO_MANY_TEXTS"),
+        ([[1]] * 2049, "ids", "TOO_MANY_TEXTS"),
         ([[1], [1] * 1025], "ids[1]", "TEXT_TOO_LARGE"),
         ([[1], [1, -1]], "ids[1][1]", "UNKNOWN_TOKEN_ID"),
         ([[100_257]], "ids[0][0]", "UNKNOWN_TOKEN_ID"),

@@ -107,7 +107,7 @@ def test_ids_are_embedded_as_their_texts(http: httpx.Client, http_server: Server
 
 def test_info_tells_the_model_and_the_limits(http: httpx.Client) -> None:
     info = http.get("/info").json()
-    assert (info["max_input_length"], info["max_client_batch_size"]) == (64, 1024)
+    assert (info["max_input_length"], info["max_client_batch_size"]) == (64, 2048)
     assert info["model_type"] == {"embedding": {"pooling": "cls"}}
 
 
@@ -115,7 +115,7 @@ def test_info_tells_the_model_and_the_limits(http: httpx.Client) -> None:
     ("path", "body", "status", "kind", "words"),
     [
         ("/embed", {"inputs": "word " * 200, "truncate": False}, 413, "validation", "tokens"),
-        ("/embed", {"inputs": ["a"] * 1025}, 413, "validation", "max_texts_per_request"),
+        ("/embed", {"inputs": ["a"] * 2049}, 413, "validation", "max_texts_per_request"),
         ("/embed", {"inputs": ""}, 400, "empty", "cannot be empty"),
         ("/embed", {"inputs": []}, 400, "empty", "at least one"),
         ("/embed", {"inputs": ["a", ""]}, 400, "empty", "cannot be empty"),

@@ -130,7 +130,7 @@ class TestInfer:
         assert refusal(lambda: infer(LONG, **fields))[:3] == expected
 
     def test_more_texts_than_the_limit(self, infer: Any) -> None:
-        assert refusal(lambda: infer(*["a"] * 1025)).reason == "TOO_MANY_TEXTS"
+        assert refusal(lambda: infer(*["a"] * 2049)).reason == "TOO_MANY_TEXTS"
 
     def test_no_texts(self, infer: Any) -> None:
         assert refusal(infer).reason == "NO_TEXTS"
@@ -223,7 +223,7 @@ class TestModels:
         assert (metadata.name, list(metadata.versions)) == (name, ["1"])
         assert (given.name, given.datatype, list(given.shape)) == ("text", "BYTES", [-1, 1])
         assert (made.name, made.datatype, list(made.shape)) == ("embedding", "FP32", [-1, 32])
-        assert config.max_batch_size == 1024
+        assert config.max_batch_size == 2048
         assert [-1, *config.input[0].dims] == list(given.shape)
         assert [-1, *config.output[0].dims] == list(made.shape)
         assert (config.input[0].name, config.output[0].name) == (given.name, made.name)

@@ -121,7 +121,7 @@ def test_info(prompted_server: Server) -> None:
     assert info.model_type == tei_pb2.MODEL_TYPE_EMBEDDING
     assert (info.version, info.model_dtype) == (__version__, "float32")
     assert (info.max_input_length, info.max_concurrent_requests) == (64, 1024)
-    assert info.max_client_batch_size == 1024
+    assert info.max_client_batch_size == 2048
     assert info.max_batch_tokens > 0
     assert info.tokenization_workers > 0
     unknown = ("sha", "docker_label", "max_batch_requests")
