@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Mod
 from unitvec_server.engine.watchdog import run_off_loop
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.http.exchange import to_json
+from unitvec_server.model.fingerprints import Fingerprints
 from unitvec_server.vectors.packing import Floats
 
 
@@ -42,6 +44,8 @@ Input = str | Annotated[list[str | Id | Ids], described(minItems=1, anyOf=KINDS)
 
 Dimensions = Annotated[int, msgspec.Meta(ge=1)]
 """A number of leading dimensions."""
+
+_FINGERPRINT = re.compile(r"[sb][0-9]+-[0-9a-f]+")
 
 _LOOP_VALUES = 32_768
 """Values that are written on the event loop, which takes a millisecond."""
@@ -71,6 +75,31 @@ def read_input(given: Input, options: EncodeOptions, *, field: str) -> TextList 
     raise InvalidRequest(
         f"{field} has texts and token ids in one list; send them apart", field=field
     )
+
+
+def find_model(engine: Engine, asked: str, expected: Fingerprints) -> tuple[Model, Fingerprints]:
+    """The model of an id, and the fingerprints that its vectors must have.
+
+    Many clients let one choose the id of a model and set no headers, and an index stores it. So
+    ``NAME@s1-...`` is the model of that name if its vectors are of that space, and ``NAME@b1-...``
+    if they have those bits.
+
+    Args:
+        engine: The engine, which has the models.
+        asked: The id; without a name it is that of the default model.
+        expected: What the headers expect.
+
+    Raises:
+        ModelNotFound: There is no such model.
+        InvalidRequest: The headers expect something else.
+    """
+    name, _, mark = asked.rpartition("@")
+    if asked in engine.models or not _FINGERPRINT.fullmatch(mark):
+        return engine.model(asked), expected
+    kind = {"s": "space", "b": "bits"}[mark[0]]
+    if getattr(expected, kind) not in ("", mark):
+        raise InvalidRequest(f"the headers expect other {kind} than the model's id", field="model")
+    return engine.model(name), expected._replace(**{kind: mark})
 
 
 def find_prompt(model: Model, role: str, *own_names: str) -> str:

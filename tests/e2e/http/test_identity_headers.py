@@ -42,6 +42,32 @@ def test_replies_tell_it_and_requests_expect_it(
         assert value in refused.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/embeddings", {"input": "a"}), ("/v2/embed", {"texts": ["a"]})]
+)
+def test_the_id_of_a_model_may_hold_what_is_expected(
+    http: httpx.Client, identity: dict[str, str], path: str, body: Any
+) -> None:
+    """For the many clients that let one set no headers."""
+
+    def status(model: str, **headers: str) -> int:
+        return http.post(path, json={**body, "model": model}, headers=headers).status_code
+
+    [model] = http.get("/v1/models").json()["data"]
+    for name in (model["id"], ""):
+        for value in identity.values():
+            assert status(f"{name}@{value}") == 200
+            assert status(f"{name}@{value[:-1]}") == 412
+    space = identity["space"]
+    assert status(f"{model['id']}@main") == 404
+    assert status(f"nope@{space}") == 404
+    both = {"x-unitvec-expected-space": space}
+    assert status(f"{model['id']}@{space}", **both) == 200
+    assert status(f"{model['id']}@s1-00", **both) == 400
+    assert http.get(f"/v1/models/{model['id']}@{space}").json() == model
+    assert http.get(f"/v1/models/{model['id']}@s1-00").status_code == 412
+
+
 LONG = "word " * 100
 CUTTING: list[tuple[str, Any, int]] = [
     ("/v1/embeddings", {"input": [LONG, "a", LONG]}, 2),

@@ -16,6 +16,7 @@ from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
 from unitvec_server.http.inputs import (
     Dimensions,
+    find_model,
     find_prompt,
     to_base64,
     vector_headers,
@@ -130,10 +131,8 @@ class Cohere:
         engine = self._backend.engine
         asked: EmbedByTypeRequest = from_json(_EMBED, request.body)
         texts = _read_texts(asked)
-        model = engine.model(asked.model or "")
-        wanted = TextList(
-            texts, dataclasses.replace(_options(asked, model), expected=request.expected)
-        )
+        model, expected = find_model(engine, asked.model or "", request.expected)
+        wanted = TextList(texts, dataclasses.replace(_options(asked, model), expected=expected))
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         kinds: list[Kind] = asked.embedding_types or ["float"]
         forms = [

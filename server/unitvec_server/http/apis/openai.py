@@ -11,17 +11,20 @@ import numpy as np
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import current_caller
 from unitvec_server.doors.statuses import status_of
+from unitvec_server.engine.identity import check_expected
 from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, Model, WindowOptions
 from unitvec_server.errors import InvalidRequest, RequestError
 from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_json
 from unitvec_server.http.inputs import (
     Dimensions,
     Input,
+    find_model,
     read_input,
     to_base64,
     vector_headers,
     write_rows,
 )
+from unitvec_server.model.fingerprints import Fingerprints
 
 API = "openai"
 
@@ -178,8 +181,8 @@ class OpenAi:
         """Embeds."""
         engine = self._backend.engine
         asked: EmbeddingsRequest = from_json(_REQUEST, request.body)
-        model = engine.model(asked.model or "")
-        wanted = read_input(asked.input, _options(asked, request), field="input")
+        model, expected = find_model(engine, asked.model or "", request.expected)
+        wanted = read_input(asked.input, _options(asked, expected), field="input")
         wanted = dataclasses.replace(wanted, is_partial=asked.partial is True)
         if isinstance(wanted, IdsList):
             _refuse_bare(wanted, model)
@@ -198,15 +201,18 @@ class OpenAi:
 
     async def model(self, request: Request) -> Reply:
         """Describes one model."""
-        return Reply(to_json(_describe(self._backend.engine.model(request.argument))))
+        engine = self._backend.engine
+        model, expected = find_model(engine, request.argument, request.expected)
+        check_expected(model, expected, field="options")
+        return Reply(to_json(_describe(model)))
 
 
-def _options(asked: EmbeddingsRequest, request: Request) -> EncodeOptions:
+def _options(asked: EmbeddingsRequest, expected: Fingerprints) -> EncodeOptions:
     windows = asked.windows
     return EncodeOptions(
         dimensions=asked.dimensions or 0,
         prompt_name=asked.prompt_name,
-        expected=request.expected,
+        expected=expected,
         windows=WindowOptions(*msgspec.structs.astuple(windows)) if windows else None,
     )
 
