@@ -38,7 +38,8 @@ def read_flag(name: str, value: object) -> bool:
     Raises:
         InputTypeError: If it is neither.
     """
-    check_type(name, value, (bool, np.bool_))
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputTypeError(f"{name} must be bool, not {type(value).__name__}")
     return bool(value)
 
 

@@ -59,6 +59,11 @@ def test_flags(client: Any, fake: Any, flag: Any) -> None:
     assert scores.shape == ((3,) if flag else (3, 3))
 
 
+def test_what_is_no_flag(client: Any) -> None:
+    with pytest.raises(uv.InputTypeError, match="normalize must be bool, not str"):
+        client.embed(["a"], normalize="no")
+
+
 @pytest.mark.parametrize("timeout_s", [np.float64(9.5), np.float32(9.5), np.int64(9)])
 def test_times(connect: Any, fake: Any, timeout_s: Any) -> None:
     client = connect(fake.target, timeout_s=timeout_s)
