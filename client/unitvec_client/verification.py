@@ -26,6 +26,8 @@ class Verification:
         exact: Whether vectors had to be equal to the last bit.
         space: Fingerprint of their space.
         bits: Fingerprint of how they are computed.
+        routes: One name of a prompt for each route that was compared, empty for the default one;
+            none where the model has no routes.
     """
 
     model: str
@@ -35,16 +37,20 @@ class Verification:
     exact: bool
     space: str
     bits: str
+    routes: tuple[str, ...] = ()
 
-    def check(self) -> None:
+    def check(self, route: str = "") -> None:
         """Hold the lowest cosine against its bound.
+
+        Args:
+            route: Words for the route in the error.
 
         Raises:
             VerificationError: If it is lower, or no number.
         """
         if not self.cosine_min >= self.min_cosine:
             raise self.failure(
-                f"a vector has cosine {self.cosine_min:.6f} to that of the export, "
+                f"a vector{route} has cosine {self.cosine_min:.6f} to that of the export, "
                 f"{self.min_cosine} is needed"
             )
 

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
-from tests.artifacts import needs_kernels
+from tests.artifacts import keep_pipeline_artifact, needs_kernels
+from tests.models import edit_json
 from tests.server.test_canary import edit_canary
 from tests.serving import Server, ServerProcess, serving
 from unitvec_client import AsyncClient, Client, RefusedError, VerificationError
 from unitvec_client.cli.main import main
 from unitvec_client.verification import Verification
+from unitvec_protos.v1 import embedding_pb2 as pb
 from unitvec_server.model.artifact import MANIFEST_FILE
 
 
@@ -112,3 +115,51 @@ def test_wrong_vectors_never_become_ready(fused_artifact: Path, tmp_path: Path) 
     assert process.wait() == 2
     assert "model wrong computes wrong vectors here" in process.output[-1]
     assert not any(" serving on " in line for line in process.output)
+
+
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Models with routes: one by default, none by default, and one route with other vectors."""
+    folder = tmp_path_factory.mktemp("routes")
+    dense = shutil.copytree(keep_pipeline_artifact("Router of Dense, prompts"), folder / "dense")
+    prompts = {"query": "Find: ", "document": "Document: ", "passage": "Passage: "}
+    edit_json(dense / MANIFEST_FILE, {"prompts": prompts})
+    wrong = shutil.copytree(dense, folder / "wrong")
+    edit_canary(wrong / "route-document", "fp32", lambda vectors: vectors[::-1])
+    tasks = keep_pipeline_artifact("Router without a default")
+    models = [f"--model={n}={path}" for n, path in (("dense", dense), ("tasks", tasks))]
+    with serving(*models, f"--model=wrong={wrong}", "--self-test", "false") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("model", "routes"), [("dense", ("", "document")), ("tasks", ("document", "one"))]
+)
+def test_all_routes_of_a_model(routed: Server, model: str, routes: tuple[str, ...]) -> None:
+    """Without the texts of their prompts, which vectors of the export do not have."""
+    with Client(routed.target) as client:
+        found = client.verify(model=model)
+    assert found.routes == routes
+    assert found.texts == 8
+    assert found.cosine_min == pytest.approx(1.0, abs=1e-5)
+
+
+def test_other_vectors_of_one_route(routed: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--target", routed.target, "--model", "wrong"]) == 1
+    assert "a vector with the prompt 'document' has cosine" in capsys.readouterr().err
+
+
+def test_the_name_of_a_prompt_may_choose_the_route_alone(routed: Server) -> None:
+    stub = routed.stub
+    how = pb.EncodeOptions(prompt_name="document", route_only=True)
+    other = pb.EncodeOptions(prompt_name="passage", route_only=True)
+    whole = pb.EncodeOptions(prompt_name="document")
+    bare, same, prompted, default = (
+        stub.Embed(pb.EmbedRequest(texts=["a cat"], options=options)).embeddings.data
+        for options in (how, other, whole, pb.EncodeOptions(prompt_name=""))
+    )
+    assert bare == same
+    assert bare not in (prompted, default)
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.GetCanary(pb.GetCanaryRequest(prompt_name="none"))
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT

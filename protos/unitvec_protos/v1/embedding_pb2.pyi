@@ -74,7 +74,7 @@ class Windows(_message.Message):
     def __init__(self, tokens: _Optional[int] = ..., overlap_tokens: _Optional[int] = ..., pooled: _Optional[bool] = ...) -> None: ...
 
 class EncodeOptions(_message.Message):
-    __slots__ = ("normalize", "dimensions", "prompt_name", "truncate", "expected_space", "expected_bits", "windows")
+    __slots__ = ("normalize", "dimensions", "prompt_name", "truncate", "expected_space", "expected_bits", "windows", "route_only")
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class EncodeOptions(_message.Message):
     EXPECTED_SPACE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_BITS_FIELD_NUMBER: _ClassVar[int]
     WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_ONLY_FIELD_NUMBER: _ClassVar[int]
     normalize: bool
     dimensions: int
     prompt_name: str
@@ -89,7 +90,8 @@ class EncodeOptions(_message.Message):
     expected_space: str
     expected_bits: str
     windows: Windows
-    def __init__(self, normalize: _Optional[bool] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., expected_space: _Optional[str] = ..., expected_bits: _Optional[str] = ..., windows: _Optional[_Union[Windows, _Mapping]] = ...) -> None: ...
+    route_only: bool
+    def __init__(self, normalize: _Optional[bool] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncate: _Optional[_Union[Truncate, str]] = ..., expected_space: _Optional[str] = ..., expected_bits: _Optional[str] = ..., windows: _Optional[_Union[Windows, _Mapping]] = ..., route_only: _Optional[bool] = ...) -> None: ...
 
 class Matrix(_message.Message):
     __slots__ = ("rows", "dim", "dtype", "data", "scales", "values")
@@ -516,13 +518,15 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ...) -> None: ...
 
 class GetCanaryRequest(_message.Message):
-    __slots__ = ("model",)
+    __slots__ = ("model", "prompt_name")
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_NAME_FIELD_NUMBER: _ClassVar[int]
     model: str
-    def __init__(self, model: _Optional[str] = ...) -> None: ...
+    prompt_name: str
+    def __init__(self, model: _Optional[str] = ..., prompt_name: _Optional[str] = ...) -> None: ...
 
 class GetCanaryResponse(_message.Message):
-    __slots__ = ("model", "texts", "vectors", "min_cosine", "exact", "space", "bits")
+    __slots__ = ("model", "texts", "vectors", "min_cosine", "exact", "space", "bits", "routes")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
@@ -530,6 +534,7 @@ class GetCanaryResponse(_message.Message):
     EXACT_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
     model: str
     texts: _containers.RepeatedScalarFieldContainer[str]
     vectors: Matrix
@@ -537,4 +542,5 @@ class GetCanaryResponse(_message.Message):
     exact: bool
     space: str
     bits: str
-    def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Union[Matrix, _Mapping]] = ..., min_cosine: _Optional[float] = ..., exact: _Optional[bool] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ...) -> None: ...
+    routes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Union[Matrix, _Mapping]] = ..., min_cosine: _Optional[float] = ..., exact: _Optional[bool] = ..., space: _Optional[str] = ..., bits: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ...) -> None: ...

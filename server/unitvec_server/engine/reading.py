@@ -9,7 +9,7 @@ import numpy as np
 from unitvec_server.engine.checks import Failures, check_ids, check_texts
 from unitvec_server.engine.identity import check_expected
 from unitvec_server.engine.parts import Part
-from unitvec_server.engine.prompts import find_prompt
+from unitvec_server.engine.prompts import Prompt, find_prompt
 from unitvec_server.engine.requests import IdsList, Limits, Model, TextList
 from unitvec_server.engine.windowing import read_windows
 from unitvec_server.errors import InvalidRequest
@@ -26,6 +26,8 @@ def read_part(model: Model, wanted: TextList | IdsList, limits: Limits) -> Part:
     options = wanted.options
     check_expected(model, options.expected, field="options")
     prompt = find_prompt(model, options.prompt_name)
+    if options.route_only:
+        prompt = Prompt("", prompt.model)
     failures: Failures | None = {} if wanted.is_partial else None
     sizes_bytes = _check_sizes(prompt.model, wanted, limits, failures)
     if options.dimensions:  # an empty matrix shows whether a full one could be shaped

@@ -110,6 +110,7 @@ class EncodeOptions:
         refuses_long: Whether too long texts are refused instead.
         expected: Fingerprints that vectors must have; those that are empty do not count.
         windows: How they are cut into windows instead; None where they are not.
+        route_only: Whether the name of the prompt chooses the route alone, without its text.
     """
 
     normalize: bool = True
@@ -119,6 +120,7 @@ class EncodeOptions:
     refuses_long: bool = False
     expected: Fingerprints = NO_FINGERPRINTS
     windows: WindowOptions | None = None
+    route_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,6 +71,7 @@ def read_options(options: pb.EncodeOptions, *, field: str = "options") -> Encode
         refuses_long=options.truncate == pb.TRUNCATE_ERROR,
         expected=read_expected(options),
         windows=_read_windows(options.windows) if options.HasField("windows") else None,
+        route_only=options.route_only,
     )
 
 
@@ -218,11 +219,15 @@ def write_tokenized(text: TokenizedText) -> pb.TokenizedText:
     )
 
 
-def write_canary(model: Model) -> pb.GetCanaryResponse:
-    """Writes the canary of what embeds texts without a prompt; no texts where it has none."""
-    embeds = model.routes.get("") if model.routes else model
+def write_canary(model: Model, prompt_name: str) -> pb.GetCanaryResponse:
+    """Writes the canary of what embeds texts with a prompt; no texts where it has none."""
+    embeds = model.routes.get(prompt_name) if model.routes else model
+    names = {route.queue: name for name, route in sorted(model.routes.items(), reverse=True)}
     response = pb.GetCanaryResponse(
-        model=model.name, space=model.identity.space, bits=model.identity.bits
+        model=model.name,
+        space=model.identity.space,
+        bits=model.identity.bits,
+        routes=sorted(names.values()),
     )
     canary = embeds and embeds.canary
     if canary:

@@ -15,6 +15,7 @@ from unitvec_server.config import FixedLimits, ServerConfig
 from unitvec_server.doors.backend import Backend
 from unitvec_server.doors.calls import current_caller
 from unitvec_server.engine.engine import Engine
+from unitvec_server.engine.prompts import find_prompt
 from unitvec_server.engine.requests import Caller, TextList
 from unitvec_server.errors import RequestError
 from unitvec_server.rpc.comparison import Side, compare
@@ -152,7 +153,10 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request: pb.GetCanaryRequest, context: Context
     ) -> pb.GetCanaryResponse:
         """Answers with texts and the vectors that they had at export."""
-        return write_canary(self._backend.engine.model(request.model))
+        model = self._backend.engine.model(request.model)
+        if request.prompt_name:
+            find_prompt(model, request.prompt_name)  # refuses the name of none
+        return write_canary(model, request.prompt_name)
 
 
 async def _embed(engine: Engine, request: pb.EmbedRequest, caller: Caller) -> pb.EmbedResponse:
