@@ -28,7 +28,7 @@ class Routes:
             takes_more = route.path.endswith("/") and route.path != "/"
             paths = self._prefixes if takes_more else self._paths
             paths.setdefault(route.path, {})[route.method] = route
-        self._nowhere = Route("", "", _refuse_path, "other", write_error, "")
+        self._nowhere = Route("", "", self._refuse_path, "other", write_error, "")
         self._otherwise = Route("", "", _refuse_method, "other", write_error, "")
         self._options = Route("", "", _tell_methods, "other", write_error, "", is_probe=True)
         self.fallbacks = (self._nowhere, self._otherwise, self._options)
@@ -56,12 +56,16 @@ class Routes:
                 return by_method, path[len(prefix) :]
         return None, ""
 
-
-async def _refuse_path(request: Request) -> Reply:
-    raise InvalidRequest(
-        f"there is nothing at {request.argument[:200]!r}; /docs lists the paths",
-        reason="NO_SUCH_PATH",
-    )
+    async def _refuse_path(self, request: Request) -> Reply:
+        """Names paths that end alike: an address of OpenAI's API lacks its `/v1` easily."""
+        last = request.argument.rstrip("/").rpartition("/")[2]
+        near = [path for path in self._paths if last and path.rpartition("/")[2] == last]
+        what = f"there is nothing at {request.argument[:200]!r}"
+        if near:
+            what += f"; did you mean {' or '.join(near)}?"
+        elif "/docs" in self._paths:
+            what += "; /docs lists the paths"
+        raise InvalidRequest(what, reason="NO_SUCH_PATH")
 
 
 async def _refuse_method(request: Request) -> Reply:

@@ -43,6 +43,23 @@ def test_methods_and_paths(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/embeddings", "did you mean /v1/embeddings?"),
+        ("/v1/embeddings/embeddings", "did you mean /v1/embeddings?"),
+        ("/v1/embed", "did you mean /embed or /v2/embed?"),
+        ("/nowhere", "/docs lists the paths"),
+        ("//", "/docs lists the paths"),
+    ],
+)
+def test_paths_that_end_alike_are_named(http: httpx.Client, path: str, words: str) -> None:
+    """An address without the `/v1` of OpenAI's, or with a path that the client adds itself."""
+    reply = http.post(httpx.URL(str(http.base_url)).copy_with(path=path), json={})
+    assert reply.status_code == 404
+    assert words in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("content", "kind", "status", "words"),
     [
         (b"", "application/json", 400, "truncated"),
