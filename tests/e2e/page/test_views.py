@@ -152,6 +152,15 @@ def test_files_of_thousands_are_embedded_with_progress(
         ),
         ("a.json", '["one", {"text": "two\\nlines"}]', "one|two lines"),
         ("a.csv", "one\n\n two \none", "one|two"),
+        ("a.csv", "one, and more\ntwo, or, three\nfour", "one, and more|two, or, three|four"),
+        (
+            "a.csv",
+            'id,text\r\n1,"one, ""quoted"""\r\n2,"two\nlines"\r\n',
+            'one, "quoted"|two lines',
+        ),
+        ("A.CSV", "a long text;7\nanother;12345", "a long text|another"),
+        ("a.tsv", 'text\tid\n5" pipe\t1\nfive, "six"\t2\n', '5" pipe|five, "six"'),
+        ("a.csv", '"never closed\nb', '"never closed|b'),
     ],
 )
 def test_dropped_files_are_read(page: Page, name: str, content: str, wanted: str) -> None:

@@ -1,6 +1,7 @@
 // The texts that Search and Map work on: samples, pasted or dropped ones, and their vectors.
 
 import { byId, debounced, showError } from "./elements.js";
+import { readTexts } from "./files.js";
 import { CORPUS } from "./samples.js";
 import { embed, PlainError } from "./server.js";
 import { settings } from "./settings.js";
@@ -104,22 +105,8 @@ async function readFile(file) {
   try {
     if (file.size > MOST_FILE_BYTES) throw new PlainError("That file is longer than 20 MiB. Take a part of it.");
     const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
-    replace(/\.jsonl?$/.test(file.name) ? readJson(text) : text);
+    replace(readTexts(file.name, text).join("\n"));
   } catch (error) {
     showError(error instanceof PlainError ? error : new PlainError(`${file.name} is no text in UTF-8, or not the JSON that its name says.`));
   }
-}
-
-// An array, or a value on each line: strings, or objects with one in `text` or elsewhere.
-function readJson(text) {
-  const values = text.trimStart().startsWith("[") ? JSON.parse(text)
-    : text.split("\n").filter((line) => line.trim()).map((line) => JSON.parse(line));
-  return values.map(longestText).map((one) => one.replaceAll(/\s+/g, " ")).join("\n");
-}
-
-function longestText(value) {
-  if (typeof value === "string") return value;
-  if (typeof value?.text === "string") return value.text;
-  const texts = Object.values(value ?? {}).filter((one) => typeof one === "string");
-  return texts.reduce((best, one) => (one.length > best.length ? one : best), "");
 }
