@@ -27,7 +27,7 @@ from unitvec_server.model.tokenizer import Tokenizer
 
 Rows = list[npt.NDArray[np.int64]]
 
-_GRAPHS = ("fp32", "int16", "int8", "int8-fused")
+_GRAPHS = ("fp32", "int16", "bf16", "int8", "int8-fused")
 _DATA = Path(__file__).parent / "data"
 _BATCH_TOKENS = 256
 _BATCHES, _ROUNDS = 12, 7

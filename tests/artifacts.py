@@ -85,7 +85,8 @@ def keep_fused_artifact(spec: TinyModel) -> Path:
     """Artifact with plain and fused graphs of that model; not to be written to."""
 
     def build(folder: Path) -> None:
-        export_artifact(Request(str(keep_model(spec))), folder, ("fp32", "int16", "int8"))
+        precisions = ("fp32", "int16", "bf16", "int8")
+        export_artifact(Request(str(keep_model(spec))), folder, precisions)
 
     return keep(f"{name_of(spec)}-fused", build)
 

@@ -270,7 +270,7 @@ class ModelInfo:
         normalized: Whether the model's own pipeline ends in L2 normalization.
         prompts: Prompts by name.
         default_prompt_name: Name of the prompt where a call names none; empty if there is none.
-        precision: Precision of its graph: fp32, int16, int8 or fp16.
+        precision: Precision of its graph: fp32, int16, bf16, int8 or fp16.
         provider: Place where it runs: cpu or cuda.
         is_default: Whether it answers calls that name no model.
         parity_cosine_min: Lowest cosine to sentence-transformers measured at its export; 0

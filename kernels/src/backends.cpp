@@ -13,6 +13,7 @@ namespace unitvec {
 
 #if defined(__x86_64__)
 std::unique_ptr<Encoder> make_avx512(Model);
+std::unique_ptr<Encoder> make_avx512bf16(Model);
 std::unique_ptr<Encoder> make_avxvnni(Model);
 std::unique_ptr<Encoder> make_avx2(Model);
 std::unique_ptr<Encoder> make_amx(Model);
@@ -45,10 +46,18 @@ static bool has_avxvnni() { return has_avx2() && (Features(1).a >> 4 & 1); }
 constexpr int kGetFeatures = 0x1021, kAskForFeature = 0x1023, kTiles = 18;
 
 static bool has_amx() {
-    const unsigned found = has_avx512() ? Features(0).d : 0;  // bit 24: tiles, bit 25: int8
+    const unsigned found = has_avx512() ? Features(0).d : 0;
+    constexpr unsigned kNeeded = 1 << 22 | 1 << 24 | 1 << 25;  // bf16, tiles, int8
     uint64_t known = 0;
-    return (found >> 24 & 3) == 3 && syscall(SYS_arch_prctl, kGetFeatures, &known) == 0 &&
+    return (found & kNeeded) == kNeeded && syscall(SYS_arch_prctl, kGetFeatures, &known) == 0 &&
            (known >> kTiles & 1);
+}
+
+/// AVX-512, with products of bf16 where the CPU has them, as from Cooper Lake and Zen 4 on.
+static std::unique_ptr<Encoder> make_with_bf16(Model model) {
+    const bool is_needed = model.precision == Precision::kBf16;
+    const auto make = is_needed && __builtin_cpu_supports("avx512bf16") ? make_avx512bf16 : make_avx512;
+    return make(std::move(model));
 }
 
 static std::unique_ptr<Encoder> make_with_tiles(Model model) {
@@ -60,14 +69,15 @@ static std::unique_ptr<Encoder> make_with_tiles(Model model) {
 }
 
 static const Backend kBackends[] = {
-    {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni", has_avx512, make_avx512},
+    {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni", has_avx512, make_with_bf16},
     {"avxvnni", "avx2 fma avx_vnni", has_avxvnni, make_avxvnni},
     {"avx2", "avx2 fma", has_avx2, make_avx2},
     // Nobody has measured it yet. Behind avx512, which such CPUs have too, it runs on request alone.
-    {"amx", "avx512f avx512bw avx512vl avx512dq avx512_vnni amx_tile amx_int8", has_amx,
-     make_with_tiles},
+    {"amx", "avx512f avx512bw avx512vl avx512dq avx512_vnni amx_tile amx_int8 amx_bf16",
+     has_amx, make_with_tiles},
 #ifdef UNITVEC_TESTS
     {"amx_emulated", "the same as avx512", has_avx512, make_amx_emulated},
+    {"avx512_alone", "the same as avx512", has_avx512, make_avx512},
 #endif
     {},
 };

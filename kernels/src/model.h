@@ -8,7 +8,7 @@
 
 namespace unitvec {
 
-enum class Precision { kFloat32 = 0, kInt8 = 1, kInt16 = 2 };
+enum class Precision { kFloat32 = 0, kInt8 = 1, kInt16 = 2, kBf16 = 3 };
 enum class Gelu { kErf = 0, kTanh = 1 };
 enum class Pooling { kMean = 0, kCls = 1 };
 

@@ -22,7 +22,7 @@ void check(const Attributes& a) {
     require(a.hidden % 64 == 0 && a.ffn % 64 == 0 && a.group % 64 == 0, "a size is no multiple of 64");
     require(a.ffn % a.group == 0, "groups do not fill the feed-forward");
     require(a.hidden == 32 * a.heads || a.hidden == 64 * a.heads, "heads are not of 32 or 64");
-    require(a.precision >= 0 && a.precision <= 2, "the precision is unknown");
+    require(a.precision >= 0 && a.precision <= 3, "the precision is unknown");
     require(a.gelu >= 0 && a.gelu <= 1, "the activation is unknown");
     require(a.pooling >= 0 && a.pooling <= 1, "the pooling is unknown");
     require(a.pad_position >= -1 && a.pad_position + 1 < a.positions, "there are no positions");
@@ -87,24 +87,39 @@ void check_int16(const Product& p) {
     for (int64_t sum : sums) require(sum * kInt16Levels < INT64_C(1) << 31, "sums could overflow");
 }
 
+/// bf16: 0, or no less than 2^-50 in magnitude, and finite. generic/precision.h says why.
+void check_bf16(const Product& p) {
+    constexpr uint32_t kLeastExponent = 127 - 50, kInfinite = 255;
+    bool is_in_range = true;
+    for_each_dword(p, 2, [&](int, int, uint32_t dword) {
+        for (uint32_t number : {dword & 0x7fff, dword >> 16 & 0x7fff}) {
+            const uint32_t exponent = number >> 7;
+            is_in_range &= number == 0 || (exponent >= kLeastExponent && exponent < kInfinite);
+        }
+    });
+    require(is_in_range, "a weight of bf16 is out of range");
+}
+
 struct Readers {
     Reader<float> floats;
     Reader<int8_t> weights;
 };
 
 Product read_product(Readers& from, Precision precision, int rows, int columns, int groups) {
-    const int per_dword = precision == Precision::kInt8 ? 4 : precision == Precision::kInt16 ? 2 : 1;
+    const bool is_integer = precision == Precision::kInt8 || precision == Precision::kInt16;
+    const int per_dword = precision == Precision::kInt8 ? 4 : precision == Precision::kFloat32 ? 1 : 2;
     Product p;
     p.rows = rows, p.columns = columns, p.groups = groups;
     const int8_t* bytes = from.weights.take((size_t)rows * columns / per_dword * 4);
     p.panels = reinterpret_cast<const uint32_t*>(bytes);
-    if (precision != Precision::kFloat32) {
+    if (is_integer) {
         p.scale = from.floats.take((size_t)groups * columns);
         p.smoothing = from.floats.take(rows);
     }
     p.bias = from.floats.take(columns);
     if (precision == Precision::kInt8) prepare_int8(p);
     if (precision == Precision::kInt16) check_int16(p);
+    if (precision == Precision::kBf16) check_bf16(p);
     return p;
 }
 

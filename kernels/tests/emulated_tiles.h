@@ -4,6 +4,7 @@
 #pragma once
 #include <immintrin.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -64,13 +65,17 @@ inline void zero(int tile) {
     std::memset(tiles[tile], 0, sizeof tiles[tile]);
 }
 
-/// sum += left @ right, of bytes that Left and Right say the signs of.
-template <class Left, class Right>
-inline void multiply(int sum, int left, int right) {
+inline void check_shapes(int sum, int left, int right) {
     check(sum), check(left), check(right);
     need(shapes.rows[sum] == shapes.rows[left], "rows of the sum");
     need(shapes.row_bytes[sum] == shapes.row_bytes[right], "columns of the sum");
     need(shapes.row_bytes[left] == 4 * shapes.rows[right], "what is summed over");
+}
+
+/// sum += left @ right, of bytes that Left and Right say the signs of.
+template <class Left, class Right>
+inline void multiply(int sum, int left, int right) {
+    check_shapes(sum, left, right);
     for (int row = 0; row < shapes.rows[sum]; row++) {
         for (int column = 0; column < shapes.row_bytes[sum]; column += 4) {
             uint32_t total;
@@ -80,6 +85,39 @@ inline void multiply(int sum, int left, int right) {
                 const Right weight = (Right)tiles[right][k / 4][column + k % 4];
                 total += (uint32_t)(number * weight);
             }
+            std::memcpy(tiles[sum][row] + column, &total, 4);
+        }
+    }
+}
+
+inline float read_float(const uint8_t* from) {
+    float x;
+    std::memcpy(&x, from, 4);
+    return x;
+}
+
+/// The lower (0) or the upper (1) bf16 of a dword.
+inline float read_bf16(const uint8_t* dword, int half) {
+    const uint8_t bytes[4] = {0, 0, dword[2 * half], dword[2 * half + 1]};
+    return read_float(bytes);
+}
+
+/// sum += left @ right, of bf16, in the order of Intel's manual. There, numbers below 2^-126 count as
+/// 0; here they are refused, as the operator promises that there are none.
+inline void multiply_bf16(int sum, int left, int right) {
+    check_shapes(sum, left, right);
+    for (int row = 0; row < shapes.rows[sum]; row++) {
+        for (int column = 0; column < shapes.row_bytes[sum]; column += 4) {
+            float halves[2] = {0, 0};
+            for (int k = 0; k < shapes.rows[right]; k++) {
+                for (int half = 0; half < 2; half++) {
+                    const float a = read_bf16(tiles[left][row] + 4 * k, half);
+                    const float b = read_bf16(tiles[right][k] + column, half);
+                    halves[half] = std::fma(a, b, halves[half]);
+                    need(halves[half] == 0 || std::isnormal(halves[half]), "a sum of bf16");
+                }
+            }
+            const float total = read_float(tiles[sum][row] + column) + (halves[0] + halves[1]);
             std::memcpy(tiles[sum][row] + column, &total, 4);
         }
     }
@@ -96,6 +134,7 @@ inline void release() { shapes = {}; }
 #undef _tile_dpbusd
 #undef _tile_dpbsud
 #undef _tile_dpbssd
+#undef _tile_dpbf16ps
 #define _tile_loadconfig emulated::configure
 #define _tile_loadd emulated::load
 #define _tile_stored emulated::store
@@ -104,4 +143,5 @@ inline void release() { shapes = {}; }
 #define _tile_dpbusd emulated::multiply<uint8_t, int8_t>
 #define _tile_dpbsud emulated::multiply<int8_t, uint8_t>
 #define _tile_dpbssd emulated::multiply<int8_t, int8_t>
+#define _tile_dpbf16ps emulated::multiply_bf16
 #define _tile_release emulated::release

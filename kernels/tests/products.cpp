@@ -20,7 +20,7 @@ static void multiply(const Number* left, int rows, int k, const uint32_t* panel,
     for (int row = 0; row < rows; row++) {
         for (int i = 0; i < k; i++) {
             const size_t line = (size_t)(i / kPerLine) * rows + row;
-            const Number flip = P::kPerDword == 4 ? (Number)kByteFlip : 0;
+            const Number flip = P::kPerDword == 4 ? (Number)kByteFlip : (Number)0;
             lines[line * kPerLine + i % kPerLine] = left[(size_t)row * k + i] ^ flip;
         }
     }
@@ -53,4 +53,12 @@ extern "C" void UNITVEC_NAME(UNITVEC_TARGET, _int16)(const int16_t* left, int ro
                                                      const uint32_t* panel, const int32_t* starts,
                                                      float* out) {
     UNITVEC_TARGET::multiply<UNITVEC_TARGET::Int16>(left, rows, k, panel, starts, out);
+}
+extern "C" void UNITVEC_NAME(UNITVEC_TARGET, _bf16)(const uint16_t* left, int rows, int k,
+                                                    const uint32_t* panel, float* out) {
+    UNITVEC_TARGET::multiply<UNITVEC_TARGET::Bf16>(left, rows, k, panel, nullptr, out);
+}
+/// What rounding makes of n floats, a multiple of 32, as they lie in one row of a left side.
+extern "C" void UNITVEC_NAME(UNITVEC_TARGET, _round_bf16)(const float* numbers, int n, uint32_t* out) {
+    UNITVEC_TARGET::write_left_row<UNITVEC_TARGET::Bf16>(numbers, nullptr, n, out, 0, 1);
 }

@@ -15,7 +15,7 @@ from typing import Any
 from unitvec_server.errors import ConfigError
 
 PROVIDERS = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "fp32", "int16", "int8", "fp16")
+PRECISIONS = ("auto", "fp32", "int16", "bf16", "int8", "fp16")
 LOG_FORMATS = ("auto", "text", "json")
 HTTP_APIS = ("openai", "tei", "cohere", "weaviate", "metrics", "docs", "page")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -119,7 +119,7 @@ class ServerConfig:
     )
     precision: str = _option(
         "auto",
-        "fp32, int16, int8 or fp16 (cuda); auto is the fastest near-lossless one",
+        "fp32, int16, bf16, int8 or fp16 (cuda); auto is the fastest near-lossless one",
         _choice(*PRECISIONS),
     )
     workers: int = _option(

@@ -41,7 +41,9 @@ def floats(data: bytes) -> np.ndarray:
     return np.frombuffer(data, "<f4").reshape(len(TEXTS), -1).astype(float)
 
 
-@pytest.mark.parametrize(("precision", "least"), [("int16", 0.99999), ("int8", 0.98)])
+@pytest.mark.parametrize(
+    ("precision", "least"), [("int16", 0.99999), ("bf16", 0.9999), ("int8", 0.98)]
+)
 def test_vectors_are_near_fp32_and_the_same_in_any_company(
     start: Callable[..., Server], fused_artifact: Path, precision: str, least: float
 ) -> None:

@@ -88,7 +88,7 @@ def test_the_command(
 
 
 @pytest.mark.parametrize(
-    "precision", [pytest.param(name, marks=needs_kernels) for name in ("int16", "int8")]
+    "precision", [pytest.param(name, marks=needs_kernels) for name in ("int16", "bf16", "int8")]
 )
 def test_every_bit_of_the_fused_operator(
     fused_artifact: Path, precision: str, capsys: pytest.CaptureFixture[str]

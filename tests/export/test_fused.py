@@ -43,8 +43,9 @@ def export_model(
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_every_architecture_has_fused_graphs_near_the_model(kind: str) -> None:
     graphs = load_artifact(keep_fused_artifact(MODELS[kind])).manifest.graphs
-    assert list(graphs) == ["fp32", "int16", "int8", "int8-fused"]
+    assert list(graphs) == ["fp32", "int16", "bf16", "int8", "int8-fused"]
     assert graphs["int16"].parity.cosine_min >= 0.99999
+    assert graphs["bf16"].parity.cosine_min >= 0.9999
     assert graphs["int8-fused"].parity.cosine_mean > graphs["int8"].parity.cosine_mean - 1e-3
 
 
@@ -87,6 +88,7 @@ def test_int16_that_is_not_the_models_is_left_out(tmp_path: Path) -> None:
     assert list(manifest.graphs) == ["fp32"]
     assert "int16 is left out: int16 reaches only cosine 0.99" in told
     assert not (tmp_path / "default" / "model.int16.onnx").exists()
-    with pytest.raises(ParityError, match="int16 reaches only cosine"):
-        export_model(wild, tmp_path / "asked", ("fp32", "int16"))
+    for precision in ("int16", "bf16"):
+        with pytest.raises(ParityError, match=f"{precision} reaches only cosine"):
+            export_model(wild, tmp_path / "asked", ("fp32", precision))
     assert not (tmp_path / "asked").exists()

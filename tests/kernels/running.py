@@ -12,9 +12,9 @@ import onnxruntime as ort
 import pytest
 
 from tests.kernels.reference import Exact, Shape, random_encoder, random_texts
-from unitvec_export.quantize.fused import FusedPrecision, to_fused
+from unitvec_export.quantize.fused import INTEGERS, FusedPrecision, to_fused
 
-PRECISIONS: tuple[FusedPrecision, ...] = ("fp32", "int16", "int8")
+PRECISIONS: tuple[FusedPrecision, ...] = ("fp32", "int16", "bf16", "int8")
 
 
 class Runner:
@@ -61,4 +61,4 @@ def fused(shape: Shape, precision: FusedPrecision) -> onnx.ModelProto:
     for row in random_texts(1, [5, 40]):
         exact.encode(row)
     peaks = [peak.astype(np.float32) for peak in exact.peaks]
-    return to_fused(encoder, shape.facts(), precision, peaks if precision != "fp32" else ())
+    return to_fused(encoder, shape.facts(), precision, peaks if precision in INTEGERS else ())

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -18,7 +19,7 @@ from tests.artifacts import REPOSITORY
 from tests.kernels.reference import random_texts
 from tests.kernels.running import fused
 from tests.kernels.test_promise import HASHES, fixed_model, fixed_texts
-from tests.kernels.test_vectors import SHAPES
+from tests.kernels.test_vectors import LEAST_COSINE, SHAPES
 from unitvec_export.quantize.fused import FusedPrecision
 
 pytestmark = pytest.mark.deep
@@ -83,7 +84,7 @@ def test_neon_has_the_bits_of_all_others(run_neon: list[str], precision: FusedPr
     assert hash_of_vectors(run_neon, precision) == HASHES[precision]
 
 
-@pytest.mark.parametrize("precision", list(HASHES))
+@pytest.mark.parametrize("precision", ["fp32", "int16", "int8"])
 def test_amx_has_the_bits_of_all_others(run_amx: list[str], precision: FusedPrecision) -> None:
     """Where a CPU would refuse the shapes of tiles, the program ends with an error."""
     assert hash_of_vectors(run_amx, precision) == HASHES[precision]
@@ -102,6 +103,24 @@ def test_amx_agrees_on_every_shape(
         vectors = vectors_of(run_amx, given)
         assert len(vectors) == 4 * SHAPES[name].hidden * len(lengths)
         assert vectors == vectors_of([program, "avx512"], given)
+
+
+def test_amx_sums_bf16_in_an_order_of_its_own(run_amx: list[str]) -> None:
+    """Its vectors are near those of all others, and a text's do not depend on its company."""
+    run_others = [run_amx[0], "avx512_alone"]
+    rows = fixed_texts()
+    together, elsewhere = (run_fixed(command, rows) for command in (run_amx, run_others))
+    assert hashlib.sha256(elsewhere.tobytes()).hexdigest()[:16] == HASHES["bf16"]
+    assert not np.array_equal(together, elsewhere)
+    assert np.einsum("nd,nd->n", together, elsewhere).min() >= LEAST_COSINE["bf16"]
+    alone = [run_fixed(run_amx, [row])[0] for row in rows]
+    np.testing.assert_array_equal(together, alone)
+
+
+def run_fixed(command: list[str], rows: list[np.ndarray]) -> npt.NDArray[np.float32]:
+    """Vectors of texts by the model of `test_promise` in bf16."""
+    vectors = vectors_of(command, flatten(fixed_model("bf16"), rows))
+    return np.frombuffer(vectors, np.float32).reshape(len(rows), -1)
 
 
 def hash_of_vectors(command: list[str], precision: FusedPrecision) -> str:

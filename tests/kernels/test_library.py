@@ -15,7 +15,7 @@ import pytest
 needs_objdump = pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump")
 
 # Multiply-adds of all kinds that products are made of.
-_PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vpmaddwd|vpmaddubsw|vfmadd231ps|sdot|smlal|fmla")
+_PRODUCT = re.compile(r"vpdpbusd|vpdpwssd|vdpbf16|vpmaddwd|vpmaddubsw|vfmadd231ps|sdot|smlal|fmla")
 _BACKWARD = re.compile(r"^j\w+\s+([0-9a-f]+)")
 _SPILL = re.compile(r"%[xyz]mm\d+.*\(%r[sb]p|\(%r[sb]p.*%[xyz]mm")
 _LEAST_PRODUCTS, _LEAST_SHARE = 8, 0.2
@@ -91,7 +91,8 @@ def test_loops_of_tiles_multiply_what_is_meant(library: Path) -> None:
         *("tdpbuud %tmm6,%tmm4,%tmm0", "tdpbusd %tmm7,%tmm4,%tmm1"),
         *("tdpbsud %tmm6,%tmm5,%tmm2", "tdpbssd %tmm7,%tmm5,%tmm3"),
     }
-    assert {frozenset(int8), frozenset(int16)} <= found
+    bf16 = {line.replace("tdpbusd", "tdpbf16ps") for line in int8}
+    assert {frozenset(int8), frozenset(int16), frozenset(bf16)} <= found
     slow = re.compile(r"\(%r[sb]p|call|ldtilecfg")
     assert [line for loop in loops for line in loop if slow.search(line)] == []
 

@@ -1,4 +1,4 @@
-"""Sums of products, compared with integers of Python, up to the largest that there can be."""
+"""Sums of products: of integers up to the largest that there can be, and of bf16 bit by bit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.artifacts import REPOSITORY
-from unitvec_export.quantize.fused import to_int16, to_panels
+from unitvec_export.quantize.fused import to_bf16, to_int16, to_panels
 
 pytestmark = pytest.mark.deep  # compiles for half a minute
 
@@ -29,6 +29,8 @@ class Products:
 
     def __init__(self, library: Path, name: str) -> None:
         loaded = ctypes.CDLL(str(library))
+        self.name = name
+        self._multiply_bf16, self._round_bf16 = loaded[f"{name}_bf16"], loaded[f"{name}_round_bf16"]
         self._functions = {1: loaded[f"{name}_int8"], 2: loaded[f"{name}_int16"]}
 
     def multiply(self, left: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -42,6 +44,23 @@ class Products:
         self._functions[left.itemsize](at_left, rows, k, panel, at_starts, at_out)
         return out
 
+    def multiply_bf16(self, left: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The same of float32 that are bf16."""
+        rows, k = left.shape
+        panel = ctypes.create_string_buffer(to_panels(to_bf16(weights), rows=k), 2 * weights.size)
+        lines = to_bf16(left)
+        out = np.full((rows, COLUMNS), np.nan, np.float32)
+        at_left, at_out = (ctypes.c_void_p(array.ctypes.data) for array in (lines, out))
+        self._multiply_bf16(at_left, rows, k, panel, at_out)
+        return out
+
+    def round_bf16(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float32, n a multiple of 32 -> (n,) uint16."""
+        out = np.zeros(numbers.size, np.uint16)
+        at_numbers, at_out = (ctypes.c_void_p(array.ctypes.data) for array in (numbers, out))
+        self._round_bf16(at_numbers, numbers.size, at_out)
+        return out
+
 
 @pytest.fixture(scope="session")
 def products(kernels: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> list[Products]:
@@ -52,6 +71,8 @@ def products(kernels: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> l
     names = [backend.name for backend in kernels.backends() if backend.is_supported]
     if "avx512" in names:
         names.append("amx_emulated")  # its tiles in C++
+    if "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        names.append("avx512bf16")
     source = ["-S", str(REPOSITORY / "kernels"), "-B", str(build), "-DUNITVEC_TESTS=ON"]
     targets = [f"products_{name}" for name in names]
     for command in (source, ["--build", str(build), "--target", *targets]):
@@ -76,6 +97,74 @@ def test_every_height_of_a_tile(
     rng = np.random.default_rng(rows)
     left = rng.integers(-most, most + 1, (rows, 192)).astype(dtype)
     check(products, left, rng.integers(-127, 128, (192, COLUMNS)).astype(dtype))
+
+
+@pytest.mark.parametrize("rows", [*range(1, 36), 100])
+def test_every_height_of_a_tile_of_bf16(products: list[Products], rows: int) -> None:
+    """Sums of integers below 2^24 are exact in any order, hence also on AMX."""
+    rng = np.random.default_rng(rows)
+    left, weights = rng.integers(-127, 128, (rows, 192)), rng.integers(-127, 128, (192, COLUMNS))
+    for one in products:
+        got = one.multiply_bf16(left.astype(np.float32), weights.astype(np.float32))
+        np.testing.assert_array_equal(got, left @ weights)
+
+
+# Sums that grow, cancel, and lose bits: of numbers around 1, down to the least and far up.
+_BF16 = st.builds(
+    lambda sign, significand, exponent: sign * np.ldexp(np.float32(significand), exponent),
+    st.sampled_from([-1, 0, 1]),
+    st.integers(128, 255),
+    st.one_of(st.integers(-57, -45), st.integers(-10, 3), st.integers(40, 48)),
+)
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_bf16_is_two_fused_steps_for_each_dword(
+    products: list[Products], data: st.DataObject
+) -> None:
+    """The upper number first, on every instruction set but AMX: VDPBF16PS as well as FMAs."""
+    k = 32 * data.draw(st.sampled_from([1, 2, 6]))
+    pool = data.draw(arrays.arrays(np.float32, 256, elements=_BF16))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    left, weights = rng.choice(pool, (15, k)), rng.choice(pool, (k, COLUMNS))
+    sums = np.zeros((len(left), COLUMNS), np.float32)
+    for upper in range(1, k, 2):
+        for at in (upper, upper - 1):
+            sums = fuse(left[:, at : at + 1], weights[at], sums)
+    for one in products:
+        if "amx" not in one.name:
+            np.testing.assert_array_equal(one.multiply_bf16(left, weights), sums)
+
+
+def fuse(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """The sum a * b + c, rounded once, of bf16 a and b and float32 c."""
+    product, c = a.astype(float) * b.astype(float), c.astype(float)  # the product is exact
+    total = product + c
+    rest = total - product
+    error = (product - (total - rest)) + (c - rest)
+    # The last bit is set where something was lost, so that the second rounding sees it.
+    is_even = total.view(np.int64) & 1 == 0
+    toward = np.copysign(np.inf, error)
+    total = np.where((error != 0) & is_even, np.nextafter(total, toward), total)
+    return total.astype(np.float32)
+
+
+@settings(max_examples=50)
+@given(
+    numbers=arrays.arrays(
+        np.float32, 64, elements=st.floats(-(2.0**120), 2.0**120, width=32) | _BF16
+    )
+)
+def test_rounding_to_bf16(products: list[Products], numbers: np.ndarray) -> None:
+    """To the nearest, halves to the even one, and to 0 below 2^-50; in export and everywhere."""
+    halves = (numbers.view(np.uint32) & 0xFFFF0000 | 0x8000).view(np.float32)
+    for exact in (numbers, halves):
+        wanted = to_bf16(exact)
+        back = (wanted.astype(np.uint32) << 16).view(np.float32)
+        assert (np.abs(back - exact) <= np.maximum(np.abs(exact) * 2.0**-8, 2.0**-50)).all()
+        for one in products:
+            np.testing.assert_array_equal(one.round_bf16(exact), wanted)
 
 
 @settings(max_examples=50)

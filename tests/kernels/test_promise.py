@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 from tests.kernels.running import Runner, encode
-from unitvec_export.quantize.fused import FusedPrecision, fused_model
+from unitvec_export.quantize.fused import FusedPrecision, fused_model, to_bf16
 
 HIDDEN, HEADS, FFN, GROUP, LAYERS, POSITIONS, WORDS = 128, 4, 512, 256, 3, 260, 211
 PRODUCTS = ((HIDDEN, 3 * HIDDEN, 1), (HIDDEN, HIDDEN, 1), (HIDDEN, FFN, 1), (FFN, HIDDEN, 2))
@@ -23,7 +23,9 @@ HASHES = {
     "fp32": "18c5855b1f1c7ebf",
     "int16": "f7fe074f7664cecd",
     "int8": "437462f318fa0e7d",
+    "bf16": "dc95943959109229",
 }
+"""Of every instruction set, but for bf16 on AMX: `test_emulated.py` has that one."""
 
 
 class Stream:
@@ -53,6 +55,8 @@ def fixed_model(precision: FusedPrecision) -> onnx.ModelProto:
         numbers = stream.integers(rows * columns)
         if precision == "fp32":
             weights.append((numbers / 1024).astype(np.float32))
+        elif precision == "bf16":
+            weights.append(to_bf16((numbers / 1024).astype(np.float32)))
         else:
             kind, finer = (np.int8, 1) if precision == "int8" else (np.int16, 8)
             weights.append((numbers * finer).astype(kind))

@@ -25,7 +25,7 @@ SHAPES = {
     "mpnet": Shape(hidden=128, head=64, relative=True, pad_position=1),
     "mpnet of small heads": Shape(relative=True, pad_position=1),
 }
-LEAST_COSINE = {"fp32": 1 - 1e-9, "int16": 0.99999, "int8": 0.98}
+LEAST_COSINE = {"fp32": 1 - 1e-9, "int16": 0.99999, "bf16": 0.9999, "int8": 0.98}
 LENGTHS = (1, 2, 3, 13, 14, 15, 16, 17, 31, 32, 33, 64, 141, 200, 512)
 WIDE = Shape(hidden=192, ffn=320, layers=3)
 

@@ -33,7 +33,7 @@ from unitvec_server.model.canary import (
 )
 from unitvec_server.model.manifest import PRECISIONS
 
-FUSED_PRECISIONS = [pytest.param(name, marks=needs_kernels) for name in ("int16", "int8")]
+FUSED_PRECISIONS = [pytest.param(name, marks=needs_kernels) for name in ("int16", "bf16", "int8")]
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -148,7 +148,7 @@ def test_changed_weights_are_refused(copy: Path) -> None:
 
 @pytest.mark.parametrize("precision", FUSED_PRECISIONS)
 def test_a_last_bit_counts_where_bits_are_promised(copy: Path, precision: str) -> None:
-    graph = {"int16": "int16", "int8": "int8-fused"}[precision]
+    graph = {"int8": "int8-fused"}.get(precision, precision)
     edit_canary(copy, graph, move_last_bit)
     with pytest.raises(SelfTestError, match="last bits"):
         load(copy, "--precision", precision)

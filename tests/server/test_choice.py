@@ -28,6 +28,7 @@ ALL = frozenset(PRECISIONS_OF_GRAPHS)
         (FUSED, "auto auto", "cpu int16 int16", "no CUDA device; fused operator on avx512"),
         (FUSED, "cpu auto", "cpu int16 int16", "fused operator on avx512"),
         (FUSED, "auto int16", "cpu int16 int16", "int16 graphs are made for the cpu"),
+        (FUSED, "auto bf16", "cpu bf16 bf16", "bf16 graphs are made for the cpu"),
         (FUSED, "auto int8", "cpu int8 int8-fused", "fused operator on avx512"),
         (FUSED, "auto fp32", "cpu fp32 fp32", "precision as configured"),
         (FUSED_CUDA, "auto auto", "cuda fp16 fp16", "a CUDA device was found"),
@@ -72,6 +73,8 @@ def test_without_fused_graphs_the_plain_ones_serve(asked: str) -> None:
     [
         (PLAIN, "auto int16", "unitvec-kernels is not installed; take --precision fp32 or auto"),
         (FUSED_CUDA, "cuda int16", "cuda has none; take --provider cpu"),
+        (PLAIN, "auto bf16", "precision bf16 needs the fused operator, and unitvec-kernels is not"),
+        (FUSED_CUDA, "cuda bf16", "--precision bf16: cuda has none; take --provider cpu"),
     ],
 )
 def test_refused(machine: Machine, asked: str, message: str) -> None:
@@ -82,9 +85,9 @@ def test_refused(machine: Machine, asked: str, message: str) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_int8_is_never_chosen_silently(machine: Machine, provider: str) -> None:
+def test_int8_and_bf16_are_never_chosen_silently(machine: Machine, provider: str) -> None:
     choice = choose(provider, "auto", machine=machine, graphs=ALL)
-    assert "int8" not in choice.precision + choice.graph
+    assert not {choice.precision, choice.graph} & {"int8", "int8-fused", "bf16"}
 
 
 @pytest.mark.parametrize(("provider", "precision"), list(itertools.product(PROVIDERS, PRECISIONS)))
@@ -93,7 +96,7 @@ def test_what_is_asked_for_is_given_or_refused(provider: str, precision: str) ->
         try:
             choice = choose(provider, precision, machine=machine, graphs=ALL)
         except ProviderError:
-            assert precision == "int16"
+            assert precision in ("int16", "bf16")
             continue
         assert provider in ("auto", choice.provider)
         assert precision in ("auto", choice.precision)

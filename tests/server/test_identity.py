@@ -18,6 +18,7 @@ from unitvec_server.model.artifact import Artifact
 from unitvec_server.model.cpus import cpu_features, lacks_int8
 from unitvec_server.model.fingerprints import bits_of, checked_space, space_of
 from unitvec_server.model.identity import Identity, canonical, tokenizer_digest
+from unitvec_server.model.kernels import Kernels
 from unitvec_server.model.manifest import File, Graph, Manifest, Parity
 
 IDENTITY = Identity("", "w", {"model_type": "bert"}, "t", "5e", [{"type": "Normalize"}])
@@ -155,6 +156,11 @@ class TestBits:
             bits_of(MANIFEST, "int16", later),
         }
         assert len(found) == 3
+
+    def test_the_instruction_set_counts_for_bf16_on_amx_alone(self) -> None:
+        amx, avx2 = (Kernels(Path("k.so"), name, "") for name in ("amx", "avx2"))
+        assert avx2.runtime("bf16") == avx2.runtime("int16") == amx.runtime("int16") == RUNTIME
+        assert amx.runtime("bf16") == {**RUNTIME, "tiles": "amx"}
 
     def test_is_known_of_every_artifact(self) -> None:
         old = dataclasses.replace(MANIFEST, identity=None)

@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--precision",
         type=_precisions,
         metavar="P,...",
-        help="graphs to write: fp32, int16, int8, fp16 (for CUDA); "
+        help="graphs to write: fp32, int16, bf16, int8, fp16 (for CUDA); "
         "fp32 is always among them (default: fp32 and, with unitvec-kernels, int16)",
     )
     add(

@@ -47,9 +47,9 @@ def with_fingerprints(manifest: Manifest, routes: Mapping[str, str]) -> Manifest
     """
     if manifest.identity is None:
         return manifest
-    runtime = find_kernels().runtime
+    kernels = find_kernels()
     bits = {
-        name: bits_of(manifest, name, runtime)
+        name: bits_of(manifest, name, kernels.runtime(name))
         for name in manifest.graphs
         if is_reproducible(manifest, name)
     }

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a machine that only serves verifies, too, and has no onnx
 
 # The fp32 graph runs the same arithmetic in another order: measured models reach 0.9999999.
 MIN_FP32_COSINE = 0.99999
+_MIN_BF16_COSINE = 0.9999
 # Cosine is blind to a wrong length, which matters where the model does not normalize.
 MAX_FP32_RELATIVE_DIFF = 1e-3
 
@@ -160,7 +161,7 @@ class Verification:
 
         Raises:
             ArtifactError: The server's code refuses the artifact.
-            ParityError: The vectors are not finite, or not the model's at fp32 or int16.
+            ParityError: The vectors are not finite, or not the model's at fp32, int16 or bf16.
         """
         artifact = load_artifact(folder)
         verify_file(artifact, artifact.manifest.tokenizer)
@@ -171,7 +172,7 @@ class Verification:
         parity = compare(self._encode(tokenizer, encoder), self.expected)
         if precision == "fp32":
             check_fp32(parity, float(np.abs(self.expected).max()))
-        if precision == "int16":
+        if precision in ("int16", "bf16"):
             check_cosine(parity, precision)
         return Measured(parity, embed_canary(tokenizer, encoder, CANARY_TEXTS))
 
@@ -248,15 +249,16 @@ def compare(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) 
 
 
 def check_cosine(parity: Parity, precision: str) -> None:
-    """Applies the bound that fp32 has to hold, and int16, which serves in its place.
+    """Applies the bound that a precision has to hold.
 
     Raises:
         ParityError: It does not.
     """
-    if parity.cosine_min < MIN_FP32_COSINE:
+    needed = _MIN_BF16_COSINE if precision == "bf16" else MIN_FP32_COSINE
+    if parity.cosine_min < needed:
         raise ParityError(
             f"{precision} reaches only cosine {parity.cosine_min:.7f} to sentence-transformers, "
-            f"{MIN_FP32_COSINE} is needed"
+            f"{needed} is needed"
         )
 
 

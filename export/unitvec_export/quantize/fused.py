@@ -7,6 +7,7 @@ The graph holds weights as the operator reads them: nothing is left to do when i
     int8      W' = c * Wq, |Wq| <= 127, c for each column
     int16     W' = c * Wq, where c is such that the magnitudes of a column add up to less than
               2^31 / 8191, so that no sum with 14-bit activations can leave 32 bits
+    bf16      W itself, rounded to bfloat16: neither smoothed nor scaled
     fp32      as they are
 
 The product that narrows a layer is cut into groups of at most 384 rows, each with scales of its
@@ -32,7 +33,7 @@ from unitvec_export.pipeline.tail import append
 from unitvec_export.prove.facts import Facts
 from unitvec_export.quantize.products import quantize_weights, smoothing
 
-FusedPrecision = Literal["fp32", "int8", "int16"]
+FusedPrecision = Literal["fp32", "int8", "int16", "bf16"]
 
 MAX_TOKENS = 512
 """Of one text, in the operator."""
@@ -48,7 +49,10 @@ _SMOOTHING = 0.65
 all-MiniLM-L6-v2 (1,400 texts) 0.9970 and 0.99919 with 0.5, 0.9973 and 0.99936 with 0.65, 0.9974 and
 0.99921 with 0.85; of all-mpnet-base-v2 (25 texts) 0.9950 and 0.9985 with 0.5, 0.9982 and 0.9989
 with 0.65, 0.9966 and 0.9983 with 0.8."""
-_PRECISIONS = {"fp32": 0, "int8": 1, "int16": 2}
+_LEAST_BF16 = np.float32(2.0**-50)
+_PRECISIONS = {"fp32": 0, "int8": 1, "int16": 2, "bf16": 3}
+INTEGERS = frozenset({"int8", "int16"})
+"""Precisions that are scaled by what a product meets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +106,7 @@ def to_fused(
         encoder: A supported encoder.
         facts: Of its model. What follows its pooling and normalization is nodes of ONNX's own.
         precision: Of its products.
-        peaks: Largest magnitudes (K,) of what each product met, in their order; not for fp32.
+        peaks: Largest magnitudes (K,) of what each product met, in their order; for integers only.
         store: Where weights of more than 2 GiB go; None for a graph of less.
     """
     group = group_size(encoder.layers[0].up.weights.shape[1])
@@ -140,8 +144,10 @@ def pack(product: Dense, precision: FusedPrecision, *, rows: int, peaks: Floats 
         product: K rows, N columns.
         precision: What its weights become.
         rows: Rows of a group.
-        peaks: Largest magnitudes (K,) of what it met; None for fp32.
+        peaks: Largest magnitudes (K,) of what it met; for integers only.
     """
+    if precision == "bf16":
+        return Packed((product.bias,), to_panels(to_bf16(product.weights), rows=rows))
     if precision == "fp32" or peaks is None:
         return Packed((product.bias,), to_panels(product.weights, rows=rows))
     factors = smoothing(peaks, product.weights, _SMOOTHING)
@@ -168,10 +174,21 @@ def to_int16(weights: Floats) -> tuple[npt.NDArray[np.int16], Floats]:
     return np.rint(weights / rounded).astype(np.int16), rounded
 
 
+def to_bf16(weights: Floats) -> npt.NDArray[np.uint16]:
+    """Rounds to the nearest bfloat16, halves to the even one; less than 2^-50 becomes 0.
+
+    Returns:
+        The upper 16 bits of each float32.
+    """
+    bits = weights.astype(np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.abs(weights) < _LEAST_BF16, 0, rounded).astype(np.uint16)
+
+
 def to_panels(weights: npt.NDArray[Any], *, rows: int) -> bytes:
     """Lays out weights (K, N) as [group of rows][panel][dword of rows][32 columns].
 
-    A dword holds 4 int8, 2 int16 or 1 float32 of one column.
+    A dword holds 4 int8, 2 int16 or bf16, or 1 float32 of one column.
     """
     per_dword = 4 // weights.itemsize
     columns = weights.shape[1]

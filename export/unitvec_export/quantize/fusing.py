@@ -13,7 +13,7 @@ from unitvec_export.graph.architecture import Encoder, UnsupportedEncoder, read_
 from unitvec_export.graph.weights import WeightStore
 from unitvec_export.graph.wiring import Wiring
 from unitvec_export.prove.model import Model
-from unitvec_export.quantize.fused import FusedPrecision, check_supported, to_fused
+from unitvec_export.quantize.fused import INTEGERS, FusedPrecision, check_supported, to_fused
 from unitvec_export.quantize.products import Floats, find_products, measure_activations
 from unitvec_server.model.kernels import find_kernels
 
@@ -60,7 +60,7 @@ class Fusing:
     def make(self, name: str) -> onnx.ModelProto:
         """The graph of this name; only where there is no obstacle."""
         precision = cast("FusedPrecision", name.removesuffix("-fused"))
-        peaks = () if precision == "fp32" else self._peaks
+        peaks = self._peaks if precision in INTEGERS else ()
         return to_fused(self._encoder, self._facts, precision, peaks, store=self._store)
 
     @functools.cached_property

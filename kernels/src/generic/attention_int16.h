@@ -1,4 +1,4 @@
-// Attention in int16, for the models whose products are of integers.
+// Attention in int16, for all but fp32: exact sums, and faster than in floats.
 //
 //   queries, keys     one scale each for a text: kHeadLevels steps on each side of 0, few enough
 //                     that the sum of a head's products stays below 2^31

@@ -188,7 +188,7 @@ class EncoderOf final : public unitvec::Encoder {
                         length,
                         s.y.get() + t * model_.hidden + h * kHeadSize,
                         model_.hidden};
-        if constexpr (P::kLevels == 0) attend_in_float<kHeadSize>(head, s.attention);
+        if constexpr (std::is_same_v<P, Float32>) attend_in_float<kHeadSize>(head, s.attention);
         else attend_in_int16<kHeadSize>(head, s.attention);
     }
 
@@ -293,6 +293,7 @@ static inline std::unique_ptr<unitvec::Encoder> make_encoder(Model model) {
     switch (model.precision) {
         case unitvec::Precision::kInt8: return make_for_head_size<Int8>(std::move(model));
         case unitvec::Precision::kInt16: return make_for_head_size<Int16>(std::move(model));
+        case unitvec::Precision::kBf16: return make_for_head_size<Bf16>(std::move(model));
         default: return make_for_head_size<Float32>(std::move(model));
     }
 }

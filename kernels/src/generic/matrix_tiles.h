@@ -1,4 +1,4 @@
-// Products of int8 by matrix instructions: a panel of 32 columns times up to 32 rows at a time.
+// Products of int8 and bf16 by matrix instructions: a panel of 32 columns times up to 32 rows at a time.
 //
 //                     tile 6   tile 7       16 dwords of K of 16 columns each
 //          tile 4     tile 0   tile 1       16 rows, a cache line (16 dwords of K) of each;
@@ -6,7 +6,8 @@
 //
 // Each step loads a line of every row and 16 dwords of the panel, and multiplies each with each.
 // Without a second group of rows tiles 2, 3 and 5 stay out of use. Sums of integers are exact in any
-// order, so the result has the bits of every other target.
+// order, so the result has the bits of every other target. That of bf16 has not: TDPBF16PS sums the
+// lower and the upper numbers of 16 dwords by themselves, and adds both sums to what is there.
 #pragma once
 
 namespace UNITVEC_TARGET {
@@ -56,20 +57,52 @@ struct TileRows {
         : first(std::min(row, count - height)), made_before(row - first) {}
 };
 
+/// Adds products of the upper rows to tiles 0 and 1. GCC wants literals for tiles.
+template <class P>
+static inline void multiply_upper() {
+    if constexpr (std::is_same_v<P, Bf16>) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+    } else {
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+    }
+}
+/// Adds those of the lower rows to tiles 2 and 3.
+template <class P>
+static inline void multiply_lower() {
+    if constexpr (std::is_same_v<P, Bf16>) {
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    } else {
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+    }
+}
+
+/// What a sum is as a float.
+template <class P>
+static inline Floats value_of(const int32_t* sums) {
+    if constexpr (std::is_same_v<P, Bf16>) return load(reinterpret_cast<const float*>(sums));
+    else return to_floats(load_ints(sums));
+}
+
 /// The sums of two groups of rows, of which the second may be null. Fetches a share of the panel
 /// that comes next.
-template <int kRowStride>
+template <class P, int kRowStride>
 static void sum_in_tiles(const Left& left, const uint32_t* upper, const uint32_t* lower,
                          const Panel& panel, Ahead ahead,
                          int32_t (*sums)[kMatrixRows][kPanelColumns]) {
     const uint32_t* weights = panel.weights;
     __asm__ volatile("" ::: "memory");  // As above.
     // Without a stride all rows are the same: what the sums of each column start at.
-    _tile_loadd(0, panel.starts, 0);
-    _tile_loadd(1, panel.starts + 16, 0);
+    static constexpr int32_t kZeros[kPanelColumns] = {};
+    const int32_t* starts = std::is_same_v<P, Bf16> ? kZeros : panel.starts;
+    _tile_loadd(0, starts, 0);
+    _tile_loadd(1, starts + 16, 0);
     if (lower) {
-        _tile_loadd(2, panel.starts, 0);
-        _tile_loadd(3, panel.starts + 16, 0);
+        _tile_loadd(2, starts, 0);
+        _tile_loadd(3, starts + 16, 0);
     }
     for (int n = 0; n < left.blocks; n++) {
         for (long at = 0; at < ahead.step_bytes; at += 64) prefetch(ahead.at + at);
@@ -77,12 +110,10 @@ static void sum_in_tiles(const Left& left, const uint32_t* upper, const uint32_t
         _tile_loadd(6, weights, kPanelRowBytes);
         _tile_loadd(7, weights + 16, kPanelRowBytes);
         _tile_loadd(4, upper, kRowStride * 4);
-        _tile_dpbusd(0, 4, 6);
-        _tile_dpbusd(1, 4, 7);
+        multiply_upper<P>();
         if (lower) {
             _tile_loadd(5, lower, kRowStride * 4);
-            _tile_dpbusd(2, 5, 6);
-            _tile_dpbusd(3, 5, 7);
+            multiply_lower<P>();
             lower += left.block_stride;
         }
         upper += left.block_stride, weights += kMatrixRows * kPanelColumns;
@@ -95,8 +126,8 @@ static void sum_in_tiles(const Left& left, const uint32_t* upper, const uint32_t
     }
 }
 
-/// Rows [0, count) times a panel: `rows_times_panel` for int8.
-template <int kRowStride, class Done>
+/// Rows [0, count) times a panel: `rows_times_panel` for int8 and bf16.
+template <class P, int kRowStride, class Done>
 static void rows_times_panel_in_tiles(const Left& left, int count, const Panel& panel,
                                       const Done& done) {
     alignas(64) int32_t sums[2][kMatrixRows][kPanelColumns];
@@ -110,11 +141,11 @@ static void rows_times_panel_in_tiles(const Left& left, int count, const Panel& 
         const bool has_lower = row + kMatrixRows < count;
         const uint32_t* upper = left.data + (long)groups[0].first * kRowStride;
         const uint32_t* lower = has_lower ? left.data + (long)groups[1].first * kRowStride : nullptr;
-        sum_in_tiles<kRowStride>(left, upper, lower, panel, {upcoming, step_bytes}, sums);
+        sum_in_tiles<P, kRowStride>(left, upper, lower, panel, {upcoming, step_bytes}, sums);
         for (int g = 0; g <= has_lower; g++) {
             for (int i = groups[g].made_before; i < height; i++) {
                 for (int c = 0; c < kPanelColumns; c += 16) {
-                    done(groups[g].first + i, c, to_floats(load_ints(sums[g][i] + c)));
+                    done(groups[g].first + i, c, value_of<P>(sums[g][i] + c));
                 }
             }
         }

@@ -12,15 +12,21 @@ constexpr float kTiny = 1e-10f;  // stands for the largest of numbers that are a
 /// Layout: [block of 16 dwords][row][16 dwords], so that a row has one cache line in each block.
 /// Integers are numbers times `smoothing`, the largest magnitude becoming P::kLevels steps.
 ///
-/// Returns: what one step is worth; 1 where nothing is rounded.
+/// Returns: what one step is worth; 1 for floats.
 template <class P>
 static inline float write_left_row(const float* x, const float* smoothing, int n, uint32_t* left,
                                    int row, int rows) {
     const long block_stride = (long)rows * kLineDwords;
     uint32_t* line = left + (long)row * kLineDwords;
-    if constexpr (P::kLevels == 0) {
+    if constexpr (std::is_same_v<P, Float32>) {
         for (int j = 0; j < n; j += 16, line += block_stride) {
             store(reinterpret_cast<float*>(line), load(x + j));
+        }
+        return 1;
+    } else if constexpr (std::is_same_v<P, Bf16>) {
+        for (int j = 0; j < n; j += 32, line += block_stride) {
+            store_shorts(line, to_bf16(load(x + j), kLeastBf16));
+            store_shorts(line + kLineDwords / 2, to_bf16(load(x + j + 16), kLeastBf16));
         }
         return 1;
     } else {

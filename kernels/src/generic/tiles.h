@@ -52,15 +52,20 @@ template <class P, int kRows, int kRowStride, bool kFetch, class Done>
                 prefetch(ahead.at), prefetch(ahead.at + 64);
                 ahead.at += ahead.step_bytes;
             }
-            typename P::Right right[kTileVectors];
 #pragma GCC unroll 2
-            for (int v = 0; v < kTileVectors; v++) right[v] = P::right(weights + 16 * v);
+            for (int part = 0; part < P::kParts; part++) {
+                // Else GCC keeps the numbers of all rows for the next part: there is no room for them.
+                if (part > 0) __asm__ volatile("" ::: "memory");
+                typename P::Right right[kTileVectors];
+#pragma GCC unroll 2
+                for (int v = 0; v < kTileVectors; v++) right[v] = P::right(weights + 16 * v, part);
 #pragma GCC unroll 16
-            for (int i = 0; i < kRows; i++) {
-                const auto number = P::left(a + i * kRowStride);
+                for (int i = 0; i < kRows; i++) {
+                    const auto number = P::left(a + i * kRowStride, part);
 #pragma GCC unroll 2
-                for (int v = 0; v < kTileVectors; v++) {
-                    sums[i][v] = P::dot(sums[i][v], number, right[v]);
+                    for (int v = 0; v < kTileVectors; v++) {
+                        sums[i][v] = P::dot(sums[i][v], number, right[v]);
+                    }
                 }
             }
         }
@@ -121,8 +126,8 @@ static inline void rows_times_panel(const Left& left, int count, const Panel& pa
                                     const Done& done) {
 #ifdef UNITVEC_MATRIX_TILES
     if (count == 0) return;
-    if constexpr (std::is_same_v<P, Int8>) {
-        return rows_times_panel_in_tiles<kRowStride>(left, count, panel, done);
+    if constexpr (std::is_same_v<P, Int8> || std::is_same_v<P, Bf16>) {
+        return rows_times_panel_in_tiles<P, kRowStride>(left, count, panel, done);
     }
     if constexpr (std::is_same_v<P, Int16>) {
         if (is_cut(left.block_stride)) {

@@ -1,12 +1,13 @@
-// The lanes of AVX-512, and for products of integers the matrix instructions of AMX.
+// The lanes of AVX-512, and for products the matrix instructions of AMX, but for those of floats.
 //
 //   instruction                     Sapphire Rapids    what follows
 //   TDPBUSD and its like (int8)     1 in 16 cycles     16 rows x 16 columns x 64: 1,024 products a cycle
 //   four of them (int16)            1 in 64 cycles     the same in int16: 256 products a cycle
+//   TDPBF16PS (bf16)                1 in 16 cycles     16 rows x 16 columns x 32: 512 products a cycle
 //   VPDPBUSD (int8)                 2 a cycle          128 products a cycle
 //   VPDPWSSD (int16)                2 a cycle          64 products a cycle
 //
-// They take bytes in groups of four along K, as VPDPBUSD does, so rows and panels lie in memory as
+// They take dwords of numbers along K, as VPDPBUSD and VDPBF16PS do, so rows and panels lie in memory as
 // for AVX-512.
 #pragma once
 #define UNITVEC_MATRIX_TILES

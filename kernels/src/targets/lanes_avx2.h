@@ -127,6 +127,29 @@ static inline Ints pair_shorts(Ints low, Ints high) {
                 _mm256_blend_epi16(high_of(low), _mm256_slli_epi32(high_of(high), 16), 0xaa));
 }
 
+/// To the nearest bf16, halves to the even one, as integers of 16 bits; 0 below `least`.
+static inline __m256i to_bf16(__m256 a, __m256 magnitude, float least) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    const __m256 kept = _mm256_cmp_ps(magnitude, _mm256_set1_ps(least), _CMP_GE_OQ);
+    const __m256i rounded = _mm256_srai_epi32(_mm256_add_epi32(bits, half), 16);
+    return _mm256_and_si256(rounded, _mm256_castps_si256(kept));
+}
+static inline Ints to_bf16(Floats a, float least) {
+    const Floats magnitudes = abs(a);
+    return ints(to_bf16(a.low, magnitudes.low, least), to_bf16(a.high, magnitudes.high, least));
+}
+/// Pairs of bf16 to floats: the number in the upper half of each dword, and that in the lower one.
+static inline Floats upper_bf16(Floats a) {
+    const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000));
+    return {_mm256_and_ps(a.low, mask), _mm256_and_ps(a.high, mask)};
+}
+static inline __m256 lower_bf16(__m256 a) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16));
+}
+static inline Floats lower_bf16(Floats a) { return {lower_bf16(a.low), lower_bf16(a.high)}; }
+
 /// Asks for the line at p to be in the second level of cache soon.
 static inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 

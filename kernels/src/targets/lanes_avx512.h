@@ -4,6 +4,7 @@
 //   VFMADD231PS (float)    1 a cycle    2 a cycle    2 a cycle            16 products each
 //   VPDPWSSD (int16)       1            2            1 to 2               32 products: twice float
 //   VPDPBUSD (int8)        1            2            1 to 2               64 products: four times float
+//   VDPBF16PS (bf16)       1            2            none                 32 products: twice float
 //
 // Each has a latency of 4 to 5 cycles, so at least 10 sums must be under way at a time. The tile
 // has 28 (14 rows of 2 registers): with 2 registers of weights and 1 that holds a number of the
@@ -87,6 +88,30 @@ static inline void store_shorts_in_some_order(void* p, Ints a, Ints b) {
 static inline Ints pair_shorts(Ints low, Ints high) {
     return ints(_mm512_mask_blend_epi16(0xaaaaaaaa, raw(low), _mm512_slli_epi32(raw(high), 16)));
 }
+
+/// To the nearest bf16, halves to the even one, as integers of 16 bits; 0 below `least`.
+static inline Ints to_bf16(Floats a, float least) {
+    const __m512i bits = _mm512_castps_si512(a.v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+    const __mmask16 kept = _mm512_cmp_ps_mask(abs(a).v, _mm512_set1_ps(least), _CMP_GE_OQ);
+    return ints(_mm512_maskz_srai_epi32(kept, _mm512_add_epi32(bits, half), 16));
+}
+/// Pairs of bf16 to floats: the number in the upper half of each dword, and that in the lower one.
+static inline Floats upper_bf16(Floats a) {
+    // A mask of bits would take the last vector register of a tile.
+    return {_mm512_castsi512_ps(_mm512_maskz_mov_epi16(0xaaaaaaaa, _mm512_castps_si512(a.v)))};
+}
+static inline Floats lower_bf16(Floats a) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 16))};
+}
+#ifdef __AVX512BF16__
+#define UNITVEC_BF16_PRODUCTS
+/// Adds the products of the upper halves, then those of the lower ones.
+static inline Floats dot_bf16(Floats sum, Floats a, Floats b) {
+    return {_mm512_dpbf16_ps(sum.v, (__m512bh)a.v, (__m512bh)b.v)};
+}
+#endif
 
 /// Asks for the line at p to be in the second level of cache soon.
 static inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

@@ -133,6 +133,29 @@ static inline Ints pair_shorts(Ints low, Ints high) {
     return by_quarters<Ints>([=](int i) { return vsliq_n_s32(low.v[i], high.v[i], 16); });
 }
 
+/// To the nearest bf16, halves to the even one, as integers of 16 bits; 0 below `least`.
+static inline Ints to_bf16(Floats a, float least) {
+    return by_quarters<Ints>([=](int i) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(a.v[i]);
+        const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        const uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+        const int32x4_t kept = vreinterpretq_s32_u32(vcageq_f32(a.v[i], vdupq_n_f32(least)));
+        return vandq_s32(vshrq_n_s32(vreinterpretq_s32_u32(rounded), 16), kept);
+    });
+}
+/// Pairs of bf16 to floats: the number in the upper half of each dword, and that in the lower one.
+static inline Floats upper_bf16(Floats a) {
+    return by_quarters<Floats>([=](int i) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(a.v[i]);
+        return vreinterpretq_f32_u32(vandq_u32(bits, vdupq_n_u32(0xffff0000)));
+    });
+}
+static inline Floats lower_bf16(Floats a) {
+    return by_quarters<Floats>([=](int i) {
+        return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.v[i]), 16));
+    });
+}
+
 /// Asks for the line at p to be in the second level of cache soon.
 static inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 

@@ -227,7 +227,8 @@ def _load_folder(
 def _identify(artifact: Artifact, choice: Choice) -> Fingerprints:
     """Fingerprints of what is served, by the files and settings as they are now."""
     manifest = artifact.manifest
-    runtime = inspect_machine(choice.provider).kernels.runtime if choice.graph in FUSED else {}
+    kernels = inspect_machine(choice.provider).kernels
+    runtime = kernels.runtime(choice.graph) if choice.graph in FUSED else {}
     if not is_reproducible(manifest, choice.graph):
         runtime = {**describe_runtime(choice.provider), **runtime}
     space = checked_space(artifact)

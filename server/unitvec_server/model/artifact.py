@@ -7,7 +7,7 @@
     model.<p>.onnx    one graph for each precision: input_ids, attention_mask (B, S) int64
                       -> embeddings (B, D) float32, pooled and normalized as the model says. Where
                       prompts are left out of pooling, their tokens come as -1 - id.
-                      int16 and int8-fused are one operator of unitvec-kernels instead, and take
+                      int16, bf16 and int8-fused are one operator of unitvec-kernels, and take
                       texts without padding: input_ids (T,) int64, starts (B + 1,) int64
     model.<p>.onnx_data   weights of that graph where they are too many for one ONNX file: 2 GiB
     route-<name>/     where prompts take another way through the model: an artifact of its own

@@ -34,6 +34,7 @@ CANARY_TEXTS = (
 MIN_COSINES: Mapping[str, float] = {
     "fp32": 0.99999,
     "int16": 0.9999,
+    "bf16": 0.9999,
     "fp16": 0.9999,
     "int8": 0.98,
     "int8-fused": 0.98,

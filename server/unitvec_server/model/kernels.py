@@ -23,10 +23,14 @@ class Kernels:
     reason: str
     arithmetic: int = 1
 
-    @property
-    def runtime(self) -> dict[str, Any]:
-        """What decides the bits of vectors beside a fused graph: the same on every machine."""
-        return {"operator": "unitvec", "arithmetic": self.arithmetic}
+    def runtime(self, graph: str) -> dict[str, Any]:
+        """What decides the bits of vectors beside a fused graph of this name.
+
+        It is the same on every machine, but for bf16 on AMX, which sums in an order of its own.
+        """
+        everywhere = {"operator": "unitvec", "arithmetic": self.arithmetic}
+        has_own_order = graph == "bf16" and self.backend == "amx"
+        return {**everywhere, "tiles": "amx"} if has_own_order else everywhere
 
 
 NO_KERNELS = Kernels(None, "", reason="unitvec-kernels is not installed")

@@ -18,8 +18,8 @@ from unitvec_server.model.provenance import Provenance
 
 FORMAT = "unitvec-artifact"
 FORMAT_VERSION = 1
-PRECISIONS = ("fp32", "int16", "int8", "int8-fused", "fp16")
-FUSED = frozenset({"int16", "int8-fused"})
+PRECISIONS = ("fp32", "int16", "bf16", "int8", "int8-fused", "fp16")
+FUSED = frozenset({"int16", "bf16", "int8-fused"})
 """Graphs of one operator, which only unitvec-kernels runs."""
 _RETIRED = frozenset({"int8-static"})
 """Graphs of older artifacts, which nothing runs any more."""

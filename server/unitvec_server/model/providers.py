@@ -1,7 +1,7 @@
 """Where a model runs and at which precision: what was asked for, else the best for the machine.
 
 `auto` is lossless enough or not at all: fp16 on CUDA (cosine 0.99999 to fp32); int16 with the fused
-operator (0.999999) where it runs; else fp32. int8 is only ever asked for.
+operator (0.999999) where it runs; else fp32. bf16 and int8 are only ever asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ FUSED_INT8 = "int8-fused"
 """The graph that is int8 with the fused operator."""
 
 _CUDA_PRECISIONS = ("auto", "fp16", "fp32")
+_FUSED_ONLY = ("int16", "bf16")
+"""What no plain graph has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +67,8 @@ def choose(provider: str, precision: str, *, machine: Machine, graphs: AbstractS
     """
     chosen, where = choose_provider(provider, precision, machine=machine)
     shown, why = _choose_precision(chosen, precision, machine.kernels, graphs)
-    if precision == "int16":
-        _check_int16(chosen, machine.kernels)
+    if precision in _FUSED_ONLY:
+        _check_fused(chosen, precision, machine.kernels)
     graph, how = _choose_graph(chosen, shown, machine.kernels, graphs)
     return Choice(chosen, shown, graph, "; ".join(filter(None, (where, why, how))))
 
@@ -113,7 +115,7 @@ def choose_provider(provider: str, precision: str, *, machine: Machine) -> tuple
         return cast("Provider", provider), "provider as configured"
     if "cuda" in machine.providers and precision in _CUDA_PRECISIONS:
         return "cuda", "a CUDA device was found"
-    if precision in ("int8", "int16"):
+    if precision in ("int8", *_FUSED_ONLY):
         return "cpu", f"{precision} graphs are made for the cpu"
     return "cpu", "no CUDA device"
 
@@ -138,7 +140,7 @@ def _choose_graph(
     provider: Provider, shown: str, kernels: Kernels, graphs: AbstractSet[str]
 ) -> tuple[str, str]:
     """The graph that has this precision with this provider, and why that one."""
-    if shown == "int16":
+    if shown in _FUSED_ONLY:
         return shown, f"fused operator on {kernels.backend}"
     if shown != "int8" or provider != "cpu":
         return shown, ""
@@ -149,11 +151,11 @@ def _choose_graph(
     return FUSED_INT8, f"fused operator on {kernels.backend}"
 
 
-def _check_int16(provider: Provider, kernels: Kernels) -> None:
+def _check_fused(provider: Provider, precision: str, kernels: Kernels) -> None:
     if provider != "cpu":
-        raise ProviderError(f"--precision int16: {provider} has none; take --provider cpu")
+        raise ProviderError(f"--precision {precision}: {provider} has none; take --provider cpu")
     if kernels.library is None:
         raise ProviderError(
-            f"--precision int16 needs the fused operator, and {kernels.reason}; "
+            f"--precision {precision} needs the fused operator, and {kernels.reason}; "
             "take --precision fp32 or auto"
         )
