@@ -107,12 +107,22 @@ def test_short_models_have_no_loop(tmp_path_factory: pytest.TempPathFactory) -> 
     assert not [n for n in graphs.finish(body, reference.facts).graph.node if n.op_type == "Loop"]
 
 
+def takes_heads_apart(model: onnx.ModelProto) -> bool:
+    """Whether the loops of a graph know which heads a turn takes."""
+    bodies = [node.attribute[0].g for node in model.graph.node if node.op_type == "Loop"]
+    found = {any("heads_start" in n.output[0] for n in body.node) for body in bodies}
+    assert len(found) == 1
+    return found.pop()
+
+
 def test_half_precision_has_blocks_as_well(reference: Reference, traced: onnx.ModelProto) -> None:
     body = simplify(traced, max_tokens=LONG_TOKENS + 100)
     half = graphs.finish(to_fp16(body), reference.facts)
     layers = reference.transformer.config.num_hidden_layers
     assert sum(node.op_type == "Loop" for node in half.graph.node) == layers
     full = graphs.finish(body, reference.facts)
+    assert takes_heads_apart(full)
+    assert not takes_heads_apart(half)
     feed = {"input_ids": np.arange(5, 305)[None], "attention_mask": np.ones((1, 300), np.int64)}
     vectors = [
         ort.InferenceSession(model.SerializeToString()).run(None, feed)[0][0]

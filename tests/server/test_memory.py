@@ -33,7 +33,17 @@ def test_memory_that_grows_with_the_text_is_foreseen(base: int, slope: int, to: 
     assert found <= (base + slope * 2048) * to / 2048 * 1.001 + 1  # a line through the origin
 
 
-@given(square=st.integers(1, 100), slope=st.integers(0, 10_000), to=st.integers(2049, 32_768))
+@given(
+    gaps=st.lists(st.integers(0, 4 * MIB), min_size=3, max_size=3),
+    slope=st.integers(10_000, 80_000),
+)
+def test_gaps_of_an_allocator_are_no_square(gaps: list[int], slope: int) -> None:
+    """They were told as more than twice of what two runs of 8,192 tokens took."""
+    grown = [slope * length + gap for length, gap in zip(LENGTHS, gaps, strict=True)]
+    assert slope * 8192 <= extrapolate(LENGTHS, grown, to=8192) <= slope * 8192 + 28 * MIB
+
+
+@given(square=st.integers(11, 100), slope=st.integers(0, 10_000), to=st.integers(2049, 32_768))
 def test_memory_that_grows_with_its_square_is_foreseen(square: int, slope: int, to: int) -> None:
     grown = [square * length**2 + slope * length for length in LENGTHS]
     assert extrapolate(LENGTHS, grown, to=to) == pytest.approx(square * to**2 + slope * to)

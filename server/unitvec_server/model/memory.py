@@ -3,7 +3,8 @@
 A run is measured before the first caller, by the peak of the process, which Linux keeps and lets
 a process set back. Runs of long texts take seconds, so texts over `MEASURED_TOKENS` are not run:
 memory grows with the length, or with its square where an old graph holds all scores of attention
-at once, so it is a parabola through three measured lengths.
+at once. Three measured lengths tell which: they lie on a line, but for the gaps of allocators, or
+on a parabola.
 
 Weights that lie in a file of their own are mapped: the process holds as much of them as was read
 so far. What was not read yet is added to what it will hold, and what a run reads is no part of
@@ -34,6 +35,10 @@ MEASURED_TOKENS = 2048
 _MARGIN = 1.5
 """Allocators round up and leave gaps: runs side by side, in any order of lengths, took up to 1.33
 times the sum of single ones."""
+
+_GAPS_BYTES = 16 * 2**20
+"""How far the longest may lie above the line through the shorter two: up to 12 MiB were seen where
+growth was even. Even three heads of square attention in float32 are 36 MiB above it."""
 
 _MIB = 2**20
 _STATUS = Path("/proc/self/status")
@@ -69,7 +74,7 @@ def run_bytes(
 
 
 def extrapolate(lengths: list[int], grown_bytes: list[int], *, to: int) -> float:
-    """Growth at a length, by a parabola through what was measured; never less than that.
+    """Growth at a length, by a line or a parabola through what was measured; never less than that.
 
     Args:
         lengths: Up to three lengths in tokens, ascending.
@@ -79,9 +84,17 @@ def extrapolate(lengths: list[int], grown_bytes: list[int], *, to: int) -> float
     most = float(max(0, *grown_bytes))
     if to <= lengths[-1]:
         return most
+    line = max(most * to / lengths[-1], _curve(lengths[-2:], grown_bytes[-2:], to))
+    even_bytes = _curve(lengths[:-1], grown_bytes[:-1], lengths[-1])
+    if grown_bytes[-1] <= even_bytes + _GAPS_BYTES:
+        return line
+    return max(line, _curve(lengths, grown_bytes, to))
+
+
+def _curve(lengths: list[int], grown_bytes: list[int], to: int) -> float:
+    """The polynomial through points, at a length."""
     curve = np.polynomial.Polynomial.fit(lengths, grown_bytes, deg=len(lengths) - 1)
-    line = most * to / lengths[-1]
-    return max(line, float(curve(to)))
+    return float(curve(to))
 
 
 def _peak_bytes(encode: Callable[[int], object], length: int) -> int:
