@@ -38,7 +38,7 @@ def announce(config: ServerConfig, engine: Engine, plan: MemoryPlan, ports: Port
     )
     _announce_memory(config, engine, plan)
     security = f"{'TLS' if config.tls_cert else 'no TLS'}, "
-    security += "bearer token" if config.token_file or config.tokens else "no token"
+    security += "bearer token" if config.wants_token else "no token"
     if ports.http is not None:
         scheme, host = "https" if config.tls_cert else "http", config.host
         host = f"[{host}]" if ":" in host else host

@@ -184,7 +184,9 @@ class ServerConfig:
         Path,
     )
     insecure: bool = _option(
-        False, "listen on any address without TLS or tokens: true or false", _boolean
+        False,
+        "listen on any address, under any name, without TLS or tokens: true or false",
+        _boolean,
     )
     reflection: bool = _option(True, "answer gRPC reflection: true or false", _boolean)
     grpc_tei: bool = _option(
@@ -224,6 +226,11 @@ class ServerConfig:
         "auto", "text, json, or auto: text on a terminal, else json", _choice(*LOG_FORMATS)
     )
     log_level: str = _option("info", "debug, info, warning or error", _choice(*LOG_LEVELS))
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether callers must show a token."""
+        return bool(self.token_file or self.tokens)
 
 
 @dataclasses.dataclass(frozen=True)

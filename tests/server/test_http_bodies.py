@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unitvec_server.errors import InvalidRequest
-from unitvec_server.http.bodies import check_headers, check_values
+from unitvec_server.http.bodies import BodyLimits, ValueCount, check_headers
 
 TEXTS = st.text(st.sampled_from('a"\\[]{},é\n'), max_size=8)
 VALUES = st.recursive(
@@ -20,26 +22,47 @@ VALUES = st.recursive(
 )
 
 
-def count(value: Any) -> int:
-    """Strings, lists and objects, names of fields included."""
-    if isinstance(value, dict):
-        return 1 + len(value) + sum(map(count, value.values()))
-    if isinstance(value, list):
-        return 1 + sum(map(count, value))
-    return isinstance(value, str)
+class Counts(NamedTuple):
+    """How many values there are: strings, lists and objects, names included; and commas."""
+
+    values: int = 0
+    items: int = 0
 
 
-@given(value=VALUES, escaped=st.booleans(), slack=st.integers(-2, 2))
-def test_values_are_counted(value: Any, escaped: bool, slack: int) -> None:
-    """Whatever quotes, backslashes and brackets the texts have."""
+def count(value: Any) -> Counts:
+    """Of all that is in a value."""
+    if not isinstance(value, dict | list):
+        return Counts(isinstance(value, str))
+    names = len(value) if isinstance(value, dict) else 0
+    inner = [count(one) for one in (value.values() if isinstance(value, dict) else value)]
+    return Counts(
+        1 + names + sum(one.values for one in inner),
+        max(0, len(inner) - 1) + sum(one.items for one in inner),
+    )
+
+
+def feed(body: bytes, ends: Sequence[int], limits: Counts) -> None:
+    """Counts a body that comes in parts with these ends."""
+    counter = ValueCount(BodyLimits(len(body), *limits))
+    within = sorted(end for end in ends if end < len(body))
+    for start, end in itertools.pairwise([0, *within, len(body)]):
+        counter.add(body[start:end])
+
+
+@given(value=VALUES, escaped=st.booleans(), ends=st.lists(st.integers(0, 200), max_size=6))
+def test_values_are_counted(value: Any, escaped: bool, ends: list[int]) -> None:
+    """Whatever quotes, backslashes, commas and brackets texts have, wherever a part ends."""
     body = json.dumps(value, ensure_ascii=escaped).encode()
-    most = count(value) + slack
-    if slack >= 0:
-        check_values(body, most=most)
-    else:
+    found = count(value)
+    feed(body, ends, found)
+    if found.values:
         with pytest.raises(InvalidRequest, match="strings, lists and objects") as caught:
-            check_values(body, most=most)
+            feed(body, ends, found._replace(values=found.values - 1))
         assert caught.value.reason == "TOO_MANY_TEXTS"
+    if found.items:
+        with pytest.raises(InvalidRequest, match="numbers and other values") as caught:
+            feed(body, ends, found._replace(items=found.items - 1))
+        assert caught.value.reason == "TOO_MANY_TOKENS"
 
 
 @pytest.mark.parametrize(

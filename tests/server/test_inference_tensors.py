@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unitvec_protos.inference import inference_pb2 as pb
+from unitvec_server.config import ServerConfig
 from unitvec_server.engine.requests import EncodeOptions, IdsList, TextList
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.model.tokenizer import Truncation
@@ -20,6 +21,7 @@ from unitvec_server.peers.inference_options import read_deadline_s, read_options
 from unitvec_server.peers.inference_tensors import read_output_name, read_tensors
 
 MOST = 8
+LIMITS = ServerConfig(max_texts_per_request=MOST, max_queued_tokens=40)
 OPTIONS = EncodeOptions()
 TEXTS = st.lists(st.text(), max_size=MOST)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
@@ -42,7 +44,7 @@ def tensor(kind: str, shape: list[int], name: str = "text", **contents: Any) -> 
 
 def read(*tensors: Tensor, raw: list[bytes] | None = None) -> TextList | IdsList:
     request = pb.ModelInferRequest(inputs=tensors, raw_input_contents=raw)
-    return read_tensors(request, OPTIONS, most_texts=MOST)
+    return read_tensors(request, OPTIONS, limits=LIMITS)
 
 
 def refuses(
@@ -130,6 +132,11 @@ class TestIds:
             return
         assert np.array(found.ids, "<i8").tobytes() == data
         assert shape[0] == len(found.ids)
+
+    @pytest.mark.parametrize("raw", [[b"rubbish"], None])
+    def test_too_many_are_refused_before_they_are_read(self, raw: list[bytes] | None) -> None:
+        error = refuses(tensor("INT64", [2, 21], "input_ids"), raw=raw, match="42 token ids")
+        assert (error.reason, error.field) == ("TOO_MANY_TOKENS", "inputs[0]")
 
     @pytest.mark.parametrize(
         ("name", "values", "match"),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.e2e.certificates import Pair, not_after_s, write_certificate
 from unitvec_server.config import ModelSpec, ServerConfig
-from unitvec_server.errors import ConfigError, Unauthenticated
+from unitvec_server.errors import ConfigError, InvalidRequest, Unauthenticated
 from unitvec_server.security.certificates import Certificates, TlsFiles
+from unitvec_server.security.hosts import host_check
 from unitvec_server.security.secrets import Secrets, Tokens, check_exposure
 
 CONFIG = ServerConfig(model=(ModelSpec("m", Path("/m")),))
@@ -242,3 +243,40 @@ class TestExposure:
         fields = {"host": "0.0.0.0", **TLS, **callers}
         check_exposure(dataclasses.replace(CONFIG, **fields))  # type: ignore[arg-type]
         assert not caplog.text
+
+
+class TestHosts:
+    """On loopback the name that a request gives the server tells whether a page may be behind."""
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            *("", "localhost", "LocalHost:8080", "localhost.", "a.b.localhost:1", "127.0.0.1"),
+            *("127.8.9.1:80", "[::1]", "[::1]:8080", "192.0.2.1:80", "[2001:db8::1]:80"),
+        ],
+    )
+    def test_what_cannot_lead_elsewhere_is_answered(self, given: str) -> None:
+        host_check("127.0.0.1", is_guarded=False)(given)
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            *("example.com", "example.com:8080", "localhost.example.com", "notlocalhost", "::1"),
+            *("127.0.0.1.example.com", "127.0.0.1@example.com", "[example.com]:80", ":80", "a]"),
+            *("0x7f.1", "2130706433", "é", "localhost example.com", "." * 5000),
+        ],
+    )
+    def test_other_names_are_refused(self, given: str) -> None:
+        with pytest.raises(InvalidRequest, match="does not answer to the name") as caught:
+            host_check("::1", is_guarded=False)(given)
+        assert caught.value.reason == "FOREIGN_HOST"
+        assert len(str(caught.value)) < 500
+
+    def test_the_name_that_was_listened_on_is_answered(self) -> None:
+        host_check("LOCALHOST", is_guarded=False)("localhost:80")
+
+    @pytest.mark.parametrize(
+        ("host", "is_guarded"), [("127.0.0.1", True), ("0.0.0.0", False), ("192.0.2.1", False)]
+    )
+    def test_elsewhere_any_name_is(self, host: str, is_guarded: bool) -> None:
+        host_check(host, is_guarded=is_guarded)("example.com")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -86,46 +87,91 @@ def too_large(max_body_bytes: int) -> InvalidRequest:
     )
 
 
-def check_values(body: bytes, *, most: int) -> None:
-    """Refuses a body of more strings, lists and objects than any request has, before it is parsed.
+@dataclasses.dataclass(frozen=True)
+class BodyLimits:
+    """What a body may have.
 
-    Each takes two bytes of a body and 50 to 100 of memory, and to make millions of them keeps the
-    event loop for seconds, in which no probe is answered. Of valid JSON the count is exact.
-
-    Raises:
-        InvalidRequest: There are more.
+    Attributes:
+        max_bytes: Bytes.
+        max_values: Strings, lists and objects, names of fields included.
+        max_items: Commas outside of strings: items of lists and fields of objects, less the first
+            of each.
     """
-    if body.count(b'"') // 2 + body.count(b"[") + body.count(b"{") <= most:
-        return  # even if all brackets were outside of strings
-    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    values = plain.count(b'"') // 2
-    if values <= most:
-        outside = plain.split(b'"')[::2]
-        values += sum(part.count(b"[") + part.count(b"{") for part in outside)
-    if values > most:
-        raise InvalidRequest(
-            f"the body has more than {most} strings, lists and objects; split the request",
-            reason="TOO_MANY_TEXTS",
-        )
+
+    max_bytes: int
+    max_values: int
+    max_items: int
 
 
-async def read_body(receive: Receive, hold: Hold, *, max_body_bytes: int, within_s: float) -> bytes:
-    """Returns a body.
+class ValueCount:
+    """Counts the values of a body as it arrives, before anything is made of them.
+
+    Each string, list or object takes two bytes of a body and 50 to 100 of memory, each number two
+    bytes and 40. To make millions of them holds the interpreter, and with it the event loop, for a
+    second, in which nobody else is answered. Of valid JSON the counts are exact.
+
+    A part may end within a string, or between a backslash and what it escapes; both are kept for
+    the next part.
+
+    Args:
+        limits: What the body may have.
+    """
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._values = self._items = 0
+        self._is_in_string = False
+        self._rest = b""
+
+    def add(self, part: bytes) -> None:
+        """Counts the next part.
+
+        Raises:
+            InvalidRequest: There are more values than any request has.
+        """
+        plain = (self._rest + part).replace(b"\\\\", b"")
+        self._rest = b"\\" if plain.endswith(b"\\") else b""
+        pieces = plain.removesuffix(self._rest).replace(b'\\"', b"").split(b'"')
+        outside = b"".join(pieces[self._is_in_string :: 2])
+        strings = len(pieces[1 + self._is_in_string :: 2])
+        self._values += strings + outside.count(b"[") + outside.count(b"{")
+        self._items += outside.count(b",")
+        self._is_in_string ^= len(pieces) % 2 == 0
+        self._check()
+
+    def _check(self) -> None:
+        limits = self._limits
+        if self._values > limits.max_values:
+            raise InvalidRequest(
+                f"the body has more than {limits.max_values} strings, lists and objects; split "
+                "the request",
+                reason="TOO_MANY_TEXTS",
+            )
+        if self._items > limits.max_items:
+            raise InvalidRequest(
+                f"the body has more than {limits.max_items} numbers and other values; split the "
+                "request",
+                reason="TOO_MANY_TOKENS",
+            )
+
+
+async def read_body(receive: Receive, hold: Hold, *, limits: BodyLimits, within_s: float) -> bytes:
+    """Returns a body. What is in it is counted part by part, between which others have their turn.
 
     Args:
         receive: Receives the next part, as ASGI has it.
         hold: Counts the bytes.
-        max_body_bytes: The longest body.
+        limits: What it may have.
         within_s: Time for it to be whole.
 
     Raises:
-        InvalidRequest: It is too long.
+        InvalidRequest: It is too long, or has too many values.
         DeadlineExpired: It is not whole in time.
         Overloaded: All calls together hold too much.
         ClientGone: The client hung up.
     """
     parts: list[bytes] = []
-    size_bytes = 0
+    size_bytes, values = 0, ValueCount(limits)
     try:
         async with asyncio.timeout(within_s):
             while True:
@@ -134,9 +180,10 @@ async def read_body(receive: Receive, hold: Hold, *, max_body_bytes: int, within
                     raise ClientGone
                 part = message["body"]
                 size_bytes += len(part)
-                if size_bytes > max_body_bytes:
-                    raise too_large(max_body_bytes)
+                if size_bytes > limits.max_bytes:
+                    raise too_large(limits.max_bytes)
                 hold.admit(len(part))
+                values.add(part)
                 parts.append(part)
                 if not message["more_body"]:
                     return b"".join(parts)

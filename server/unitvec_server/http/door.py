@@ -13,11 +13,13 @@ from unitvec_server.doors.insights import Insights
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.http import openapi, probes
 from unitvec_server.http.apis import cohere, openai, page, tei, weaviate
+from unitvec_server.http.bodies import BodyLimits
 from unitvec_server.http.connection import ConnectionLimits
 from unitvec_server.http.edge import HttpEdge
 from unitvec_server.http.exchange import Route
 from unitvec_server.http.listener import HttpListener
 from unitvec_server.http.routes import Routes
+from unitvec_server.security.hosts import host_check
 
 _VALUES, _VALUES_PER_TEXT = 1024, 32
 """Strings, lists and objects in a body, and more of them for each text: Cohere's `inputs` have 8 of
@@ -41,8 +43,13 @@ class HttpDoor:
         self._rules = rules
         routes = Routes(_table(config, backend, insights), openai.write_error)
         max_values = _VALUES + _VALUES_PER_TEXT * config.max_texts_per_request
+        # A request of more token ids than may wait could hardly be let in.
+        max_items = max_values + config.max_queued_tokens
         self._edge = HttpEdge(
-            routes, rules, max_body_bytes=config.max_message_bytes, max_values=max_values
+            routes,
+            rules,
+            limits=BodyLimits(config.max_message_bytes, max_values, max_items),
+            check_host=host_check(config.host, is_guarded=_is_guarded(config)),
         )
         limits = ConnectionLimits(
             config.max_connections, config.max_message_bytes, config.max_connection_age_s or 1e9
@@ -76,6 +83,10 @@ class HttpDoor:
         await self._listener.drain(grace_s)
 
 
+def _is_guarded(config: ServerConfig) -> bool:
+    return config.wants_token or config.insecure or config.tls_cert is not None
+
+
 def _table(config: ServerConfig, backend: Backend, insights: Insights) -> list[Route]:
     """The routes of the APIs that are asked for, and of those that are always there."""
     apis: dict[str, Callable[[], list[Route]]] = {
@@ -87,7 +98,7 @@ def _table(config: ServerConfig, backend: Backend, insights: Insights) -> list[R
     }
     wanted = [routes() for name, routes in apis.items() if name in config.http_apis]
     table = [*itertools.chain.from_iterable(wanted), *probes.Probes(insights.is_serving).routes()]
-    wants_token = bool(config.token_file or config.tokens)
+    wants_token = config.wants_token
     pages = []
     if openapi.API in config.http_apis:
         pages += openapi.Pages(table, wants_token=wants_token).routes()

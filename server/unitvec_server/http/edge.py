@@ -25,13 +25,13 @@ from unitvec_server.doors.statuses import Status, status_of
 from unitvec_server.errors import DeadlineExpired, InferenceFailed, RequestError
 from unitvec_server.http.bodies import (
     ARRIVAL_S,
+    BodyLimits,
     ClientGone,
     Headers,
     Hold,
     Receive,
     Send,
     check_headers,
-    check_values,
     read_body,
     send_reply,
 )
@@ -39,6 +39,7 @@ from unitvec_server.http.connection import connection_of
 from unitvec_server.http.exchange import Reply, Request, Route, to_json
 from unitvec_server.http.routes import Routes
 from unitvec_server.model.fingerprints import Fingerprints
+from unitvec_server.security.hosts import HostCheck, allow_any_host
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +81,8 @@ class HttpEdge:
     Args:
         routes: The routes.
         rules: What holds at every door.
-        max_body_bytes: The longest body that is read.
-        max_values: Strings, lists and objects of a body.
+        limits: What a body may have.
+        check_host: Refuses requests by the name that they give the server, their header Host.
         arrival_s: Time for a body to be whole, and for a reply to be taken.
 
     Attributes:
@@ -93,12 +94,12 @@ class HttpEdge:
         routes: Routes,
         rules: HouseRules,
         *,
-        max_body_bytes: int,
-        max_values: int,
+        limits: BodyLimits,
+        check_host: HostCheck = allow_any_host,
         arrival_s: float = ARRIVAL_S,
     ) -> None:
         self._routes, self._rules = routes, rules
-        self._max_body_bytes, self._max_values = max_body_bytes, max_values
+        self._limits, self._check_host = limits, check_host
         self._arrival_s = arrival_s
         self._date = (0, b"")
         self.tallies = {
@@ -149,6 +150,7 @@ class HttpEdge:
         """The reply of the handler, or its error as its API writes it."""
         call, route = answering.call, answering.route
         try:
+            self._check_host(_text(answering.headers.get(b"host")))
             if route.is_probe:
                 reply = await route.handler(self._request(answering, b""))
             else:
@@ -167,16 +169,12 @@ class HttpEdge:
         call, route = answering.call, answering.route
         body = b""
         if route.method == "POST":
-            check_headers(answering.headers, max_body_bytes=self._max_body_bytes)
+            check_headers(answering.headers, max_body_bytes=self._limits.max_bytes)
             body = await read_body(
-                receive,
-                answering.hold,
-                max_body_bytes=self._max_body_bytes,
-                within_s=self._arrival_s,
+                receive, answering.hold, limits=self._limits, within_s=self._arrival_s
             )
             answering.tally.received += 1
             call.request_bytes = len(body)
-            check_values(body, most=self._max_values)
         request = self._request(answering, body)
         if call.deadline_s == math.inf:
             return await route.handler(request)

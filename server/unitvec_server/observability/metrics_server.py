@@ -9,6 +9,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 
+from unitvec_server.errors import InvalidRequest
+from unitvec_server.security.hosts import HostCheck, allow_any_host
+
 _PATH = "/metrics"
 
 _TIMEOUT_S = 5.0
@@ -27,30 +30,40 @@ class _Handler(WSGIRequestHandler):
         """Logs nothing, since scrapes come all day."""
 
 
-def start_metrics_server(host: str, port: int, *, registry: CollectorRegistry) -> WSGIServer:
+def start_metrics_server(
+    host: str, port: int, *, registry: CollectorRegistry, check_host: HostCheck = allow_any_host
+) -> WSGIServer:
     """Serves a registry from threads of its own, which end with the process.
 
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
         registry: The metrics to serve.
+        check_host: Refuses requests by the name that they give the server, their header Host.
 
     Raises:
         OSError: The address cannot be listened on.
     """
     server, _ = start_http_server(port, host, registry)
     server.RequestHandlerClass = _Handler
-    server.set_app(_at_one_path(make_wsgi_app(registry)))
+    server.set_app(_guarded(make_wsgi_app(registry), check_host))
     return server
 
 
-def _at_one_path(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Refuses other paths. The app of prometheus_client answers at all, so mistakes go unseen."""
+def _guarded(
+    app: Callable[..., Iterable[bytes]], check_host: HostCheck
+) -> Callable[..., Iterable[bytes]]:
+    """Refuses other paths, where the app answers too, so that mistakes go unseen; and hosts."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == _PATH:
-            return app(environ, start_response)
-        start_response("404 Not Found", [("Content-Type", "text/plain")])
-        return [f"metrics are at {_PATH}\n".encode()]
+        status, words = "404 Not Found", f"metrics are at {_PATH}"
+        try:
+            check_host(environ.get("HTTP_HOST", ""))
+            if environ["PATH_INFO"] == _PATH:
+                return app(environ, start_response)
+        except InvalidRequest as exc:
+            status, words = "403 Forbidden", str(exc)
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{words}\n".encode()]
 
     return answer

@@ -18,6 +18,7 @@ from unitvec_server.observability.logs import LogWriter
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
 from unitvec_server.rpc.streams import Streams
+from unitvec_server.security.hosts import host_check
 from unitvec_server.security.secrets import Secrets
 
 if TYPE_CHECKING:  # Loading these takes time and memory, and most servers need neither.
@@ -93,7 +94,10 @@ class Telemetry:
         from unitvec_server.observability.metrics_server import start_metrics_server
 
         try:
-            self._server = start_metrics_server(host, port, registry=registry)
+            check_host = host_check(host, is_guarded=self._config.insecure)
+            self._server = start_metrics_server(
+                host, port, registry=registry, check_host=check_host
+            )
         except OSError as exc:
             raise ConfigError(
                 f"--metrics-host, --metrics-port: cannot listen on {host}:{port}: {exc}"

@@ -175,8 +175,7 @@ class _Inference:
         options, name = read_options(request.parameters), read_output_name(request)
         deadline_s = read_deadline_s(request.parameters)
         caller = dataclasses.replace(caller, deadline_s=min(caller.deadline_s, deadline_s))
-        most_texts = self._config.max_texts_per_request
-        read = functools.partial(read_tensors, request, options, most_texts=most_texts)
+        read = functools.partial(read_tensors, request, options, limits=self._config)
         is_long = request.ByteSize() > _OFF_LOOP_BYTES
         texts = await run_off_loop(engine.executor, read) if is_long else read()
         with rename_options("parameters[{}]"):

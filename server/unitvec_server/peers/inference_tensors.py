@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unitvec_protos.inference import inference_pb2 as pb
+from unitvec_server.config import ServerConfig
 from unitvec_server.engine.requests import Embedded, EncodeOptions, IdsList, TextList
 from unitvec_server.errors import InvalidRequest
 from unitvec_server.peers.inference_models import EMBEDDING
+from unitvec_server.rpc.messages import read_values
 
 _LENGTH_BYTES = 4
 """Bytes of the length before each element of BYTES."""
@@ -38,14 +40,14 @@ class _Tensor(NamedTuple):
 
 
 def read_tensors(
-    request: pb.ModelInferRequest, options: EncodeOptions, *, most_texts: int
+    request: pb.ModelInferRequest, options: EncodeOptions, *, limits: ServerConfig
 ) -> TextList | IdsList:
     """Reads the texts of a request, or their token ids.
 
     Args:
         request: The request.
         options: How the texts become vectors.
-        most_texts: Texts in one request.
+        limits: Bounds of one request, of which some hold before a tensor is read.
 
     Raises:
         InvalidRequest: The tensors are not those of texts or of ids, or contradict themselves.
@@ -54,11 +56,11 @@ def read_tensors(
     by_name = {tensor.stated.name: tensor for tensor in tensors}
     kinds = {tensor.stated.datatype for tensor in tensors}
     if len(tensors) == 1 and kinds == {"BYTES"}:
-        texts = _read_texts(tensors[0], most_texts)
+        texts = _read_texts(tensors[0], limits)
         return TextList(texts, options, tensors[0].field)
     is_ids = _IDS in by_name and by_name.keys() <= {_IDS, _MASK, _TYPES}
     if is_ids and len(by_name) == len(tensors) and kinds == {"INT64"}:
-        return IdsList(_read_ids(by_name, most_texts), options, by_name[_IDS].field)
+        return IdsList(_read_ids(by_name, limits), options, by_name[_IDS].field)
     raise _refuse(
         "send one BYTES tensor of texts, or the INT64 tensor input_ids, with attention_mask if "
         "there is padding among them",
@@ -89,11 +91,11 @@ def _check_parameters(names: Iterable[str], field: str) -> None:
         raise _refuse(_FORBIDDEN[name], f"{field}.parameters[{name}]")
 
 
-def _read_texts(tensor: _Tensor, most_texts: int) -> list[str]:
+def _read_texts(tensor: _Tensor, limits: ServerConfig) -> list[str]:
     shape = tensor.stated.shape
     if len(shape) not in (1, 2) or list(shape[1:]) not in ([], [1]):
         raise _refuse(f"the shape of texts is (n) or (n, 1), not {_show(shape)}", tensor.field)
-    count = _check_count(shape[0], tensor, most_texts)
+    count = _check_count(shape[0], tensor, limits)
     if tensor.raw is None:
         elements: Sequence[bytes] = tensor.stated.contents.bytes_contents
     else:
@@ -122,8 +124,8 @@ def _decode(data: bytes, field: str) -> str:
         raise _refuse(f"{field} is not UTF-8: {exc.reason} at byte {exc.start}", field) from None
 
 
-def _read_ids(tensors: dict[str, _Tensor], most_texts: int) -> list[list[int]]:
-    arrays = {name: _read_integers(tensor, most_texts) for name, tensor in tensors.items()}
+def _read_ids(tensors: dict[str, _Tensor], limits: ServerConfig) -> list[list[int]]:
+    arrays = {name: _read_integers(tensor, limits) for name, tensor in tensors.items()}
     ids = arrays[_IDS]
     for name, array in arrays.items():
         if array.shape != ids.shape:
@@ -139,16 +141,17 @@ def _read_ids(tensors: dict[str, _Tensor], most_texts: int) -> list[list[int]]:
     return [row[kept == 1].tolist() for row, kept in zip(ids, mask, strict=True)]
 
 
-def _read_integers(tensor: _Tensor, most_texts: int) -> npt.NDArray[np.int64]:
+def _read_integers(tensor: _Tensor, limits: ServerConfig) -> npt.NDArray[np.int64]:
     shape = tensor.stated.shape
     if len(shape) != 2 or shape[1] < 0:
         raise _refuse(f"the shape of token ids is (n, S), not {_show(shape)}", tensor.field)
-    rows, columns = _check_count(shape[0], tensor, most_texts), shape[1]
+    rows, columns = _check_count(shape[0], tensor, limits), shape[1]
+    _check_ids(rows * columns, tensor, limits)
     kind = np.dtype("<i8")
     if tensor.raw is None:
         values = tensor.stated.contents.int64_contents
         _check_elements(len(values), tensor)
-        return _fold(np.array(values, kind), rows, columns)
+        return _fold(read_values(values, kind), rows, columns)
     if len(tensor.raw) != rows * columns * kind.itemsize:
         raise _refuse(
             f"there are {len(tensor.raw)} bytes for INT64 of shape {_show(shape)}", tensor.field
@@ -161,11 +164,12 @@ def _fold(values: npt.NDArray[np.int64], rows: int, columns: int) -> npt.NDArray
     return values.reshape(rows, columns if rows else 0)
 
 
-def _check_count(count: int, tensor: _Tensor, most_texts: int) -> int:
+def _check_count(count: int, tensor: _Tensor, limits: ServerConfig) -> int:
     """Holds the number of texts against the limit before any element is looked at."""
-    if count > most_texts:
+    most = limits.max_texts_per_request
+    if count > most:
         raise InvalidRequest(
-            f"{tensor.field} has {count} texts; the limit max_texts_per_request is {most_texts}; "
+            f"{tensor.field} has {count} texts; the limit max_texts_per_request is {most}; "
             "split the request",
             reason="TOO_MANY_TEXTS",
             field=tensor.field,
@@ -173,6 +177,21 @@ def _check_count(count: int, tensor: _Tensor, most_texts: int) -> int:
     if count < 0:
         raise _refuse(f"the shape {_show(tensor.stated.shape)} is negative", tensor.field)
     return count
+
+
+def _check_ids(count: int, tensor: _Tensor, limits: ServerConfig) -> None:
+    """Holds the number of token ids, padding included, against what may wait at a time.
+
+    A million of them would hold the interpreter, and with it all other calls, for a tenth of a
+    second or more.
+    """
+    if count > limits.max_queued_tokens:
+        raise InvalidRequest(
+            f"{tensor.field} has {count} token ids; the limit max_queued_tokens is "
+            f"{limits.max_queued_tokens}; send fewer texts at a time",
+            reason="TOO_MANY_TOKENS",
+            field=tensor.field,
+        )
 
 
 def _check_elements(count: int, tensor: _Tensor) -> None:

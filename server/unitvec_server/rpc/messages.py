@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,9 +17,10 @@ from unitvec_server.vectors.packing import Dtype, Floats, check_values, pack, un
 from unitvec_server.vectors.scores import Metric, Rankings
 
 _T = TypeVar("_T")
+_Number = TypeVar("_Number", np.float32, np.int64)
 
 _PART = 10_000
-"""Numbers that are written at a time, which takes about a millisecond."""
+"""Numbers that are read or written at a time, which takes about a millisecond."""
 
 _TRUNCATIONS: Mapping[int, Truncation | None] = {
     pb.TRUNCATE_UNSPECIFIED: None,
@@ -128,7 +129,7 @@ def read_matrix(matrix: pb.Matrix, *, field: str) -> Floats:
         return unpack(matrix.data, rows=rows, dim=dim, dtype=dtype, field=field)
     if matrix.data or dtype is not Dtype.FLOAT32:
         raise InvalidRequest("send either data or FLOAT32 values", field=field)
-    values = np.array(matrix.values, np.float32)
+    values = read_values(matrix.values, np.dtype(np.float32))
     if matrix.rows < 1 or matrix.dim < 1 or len(values) != matrix.rows * matrix.dim:
         raise InvalidRequest(
             f"there are {len(values)} values, and rows * dim is {matrix.rows} * {matrix.dim}",
@@ -136,6 +137,14 @@ def read_matrix(matrix: pb.Matrix, *, field: str) -> Floats:
             field=f"{field}.values",
         )
     return check_values(values.reshape(matrix.rows, matrix.dim), field=field)
+
+
+def read_values(values: Sequence[float], dtype: np.dtype[_Number]) -> npt.NDArray[_Number]:
+    """Reads the numbers of a field in parts, between which other threads get the interpreter."""
+    array = np.empty(len(values), dtype)
+    for start in range(0, len(array), _PART):
+        array[start : start + _PART] = values[start : start + _PART]
+    return array
 
 
 def write_matrix(

@@ -211,7 +211,7 @@ def check_exposure(config: ServerConfig) -> None:
     lacking = []
     if not config.tls_cert:
         lacking.append("TLS (--tls-cert, --tls-key)")
-    if not (config.tokens or config.token_file or config.tls_client_ca):
+    if not (config.wants_token or config.tls_client_ca):
         lacking.append(f"tokens (--token-file or {flag('tokens')})")
     if not lacking or is_loopback(config.host):
         return

@@ -10,6 +10,7 @@ from typing import Any
 from unitvec_server.doors.rules import HouseRules
 from unitvec_server.errors import Unauthenticated
 from unitvec_server.http.apis.openai import write_error
+from unitvec_server.http.bodies import BodyLimits
 from unitvec_server.http.connection import ConnectionLimits
 from unitvec_server.http.edge import HttpEdge
 from unitvec_server.http.exchange import Reply, Request, Route
@@ -59,8 +60,7 @@ class Served:
         self.edge = HttpEdge(
             Routes(table, write_error),
             self.rules,
-            max_body_bytes=MAX_BODY_BYTES,
-            max_values=100,
+            limits=BodyLimits(MAX_BODY_BYTES, max_values=100, max_items=100),
             arrival_s=arrival_s,
         )
         self.listener = HttpListener(self.edge, limits)

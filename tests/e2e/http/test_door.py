@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.faulty_server import HOLD, text
 from tests.serving import Server
+from unitvec_protos.v1 import embedding_pb2 as pb
 
 EMBED = "/v1/embeddings"
 
@@ -91,6 +92,21 @@ def test_bodies_that_cannot_be_read(
     assert words in reply.text
 
 
+@pytest.mark.parametrize("numbers", [b"1,", b"[1],"], ids=["numbers", "lists"])
+def test_a_body_of_too_many_values_is_refused_before_it_is_whole(
+    start: Callable[..., Server], artifact: Path, numbers: bytes
+) -> None:
+    """So that a lone call beside it need not wait until millions of numbers are made."""
+    server = start("--model", str(artifact), "--http-port", "0")
+    address = urlsplit(server.url)
+    body = b'{"input":[' + numbers * (8_000_000 // (len(numbers) // 2)) + b"1]}"
+    whole = request_bytes(body)
+    with socket.create_connection((str(address.hostname), address.port or 0), 60) as client:
+        client.sendall(whole[: len(whole) // 2])
+        assert client.recv(65_536).startswith(b"HTTP/1.1 400 ")
+        assert server.stub.Embed(pb.EmbedRequest(texts=["a"]), timeout=60).embeddings.rows == 1
+
+
 def test_a_body_of_no_type_is_json_unless_a_page_sent_it(http: httpx.Client) -> None:
     """Browsers name the origin of a page, and let those of other sites send what has no type."""
     body = b'{"input": "a"}'
@@ -154,7 +170,7 @@ def test_a_client_that_hangs_up_is_forgotten(
 
 def request_bytes(body: bytes, *, path: str = EMBED, extra: bytes = b"") -> bytes:
     """A request as it is on the wire."""
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     return head.encode() + extra + b"content-length: %d\r\n\r\n" % len(body) + body
 
 

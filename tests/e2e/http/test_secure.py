@@ -103,7 +103,7 @@ def resumable(url: str, context: ssl.SSLContext) -> ssl.SSLSession | None:
         socket.create_connection(("127.0.0.1", port)) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as connection,
     ):
-        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
         connection.recv(1)
         return connection.session
 

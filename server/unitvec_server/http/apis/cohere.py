@@ -90,7 +90,7 @@ class EmbedByTypeReply(msgspec.Struct):
     response_type: Literal["embeddings_by_type"]
 
 
-_EMBED = msgspec.json.Decoder(EmbedByTypeRequest)
+_EMBED = msgspec.json.Decoder(EmbedByTypeRequest, strict=False)  # numbers as pydantic takes them
 
 
 class CohereError(TypedDict):

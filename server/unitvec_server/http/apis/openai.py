@@ -141,7 +141,7 @@ class OpenAiError(TypedDict):
     error: OpenAiErrorFields
 
 
-_REQUEST = msgspec.json.Decoder(EmbeddingsRequest)
+_REQUEST = msgspec.json.Decoder(EmbeddingsRequest, strict=False)  # numbers as pydantic takes them
 
 _TYPES = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
 

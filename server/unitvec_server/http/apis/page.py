@@ -95,7 +95,7 @@ class Page:
             "version": __version__,
             "grpc_port": self._grpc_port(),
             "apis": self._config.http_apis,
-            "wants_token": bool(self._config.token_file or self._config.tokens),
+            "wants_token": self._config.wants_token,
             "max_texts_per_request": self._config.max_texts_per_request,
             "models": [_describe(model) for model in self._backend.engine.models.values()],
         }

@@ -42,7 +42,7 @@ class VectorsReply(msgspec.Struct):
     dim: int
 
 
-_VECTORS = msgspec.json.Decoder(VectorsRequest)
+_VECTORS = msgspec.json.Decoder(VectorsRequest, strict=False)  # numbers as pydantic takes them
 
 
 class WeaviateError(TypedDict):
