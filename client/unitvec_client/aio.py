@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
@@ -12,17 +10,15 @@ from typing import Any, Literal, Self, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.connection import ConnectionOptions, open_aio_channel
+from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.inputs import (
     Comparable,
     Vectors,
     check_iterable,
     in_python,
-    is_vectors,
 )
 from unitvec_client.core.steps import Script
-from unitvec_client.drivers.asynchronous import Wire, iterate, run
-from unitvec_client.errors import ClientClosedError
+from unitvec_client.drivers.asynchronous import Link, iterate, run
 from unitvec_client.expectation import read_expectation
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S, Core
 from unitvec_client.options import (
@@ -87,14 +83,11 @@ class AsyncClient:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         expect: str | None = None,
     ) -> None:
-        self._connection = connection or ConnectionOptions()
-        self._target = resolve_target(target, tls=self._connection.tls)
+        connection = connection or ConnectionOptions()
+        self._target = resolve_target(target, tls=connection.tls)
         wanted = read_expectation(expect)
-        policy = retry or RetryPolicy()
-        self._core = Core(self._target, self._connection, policy, timeout_s, wanted)
-        self._wire: Wire | None = None
-        self._inherited: list[Wire] = []
-        self._closed = False
+        self._core = Core(self._target, connection, retry or RetryPolicy(), timeout_s, wanted)
+        self._link = Link(self._target, connection)
 
     @overload
     async def embed(
@@ -283,7 +276,7 @@ class AsyncClient:
             timeout_s=timeout_s,
         )
         source = check_iterable(texts)
-        self._check_open()
+        self._link.check_open()
         return self._iterate(self._core.embed_stream(options), source)
 
     @overload
@@ -428,21 +421,7 @@ class AsyncClient:
         )
         stored = open_search(documents, vectors, top_k=top_k, metric=metric, group_by=group_by)
         if stored is not None:
-            if is_vectors(queries):
-                return await asyncio.to_thread(stored.run, queries)
-            given: list[str] = [queries] if isinstance(queries, str) else list(queries)
-            found = await self.embed_result(
-                given,
-                model=model,
-                normalize=normalize,
-                dimensions=dimensions,
-                truncate=truncate,
-                windows=windows,
-                prompt_name=query_prompt_name,
-                timeout_s=timeout_s,
-            )
-            made_by = {"space": found.space, "model": found.model}
-            return await asyncio.to_thread(stored.run, found.vectors, **made_by)
+            return await self._run(self._core.search_stored(queries, stored, options))
         return await self._run(self._core.search(queries, documents, options), in_python(documents))
 
     @overload
@@ -522,14 +501,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection. Calls in flight fail with CallCancelledError."""
-        self._closed = True
-        wire, self._wire = self._wire, None
-        if wire is None:
-            return
-        if self._is_of_here(wire):
-            await wire.close()
-        else:
-            self._inherited.append(wire)
+        await self._link.close()
 
     def __repr__(self) -> str:
         return f"AsyncClient({self._target!r})"
@@ -546,30 +518,10 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, script: Script[T], source: Any = ()) -> T:
-        return await run(self._open(), script, source)
+        return await run(self._link.open(), script, source)
 
     async def _iterate(self, script: Script[None], source: Any) -> AsyncIterator[Any]:
-        items = iterate(self._open(), script, source)
+        items = iterate(self._link.open(), script, source)
         async with contextlib.aclosing(items):
             async for item in items:
                 yield item
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientClosedError("the client is closed")
-
-    def _open(self) -> Wire:
-        self._check_open()
-        wire = self._wire
-        if wire is None:
-            wire = self._wire = Wire(open_aio_channel(self._target, self._connection))
-        elif not self._is_of_here(wire):
-            raise ClientClosedError(
-                "this AsyncClient belongs to another event loop or process, in which it made its "
-                "first call: open one in each"
-            )
-        return wire
-
-    @staticmethod
-    def _is_of_here(wire: Wire) -> bool:
-        return wire.loop is asyncio.get_running_loop() and wire.process_id == os.getpid()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
@@ -10,17 +9,15 @@ from typing import Any, Literal, Self, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from unitvec_client.connection import ConnectionOptions, open_channel
+from unitvec_client.connection import ConnectionOptions
 from unitvec_client.core.inputs import (
     Comparable,
     Vectors,
     check_iterable,
     in_python,
-    is_vectors,
 )
 from unitvec_client.core.steps import Script
-from unitvec_client.drivers.blocking import Wire, iterate, run
-from unitvec_client.errors import ClientClosedError
+from unitvec_client.drivers.blocking import Link, iterate, run
 from unitvec_client.expectation import read_expectation
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S, Core
 from unitvec_client.options import (
@@ -88,13 +85,11 @@ class Client:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         expect: str | None = None,
     ) -> None:
-        self._connection = connection or ConnectionOptions()
-        self._target = resolve_target(target, tls=self._connection.tls)
+        connection = connection or ConnectionOptions()
+        self._target = resolve_target(target, tls=connection.tls)
         wanted = read_expectation(expect)
-        policy = retry or RetryPolicy()
-        self._core = Core(self._target, self._connection, policy, timeout_s, wanted)
-        self._wire: Wire | None = Wire(open_channel(self._target, self._connection))
-        self._inherited: list[Wire] = []
+        self._core = Core(self._target, connection, retry or RetryPolicy(), timeout_s, wanted)
+        self._link = Link(self._target, connection)
 
     @overload
     def embed(
@@ -318,7 +313,7 @@ class Client:
             timeout_s=timeout_s,
         )
         source = check_iterable(texts)
-        return iterate(self._open(), self._core.embed_stream(options), source)
+        return iterate(self._link.open(), self._core.embed_stream(options), source)
 
     @overload
     def similarity(
@@ -503,20 +498,7 @@ class Client:
         )
         stored = open_search(documents, vectors, top_k=top_k, metric=metric, group_by=group_by)
         if stored is not None:
-            if is_vectors(queries):
-                return stored.run(queries)
-            given: list[str] = [queries] if isinstance(queries, str) else list(queries)
-            found = self.embed_result(
-                given,
-                model=model,
-                normalize=normalize,
-                dimensions=dimensions,
-                truncate=truncate,
-                windows=windows,
-                prompt_name=query_prompt_name,
-                timeout_s=timeout_s,
-            )
-            return stored.run(found.vectors, space=found.space, model=found.model)
+            return self._run(self._core.search_stored(queries, stored, options))
         return self._run(self._core.search(queries, documents, options), in_python(documents))
 
     @overload
@@ -626,13 +608,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. Calls in flight fail with CallCancelledError."""
-        wire, self._wire = self._wire, None
-        if wire is None:
-            return
-        if wire.process_id == os.getpid():
-            wire.close()
-        else:
-            self._inherited.append(wire)
+        self._link.close()
 
     def __repr__(self) -> str:
         return f"Client({self._target!r})"
@@ -649,25 +625,4 @@ class Client:
         self.close()
 
     def _run(self, script: Script[T], source: Any = ()) -> T:
-        return run(self._open(), script, source)
-
-    def _open(self) -> Wire:
-        wire = self._wire
-        if wire is None:
-            raise ClientClosedError("the client is closed")
-        if wire.process_id != os.getpid():
-            wire = self._open_anew(wire)
-        return wire
-
-    def _open_anew(self, wire: Wire) -> Wire:
-        """Open a channel for this process, which was forked off the one that opened the last."""
-        if wire.in_flight:
-            raise ClientClosedError(
-                "this process was forked while the client had a call in flight, which gRPC does "
-                "not survive: fork before the call or after it, or start processes by 'spawn'"
-            )
-        # Even to destroy an inherited channel may hang: the threads that it waits for stayed
-        # behind in the other process. So it is kept.
-        self._inherited.append(wire)
-        opened = self._wire = Wire(open_channel(self._target, self._connection))
-        return opened
+        return run(self._link.open(), script, source)

@@ -213,6 +213,14 @@ class SearchOptions(ComparisonOptions):
     metric: MetricName = "cosine"
     top_k: int = 10
 
+    def for_queries(self) -> EmbedOptions:
+        """Return how the texts of queries are embedded, where vectors are searched here."""
+        return EmbedOptions(
+            *(self.model, self.normalize, self.dimensions, self.truncate, self.query_prompt_name),
+            windows=self.windows,
+            timeout_s=self.timeout_s,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions(CallOptions):

@@ -12,6 +12,7 @@ The core is written once, as generators called scripts. A script yields steps; a
             --Receive-->                             -> reply | Failure | END
             --Poll-->               never waits      -> the same | None if nothing is there
             --Pull-->              caller's iterable -> item | END
+            --Compute-->           beside event loops -> what it returns
             --Emit-->              to the caller     -> None
             <--result--
 
@@ -21,7 +22,7 @@ core's decision. Whatever ends a script, its driver cancels what is still in fli
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -127,12 +128,20 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Compute:
+    """Do work that takes long and asks nobody. What it raises comes out of the script."""
+
+    work: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Hand an item to the caller."""
 
     item: Any
 
 
-Step = Invoke | Start | Collect | Drop | Sleep | Open | Send | Finish | Receive | Poll | Pull | Emit
+_Exchange = Invoke | Start | Collect | Drop | Sleep | Open | Send | Finish | Receive | Poll
+Step = _Exchange | Pull | Compute | Emit
 # What a step sends back depends on the step, which generators cannot say in types.
 Script = Generator[Step, Any, T]

@@ -20,11 +20,13 @@ from typing import Any, TypeVar
 
 import grpc
 
+from unitvec_client.connection import ConnectionOptions, open_aio_channel
 from unitvec_client.core.failures import Failure, failure_of_call
 from unitvec_client.core.steps import (
     END,
     Call,
     Collect,
+    Compute,
     Drop,
     Emit,
     Finish,
@@ -38,7 +40,7 @@ from unitvec_client.core.steps import (
     Sleep,
     Start,
 )
-from unitvec_client.errors import CallCancelledError
+from unitvec_client.errors import CallCancelledError, ClientClosedError
 
 # A source that never awaits may keep the event loop to itself for this long, in seconds. A turn
 # of the loop costs about as much as reading one text, so that not every text is given one.
@@ -70,6 +72,65 @@ class Wire:
         """Close the channel. Calls in flight end, and so do calls that wait to be sent again."""
         self.closed.set()
         await self.channel.close()
+
+
+class Link:
+    """The channel of a client: opened at its first call, in the event loop of that call.
+
+    Args:
+        target: Server to call, as gRPC takes it.
+        connection: Options of the connection.
+
+    Attributes:
+        is_closed: Whether it was closed for good.
+    """
+
+    def __init__(self, target: str, connection: ConnectionOptions) -> None:
+        self._target, self._connection = target, connection
+        self._wire: Wire | None = None
+        self._inherited: list[Wire] = []
+        self.is_closed = False
+
+    def check_open(self) -> None:
+        """Refuse to go on where the client is closed.
+
+        Raises:
+            ClientClosedError: If it is.
+        """
+        if self.is_closed:
+            raise ClientClosedError("the client is closed")
+
+    def open(self) -> Wire:
+        """Return the channel.
+
+        Raises:
+            ClientClosedError: If the client is closed, or is of another event loop or process.
+        """
+        self.check_open()
+        wire = self._wire
+        if wire is None:
+            wire = self._wire = Wire(open_aio_channel(self._target, self._connection))
+        elif not _is_of_here(wire):
+            raise ClientClosedError(
+                "this AsyncClient belongs to another event loop or process, in which it made its "
+                "first call: open one in each"
+            )
+        return wire
+
+    async def close(self) -> None:
+        """Close it for good."""
+        self.is_closed = True
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        if _is_of_here(wire):
+            await wire.close()
+        else:
+            self._inherited.append(wire)
+
+
+def _is_of_here(wire: Wire) -> bool:
+    return wire.loop is asyncio.get_running_loop() and wire.process_id == os.getpid()
 
 
 async def run(wire: Wire, script: Script[T], source: Source = ()) -> T:
@@ -146,6 +207,7 @@ class _Driver:
             Receive: self._receive,
             Poll: self._poll,
             Pull: self._pull,
+            Compute: lambda step: asyncio.to_thread(step.work),
         }
 
     async def close(self) -> None:

@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 import grpc
 
+from unitvec_client.connection import ConnectionOptions, open_channel
 from unitvec_client.core.failures import Failure, failure_of_call
 from unitvec_client.core.rpcs import Method
 from unitvec_client.core.steps import (
     END,
     Call,
     Collect,
+    Compute,
     Drop,
     Emit,
     Finish,
@@ -31,7 +33,7 @@ from unitvec_client.core.steps import (
     Sleep,
     Start,
 )
-from unitvec_client.errors import CallCancelledError
+from unitvec_client.errors import CallCancelledError, ClientClosedError
 
 T = TypeVar("T")
 
@@ -69,6 +71,53 @@ class Wire:
         """Close the channel. Calls in flight end, and so do calls that wait to be sent again."""
         self.closed.set()
         self.channel.close()
+
+
+class Link:
+    """The channel of a client: opened at once, and anew in a process that was forked off.
+
+    Args:
+        target: Server to call, as gRPC takes it.
+        connection: Options of the connection.
+    """
+
+    def __init__(self, target: str, connection: ConnectionOptions) -> None:
+        self._target, self._connection = target, connection
+        self._wire: Wire | None = Wire(open_channel(target, connection))
+        self._inherited: list[Wire] = []
+
+    def open(self) -> Wire:
+        """Return the channel of this process.
+
+        Raises:
+            ClientClosedError: If the client is closed, or was forked with a call in flight.
+        """
+        wire = self._wire
+        if wire is None:
+            raise ClientClosedError("the client is closed")
+        return wire if wire.process_id == os.getpid() else self._open_anew(wire)
+
+    def _open_anew(self, wire: Wire) -> Wire:
+        if wire.in_flight:
+            raise ClientClosedError(
+                "this process was forked while the client had a call in flight, which gRPC does "
+                "not survive: fork before the call or after it, or start processes by 'spawn'"
+            )
+        # Even to destroy an inherited channel may hang: the threads that it waits for stayed
+        # behind in the other process. So it is kept.
+        self._inherited.append(wire)
+        opened = self._wire = Wire(open_channel(self._target, self._connection))
+        return opened
+
+    def close(self) -> None:
+        """Close it for good."""
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        if wire.process_id == os.getpid():
+            wire.close()
+        else:
+            self._inherited.append(wire)
 
 
 def run(wire: Wire, script: Script[T], source: Iterable[Any] = ()) -> T:
@@ -141,6 +190,7 @@ class _Driver:
             Receive: lambda _: self._opened.receive(),
             Poll: lambda _: self._opened.poll(),
             Pull: self._pull,
+            Compute: lambda step: step.work(),
         }
 
     def close(self) -> None:

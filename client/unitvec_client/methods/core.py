@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -29,7 +29,7 @@ from unitvec_client.core.inputs import (
     is_vectors,
 )
 from unitvec_client.core.splitting import Budget, make_budget
-from unitvec_client.core.steps import Metadata, Script
+from unitvec_client.core.steps import Compute, Metadata, Script
 from unitvec_client.expectation import ANY, Expectation
 from unitvec_client.methods.administering import health, reload_models
 from unitvec_client.methods.comparison import (
@@ -76,9 +76,11 @@ from unitvec_client.results import (
     Rankings,
     ReloadedModel,
     ServerInfo,
+    StoredHit,
     TokenizedText,
 )
 from unitvec_client.retry import RetryPolicy
+from unitvec_client.stored.search import StoredSearch
 from unitvec_client.values import check_type
 from unitvec_client.verification import Verification
 from unitvec_client.windowed import WindowedResult
@@ -223,6 +225,22 @@ class Core:
         pulled = Documents(documents, pulling=documents.texts is not None)
         return (yield from search(context, plan, pulled))
 
+    def search_stored(
+        self, queries: object, stored: StoredSearch, options: SearchOptions
+    ) -> Script[list[list[StoredHit]]]:
+        """`search` of stored vectors: the hits of each query, of which texts are embedded first."""
+        side = check_side(queries, "queries")
+        if side.vectors is not None:
+            return _compute(partial(stored.run, side.vectors))
+        return self._search_stored(self.embed(side.texts, options.for_queries()), stored)
+
+    def _search_stored(
+        self, embedding: Script[EmbedResult], stored: StoredSearch
+    ) -> Script[list[list[StoredHit]]]:
+        found = yield from embedding
+        made_by = {"space": found.space, "model": found.model}
+        return (yield from _compute(partial(stored.run, found.vectors, **made_by)))
+
     def tokenize(self, texts: object, options: TokenizeOptions) -> Script[list[TokenizedText]]:
         """`tokenize`: one result for each text; a single str is one text."""
         checked = [check_text(texts, "texts")] if isinstance(texts, str) else check_texts(texts)
@@ -285,6 +303,11 @@ class Core:
         scores_that_fit = budget.request_bytes // _SCORE_BYTES
         max_scores = min(info.limits.max_scores or scores_that_fit, scores_that_fit)
         return Bounds(budget, max(1, max_scores))
+
+
+def _compute(work: Callable[[], T]) -> Script[T]:
+    found: T = yield Compute(work)
+    return found
 
 
 def _documents_side(documents: object) -> Side:

@@ -8,8 +8,9 @@ order in which it is asked.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from unitvec_client.core.backoff import Backoff
 from unitvec_client.core.calls import CallContext
@@ -26,7 +27,8 @@ from unitvec_client.errors import (
 from unitvec_client.methods.embedding import decode_reply, embed_request
 from unitvec_client.methods.windowing import decode_windowed
 from unitvec_client.options import DTYPES, StreamOptions, Windows
-from unitvec_client.results import StreamItem
+from unitvec_client.results import EmbedResult, StreamItem
+from unitvec_client.windowed import WindowedResult
 from unitvec_protos.v1 import embedding_pb2 as pb
 
 MAX_WINDOW_CHUNKS = 8
@@ -203,44 +205,27 @@ class StreamWindow:
             self._on_vectors(chunk, reply.response)
 
     def _on_vectors(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
+        dtype, count = DTYPES[self.options.dtype], len(chunk.texts)
+        result: EmbedResult | WindowedResult
         if isinstance(self.options.windows, Windows):
-            self._on_windows(chunk, response)
-            return
-        result = decode_reply(response, len(chunk.texts), DTYPES[self.options.dtype])
-        vectors = result.values()
-        failures = decode_errors(response, len(chunk.texts))
+            result = decode_windowed(response, count, dtype)
+        else:
+            result = decode_reply(response, count, dtype)
+        failures = decode_errors(response, count)
         left_out = dict(zip(result.truncated, result.left_out_tokens, strict=True))
-        for row, index in enumerate(chunk.indices):
+        answers = _answers(result, chunk.indices)
+        for row, (index, answer) in enumerate(zip(chunk.indices, answers, strict=True)):
             if row in failures:
                 self._refuse(index, failures[row])
                 continue
-            tokens, is_cut = int(result.tokens[row]), row in left_out
-            self._items[index] = StreamItem(
-                *(index, vectors[row], None, tokens, is_cut, left_out.get(row, 0)),
-                space=result.space,
-                bits=result.bits,
-                scales=None if result.scales is None else result.scales[row : row + 1],
-            )
-
-    def _on_windows(self, chunk: _Chunk, response: pb.EmbedResponse) -> None:
-        result = decode_windowed(response, len(chunk.texts), DTYPES[self.options.dtype])
-        failures = decode_errors(response, len(chunk.texts))
-        left_out = dict(zip(result.truncated, result.left_out_tokens, strict=True))
-        for row, index in enumerate(chunk.indices):
-            if row in failures:
-                self._refuse(index, failures[row])
-                continue
-            rows = result.rows_of(row)
             self._items[index] = StreamItem(
                 index,
                 tokens=int(result.tokens[row]),
                 truncated=row in left_out,
                 left_out_tokens=left_out.get(row, 0),
-                windows=tuple(replace(each, text_index=index) for each in result.windows[rows]),
-                vectors=result.vectors[rows],
                 space=result.space,
                 bits=result.bits,
-                scales=None if result.scales is None else result.scales[rows],
+                **answer,
             )
 
     def _on_error(self, chunk: _Chunk, failure: Failure) -> None:
@@ -275,3 +260,22 @@ class StreamWindow:
     def _renew_forming(self) -> None:
         self._measure = self.budget.measure()
         self._forming = _Chunk([], [], Backoff(self.context.policy))
+
+
+def _answers(
+    result: EmbedResult | WindowedResult, indices: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield what each text has of its own: a vector, or windows with theirs."""
+    scales = result.scales
+    if isinstance(result, EmbedResult):
+        for row, vector in enumerate(result.values()):
+            of_row = None if scales is None else scales[row : row + 1]
+            yield {"vector": vector, "scales": of_row}
+        return
+    for row, index in enumerate(indices):
+        rows = result.rows_of(row)
+        yield {
+            "windows": tuple(replace(each, text_index=index) for each in result.windows[rows]),
+            "vectors": result.vectors[rows],
+            "scales": None if scales is None else scales[rows],
+        }

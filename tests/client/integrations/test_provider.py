@@ -135,7 +135,7 @@ class Recorder:
         return self.opened[-1]
 
     def closed(self) -> list[bool]:
-        return [client._closed for client in self.opened]
+        return [client._link.is_closed for client in self.opened]
 
 
 def test_each_loop_has_one_client_which_it_closes_as_it_ends(target: str) -> None:
