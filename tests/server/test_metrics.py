@@ -26,8 +26,9 @@ from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.admission import TokenGate
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.observability.frontend import Frontend
 from unitvec_server.observability.logs import LogWriter
-from unitvec_server.observability.metrics import Frontend, Metrics, code_label, make_registry
+from unitvec_server.observability.metrics import Metrics, code_label, make_registry
 from unitvec_server.observability.metrics_server import start_metrics_server
 from unitvec_server.rpc.interceptor import Edge
 from unitvec_server.rpc.servicer import EmbeddingServicer
@@ -73,7 +74,6 @@ def frontend() -> Frontend:
         streams,
         lambda: False,
         Secrets(ServerConfig()),
-        LogWriter(None),
     )
 
 
@@ -94,11 +94,11 @@ def engine_over(scheduler: Scheduler) -> Engine:
 def test_the_end_of_the_certificate_follows_its_renewal(frontend: Frontend, tmp_path: Path) -> None:
     """There is no such series without TLS: alerts would take any number for a date."""
     name = "unitvec_tls_certificate_not_after_timestamp_seconds"
-    assert read(make_registry(Metrics(frontend)), name) is None
+    assert read(make_registry(Metrics(frontend, LogWriter(None))), name) is None
     pair = write_certificate(tmp_path, "own", valid_days=(-1, 3))
     config = ServerConfig(tls_cert=pair.certificate, tls_key=pair.key)
     secrets = Secrets(config)
-    registry = make_registry(Metrics(replace(frontend, secrets=secrets)))
+    registry = make_registry(Metrics(replace(frontend, secrets=secrets), LogWriter(None)))
     first = read(registry, name)
     assert first == not_after_s(pair)
     write_certificate(tmp_path, "own", valid_days=(-1, 9))
@@ -108,7 +108,7 @@ def test_the_end_of_the_certificate_follows_its_renewal(frontend: Frontend, tmp_
 
 
 async def test_before_models_are_loaded_calls_are_counted_already(frontend: Frontend) -> None:
-    registry = make_registry(Metrics(frontend))
+    registry = make_registry(Metrics(frontend, LogWriter(None)))
     method = {
         "grpc_type": "unary",
         "grpc_service": "unitvec.v1.EmbeddingService",
@@ -128,7 +128,7 @@ async def test_the_queue_is_seen_as_it_fills_and_empties(
     """One worker, held: one text runs, the others wait."""
     encoder = Held()
     scheduler = make(encoder, max_batch_tokens=4)
-    metrics = Metrics(frontend)
+    metrics = Metrics(frontend, LogWriter(None))
     metrics.open(engine_over(scheduler), scheduler)
     registry = make_registry(metrics)
     first = submit(scheduler, [text(1, length=4)])
@@ -158,7 +158,7 @@ async def test_reuse_and_cache(frontend: Frontend, make: Callable[..., Scheduler
     """What the scheduler counts is what is told."""
     encoder = Held()
     scheduler = make(encoder, cache_bytes=10_000)
-    metrics = Metrics(frontend)
+    metrics = Metrics(frontend, LogWriter(None))
     metrics.open(engine_over(scheduler), scheduler)
     registry = make_registry(metrics)
     encoder.released.release(100)

@@ -10,6 +10,7 @@ from unitvec_client.providers.provider import (
     Provider,
     TextOptions,
     document_options,
+    provider_of,
     query_options,
     to_lists,
 )
@@ -125,7 +126,5 @@ class UnitvecEmbedding(BaseEmbedding):
             self.timeout_s,
             self.expect,
         )
-        if self._opened is None or self._opened.endpoint != endpoint:
-            self.close()
-            self._opened = Provider(endpoint)
+        self._opened = provider_of(endpoint, self._opened)
         return self._opened

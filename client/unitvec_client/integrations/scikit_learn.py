@@ -15,7 +15,7 @@ from unitvec_client.integrations.extras import missing
 from unitvec_client.methods.core import DEFAULT_TIMEOUT_S
 from unitvec_client.providers.endpoint import Endpoint
 from unitvec_client.providers.filling import read_filling
-from unitvec_client.providers.provider import Provider, TextOptions
+from unitvec_client.providers.provider import Provider, TextOptions, provider_of
 from unitvec_client.values import read_count
 
 try:
@@ -144,9 +144,7 @@ class UnitvecTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self.timeout_s,
             self.expect,
         )
-        if self._opened is None or self._opened.endpoint != endpoint:
-            self.close()
-            self._opened = Provider(endpoint)
+        self._opened = provider_of(endpoint, self._opened)
         return self._opened
 
 

@@ -184,6 +184,20 @@ class Provider:
             raise
 
 
+def provider_of(endpoint: Endpoint, opened: Provider | None) -> Provider:
+    """Return the provider that was opened, or another in its place if it is of another endpoint.
+
+    Args:
+        endpoint: Server and model that are wanted now.
+        opened: Provider that was used last, which is closed if it is of another endpoint.
+    """
+    if opened is not None:
+        if opened.endpoint == endpoint:
+            return opened
+        opened.close()
+    return Provider(endpoint)
+
+
 def query_options(prompt_name: str | None, dimensions: int | None) -> TextOptions:
     """Return the options for queries; the model's own prompt for them where none is named."""
     return TextOptions(prompt_name=prompt_name, dimensions=dimensions, role="query")

@@ -57,7 +57,7 @@ def read_modules(folder: Path) -> list[Module]:
     path = folder / MODULES_FILE
     if not path.is_file():
         return [Module("sentence_transformers.models.Transformer", "")]
-    entries = _read(path)
+    entries = read_json(path)
     if not entries:
         raise InputError(f"{path} lists no modules")
     try:
@@ -70,7 +70,12 @@ def read_modules(folder: Path) -> list[Module]:
     return modules
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """A file of a model.
+
+    Raises:
+        InputError: It cannot be read, or is no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
@@ -87,7 +92,7 @@ def _open_router(folder: Path, module: Module) -> Module:
     if module.name not in _ROUTERS:
         return module
     path = router_file(folder / module.path)
-    content = _read(path)
+    content = read_json(path)
     try:
         types, structure = content["types"], content["structure"]
         routes = {

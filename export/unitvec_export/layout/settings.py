@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unitvec_export.errors import InputError, first_line
-from unitvec_export.layout.modules import MODULES_FILE, Module, router_file, walk
+from unitvec_export.errors import InputError
+from unitvec_export.layout.modules import MODULES_FILE, Module, read_json, router_file, walk
 from unitvec_export.pipeline.dense import ACTIVATIONS
 
 MODULES = MODULES_FILE
@@ -184,10 +184,10 @@ def check_settings(folder: Path, modules: Sequence[Module]) -> None:
         InputError: A file is damaged, or asks for what is not supported.
     """
     listed = folder / MODULES
-    for entry in _read(listed) if listed.is_file() else ():
+    for entry in read_json(listed) if listed.is_file() else ():
         _check(listed, MODULES, entry)
     for name, path in _files(folder, modules):
-        content = _read(path) if path.is_file() else {}
+        content = read_json(path) if path.is_file() else {}
         if not isinstance(content, dict):
             raise InputError(f"{path} is damaged: it holds no JSON object")
         _check(path, name, content)
@@ -213,13 +213,6 @@ def _files(folder: Path, modules: Sequence[Module]) -> Iterator[tuple[str, Path]
 
 def _transformer_file(root: Path) -> Path:
     return next(iter(sorted(root.glob("sentence_*_config.json"))), root / TRANSFORMER)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} is damaged: {first_line(exc)}") from exc
 
 
 def _check(path: Path, file: str, content: Mapping[str, Any]) -> None:

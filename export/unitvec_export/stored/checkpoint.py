@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from unitvec_export.errors import InputError, first_line
 from unitvec_export.layout.checkpoint import bare_name
 from unitvec_export.layout.files import check_files
+from unitvec_export.layout.modules import read_json
 from unitvec_export.layout.settings import check_settings
 from unitvec_export.prove.facts import Facts
 from unitvec_export.stored.facts import read_file_facts
@@ -38,7 +38,7 @@ class Checkpoint:
         modules = check_files(folder, weights=weights)
         check_settings(folder, modules)
         self._root = folder / modules[0].path
-        self.config: Mapping[str, Any] = _read_json(self._root / "config.json")
+        self.config: Mapping[str, Any] = read_json(self._root / "config.json")
         self._tokenizer = self._load_tokenizer()
         self.facts: Facts = read_file_facts(folder, modules, self.config, self._tokenizer)
 
@@ -114,10 +114,3 @@ class Checkpoint:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} is damaged: {first_line(exc)}") from exc

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -21,47 +21,18 @@ from prometheus_client.registry import Collector
 
 from unitvec_protos import __version__
 from unitvec_server.doors.calls import MethodTally
-from unitvec_server.doors.rules import HouseRules
 from unitvec_server.engine.counters import EmbedTally, Histogram
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.model_queue import ModelQueue
 from unitvec_server.engine.requests import Model
 from unitvec_server.engine.scheduler import Scheduler
+from unitvec_server.observability.frontend import Frontend
 from unitvec_server.observability.logs import LogWriter
-from unitvec_server.rpc.interceptor import Edge
-from unitvec_server.rpc.servicer import EmbeddingServicer
-from unitvec_server.rpc.streams import Streams
-from unitvec_server.security.secrets import Secrets
 
 _CODE_NAMES = {"OK": "OK", "CANCELLED": "Canceled"}
 
 _Rows = Iterable[tuple[Sequence[str], float]]
 """Values, each with the values of its labels."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Frontend:
-    """The parts of the server that metrics read from the start.
-
-    Attributes:
-        rules: What holds at every door, which counts what is in work.
-        edge: The edge, which counts calls.
-        servicer: The servicer, which holds documents of streams.
-        streams: The streams, which hold messages.
-        is_serving: Tells whether health says SERVING and the event loop is alive.
-        secrets: The secrets, which know when the certificate expires.
-        logs: The writer of logs, which counts the lines that were lost.
-        http: Counts of the requests of each route over HTTP.
-    """
-
-    rules: HouseRules
-    edge: Edge
-    servicer: EmbeddingServicer
-    streams: Streams
-    is_serving: Callable[[], bool]
-    secrets: Secrets
-    logs: LogWriter
-    http: Collection[MethodTally] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +48,11 @@ class Metrics(Collector):
 
     Args:
         frontend: The parts that are there from the start.
+        logs: The writer of logs, which counts the lines that were lost.
     """
 
-    def __init__(self, frontend: Frontend) -> None:
-        self._frontend = frontend
+    def __init__(self, frontend: Frontend, logs: LogWriter) -> None:
+        self._frontend, self._logs = frontend, logs
         self._backend: _Backend | None = None
 
     def open(self, engine: Engine, scheduler: Scheduler) -> None:
@@ -91,7 +63,7 @@ class Metrics(Collector):
         """Yields all metrics of ours."""
         yield from _collect_calls(self._frontend.edge.tallies)
         yield from _collect_http(self._frontend.http)
-        yield from _collect_frontend(self._frontend)
+        yield from _collect_frontend(self._frontend, self._logs)
         if (backend := self._backend) is not None:
             yield from _collect_texts(backend.engine.tallies)
             yield from _collect_queue(backend)
@@ -194,7 +166,7 @@ def code_label(code: str) -> str:
     return _CODE_NAMES.get(code) or code.title().replace("_", "")
 
 
-def _collect_frontend(frontend: Frontend) -> Iterator[Metric]:
+def _collect_frontend(frontend: Frontend, logs: LogWriter) -> Iterator[Metric]:
     rules, servicer = frontend.rules, frontend.servicer
     yield _number("unitvec_calls", "Calls in work, without health.", rules.calls.count)
     yield _number("unitvec_calls_limit", "Most calls in work.", rules.calls.most)
@@ -207,7 +179,7 @@ def _collect_frontend(frontend: Frontend) -> Iterator[Metric]:
     yield _gauge("unitvec_messages_bytes", "Bytes of messages in work.", ("kind",), held)
     yield _number("unitvec_corpora_bytes", "Bytes of documents held.", servicer.corpora_bytes)
     yield _number("unitvec_serving", "1 while it serves.", frontend.is_serving())
-    missing = [((), frontend.logs.dropped)]
+    missing = [((), logs.dropped)]
     yield _counter("unitvec_log_lines_dropped", "Log lines not written.", (), missing)
     if (not_after_s := frontend.secrets.certificate_not_after_s) is not None:
         name = "unitvec_tls_certificate_not_after_timestamp_seconds"

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from unitvec_protos.installation import install_command
 from unitvec_server.config import ServerConfig
-from unitvec_server.doors.calls import MethodTally, Observer
-from unitvec_server.doors.rules import HouseRules
+from unitvec_server.doors.calls import Observer
 from unitvec_server.engine.engine import Engine
 from unitvec_server.engine.scheduler import Scheduler
 from unitvec_server.errors import ConfigError
 from unitvec_server.observability.access_log import log_call
+from unitvec_server.observability.frontend import Frontend
 from unitvec_server.observability.logs import LogWriter
-from unitvec_server.rpc.interceptor import Edge
-from unitvec_server.rpc.servicer import EmbeddingServicer
-from unitvec_server.rpc.streams import Streams
 from unitvec_server.security.hosts import host_check
-from unitvec_server.security.secrets import Secrets
 
 if TYPE_CHECKING:  # Loading these takes time and memory, and most servers need neither.
     from wsgiref.simple_server import WSGIServer
@@ -55,37 +51,17 @@ class Telemetry:
         observers = (log_call, self._tracing)
         self.observers: Sequence[Observer] = [one for one in observers if one is not None]
 
-    def show(
-        self,
-        rules: HouseRules,
-        edge: Edge,
-        servicer: EmbeddingServicer,
-        streams: Streams,
-        *,
-        is_serving: Callable[[], bool],
-        secrets: Secrets,
-        http: Collection[MethodTally],
-    ) -> None:
+    def show(self, frontend: Frontend) -> None:
         """Serves metrics, if they are asked for on a port of their own, or there is an HTTP door.
-
-        Args:
-            rules: What holds at every door, which counts what is in work.
-            edge: The edge, which counts calls.
-            servicer: The servicer, which holds documents of streams.
-            streams: The streams, which hold messages.
-            is_serving: Tells whether health says SERVING and the event loop is alive.
-            secrets: The secrets, which know when the certificate expires.
-            http: Counts of the requests of each route over HTTP.
 
         Raises:
             ConfigError: The server cannot listen on their address.
         """
-        if self._config.metrics_port is None and not http:
+        if self._config.metrics_port is None and not frontend.http:
             return
-        from unitvec_server.observability.metrics import Frontend, Metrics, make_registry
+        from unitvec_server.observability.metrics import Metrics, make_registry
 
-        frontend = Frontend(rules, edge, servicer, streams, is_serving, secrets, self._logs, http)
-        self._metrics = Metrics(frontend)
+        self._metrics = Metrics(frontend, self._logs)
         self._registry = make_registry(self._metrics)
         if self._config.metrics_port is not None:
             self._serve(self._registry, self._config.metrics_host, self._config.metrics_port)

@@ -189,9 +189,7 @@ class Edge(grpc.aio.ServerInterceptor):
         async def unary(_: AsyncIterator[Any], context: Context) -> Any:
             call = self._begin(context, terms.tally)
             try:
-                if call.metadata_bytes > MAX_METADATA_BYTES:
-                    raise long_metadata()
-                terms.check_token(call.metadata.get("authorization"))
+                _check_metadata(call, terms)
                 with terms.gate:
                     request = await terms.arrivals.receive(call, context)
                     if terms.messages is not None:
@@ -208,9 +206,7 @@ class Edge(grpc.aio.ServerInterceptor):
         async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             call = self._begin(context, terms.tally)
             try:
-                if call.metadata_bytes > MAX_METADATA_BYTES:
-                    raise long_metadata()
-                terms.check_token(call.metadata.get("authorization"))
+                _check_metadata(call, terms)
                 with terms.gate:
                     answers = handle(decode_each(requests), context)
                     if not terms.tally.method.is_ours:
@@ -268,6 +264,13 @@ class Edge(grpc.aio.ServerInterceptor):
         calls.end(call, tally, self._rules.observers)
         await context.abort(code, message.message, trailing_metadata=tuple(to_trailers(message)))
         raise error
+
+
+def _check_metadata(call: Call, terms: _Terms) -> None:
+    """Refuses a call by what it says before its first message."""
+    if call.metadata_bytes > MAX_METADATA_BYTES:
+        raise long_metadata()
+    terms.check_token(call.metadata.get("authorization"))
 
 
 def _let_pass(_: str | bytes | None) -> None:

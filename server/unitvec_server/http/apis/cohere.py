@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -22,6 +21,7 @@ from unitvec_server.http.inputs import (
     vector_headers,
     write_vectors,
 )
+from unitvec_server.model.fingerprints import Fingerprints
 from unitvec_server.model.tokenizer import Truncation
 from unitvec_server.vectors.packing import Dtype, Floats, pack
 
@@ -132,7 +132,7 @@ class Cohere:
         asked: EmbedByTypeRequest = from_json(_EMBED, request.body)
         texts = _read_texts(asked)
         model, expected = find_model(engine, asked.model or "", request.expected)
-        wanted = TextList(texts, dataclasses.replace(_options(asked, model), expected=expected))
+        wanted = TextList(texts, _options(asked, model, expected))
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
         kinds: list[Kind] = asked.embedding_types or ["float"]
         forms = [
@@ -179,7 +179,7 @@ def _join(given: Input, index: int) -> str:
     return " ".join(filter(None, parts))
 
 
-def _options(asked: EmbedByTypeRequest, model: Model) -> EncodeOptions:
+def _options(asked: EmbedByTypeRequest, model: Model, expected: Fingerprints) -> EncodeOptions:
     names = _PROMPTS.get(asked.input_type or "")
     truncate = asked.truncate or "END"
     return EncodeOptions(
@@ -187,6 +187,7 @@ def _options(asked: EmbedByTypeRequest, model: Model) -> EncodeOptions:
         prompt_name=None if names is None else find_prompt(model, *names),
         side=_SIDES[truncate],
         refuses_long=truncate == "NONE",
+        expected=expected,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from typing import Any
@@ -105,10 +104,7 @@ class Tei:
         started_ns = time.monotonic_ns()
         asked: EmbedRequest = from_json(_EMBED, request.body)
         _refuse_empty(asked.inputs)
-        options = dataclasses.replace(
-            _options(asked, normalize=asked.normalize, dimensions=asked.dimensions),
-            expected=request.expected,
-        )
+        options = _options(asked, request, normalize=asked.normalize, dimensions=asked.dimensions)
         engine, model = self._default()
         wanted = read_input(asked.inputs, options, field="inputs")
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
@@ -122,9 +118,7 @@ class Tei:
         asked: SimilarityRequest = from_json(_SIMILARITY, request.body)
         source, sentences = asked.inputs.source_sentence, asked.inputs.sentences
         _refuse_empty([source, *sentences])
-        options = dataclasses.replace(
-            _options(asked.parameters or SimilarityParameters()), expected=request.expected
-        )
+        options = _options(asked.parameters or SimilarityParameters(), request)
         lists = [
             TextList([source], options, "inputs.source_sentence"),
             TextList(sentences, options, "inputs.sentences"),
@@ -180,6 +174,7 @@ def _write_tokens(
 
 def _options(
     asked: EmbedRequest | SimilarityParameters,
+    request: Request,
     *,
     normalize: bool | None = None,
     dimensions: int | None = None,
@@ -190,6 +185,7 @@ def _options(
         prompt_name=asked.prompt_name,
         side=_SIDES[(asked.truncation_direction or "Right").capitalize()],
         refuses_long=asked.truncate is False,
+        expected=request.expected,
     )
 
 
