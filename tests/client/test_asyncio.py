@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import unitvec_client as uv
+from unitvec_client.core.steps import Compute, Script
+from unitvec_client.drivers.asynchronous import Link, run
 
 WORDS = [f"text number {i}" for i in range(100)]
 
@@ -28,6 +30,20 @@ async def test_async_iterables(fake: Any, expected: np.ndarray) -> None:
         np.testing.assert_array_equal(np.stack([item.vector for item in items]), expected)
         found = await client.search(WORDS[3], words(), top_k=1)
     assert found[0][0].index == 3
+
+
+async def test_long_work_leaves_the_event_loop_free(fake: Any) -> None:
+    """It waits for what only the loop does."""
+    turned = threading.Event()
+
+    def script() -> Script[bool]:
+        asyncio.get_running_loop().call_soon(turned.set)
+        done: bool = yield Compute(lambda: turned.wait(60))
+        return done
+
+    link = Link(fake.target, uv.ConnectionOptions())
+    assert await run(link.open(), script())
+    await link.close()
 
 
 async def test_tasks_share_a_client(fake: Any, expected: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import unitvec_client as uv
@@ -86,6 +87,19 @@ def test_another_space_is_refused(
     assert "are expected" in capsys.readouterr().err
 
 
+def test_queries_are_checked_as_those_of_documents_are(written: Path, tiny_server: Server) -> None:
+    """A column of Arrow is taken, and errors name the query, before anything is sent."""
+    with uv.Client(tiny_server.target) as client:
+        wanted = client.search(TEXTS[1:3], vectors=written)
+        assert client.search(pa.array(TEXTS[1:3]), vectors=written) == wanted
+        for given, field in ((["a", 1], "queries[1]"), (iter("ab"), "queries")):
+            with pytest.raises(uv.InputTypeError) as caught:
+                client.search(given, vectors=written)
+            assert caught.value.field == field
+    with pytest.raises(uv.ClientClosedError):
+        client.search(np.ones((1, 32), np.float32), vectors=written)
+
+
 async def test_from_asyncio(written: Path, tiny_server: Server) -> None:
     async with uv.AsyncClient(tiny_server.target) as client:
         [hits] = await client.search(TEXTS[2], vectors=written)
@@ -118,4 +132,4 @@ def test_what_does_not_go_together(tiny_server: Server, written: Path) -> None:
     ):
         assert run(tiny_server, "search", "a", *args) == 2
     with uv.Client(tiny_server.target) as client, pytest.raises(uv.InputError):
-        client.search("a")  # type: ignore[call-overload]
+        client.search("a")
