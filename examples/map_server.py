@@ -61,12 +61,17 @@ class _Handler(BaseHTTPRequestHandler):
     server: MapServer
 
     def do_GET(self) -> None:
-        if self.path == "/":
+        if self._is_of_another_site():
+            self.send_error(HTTPStatus.FORBIDDEN)
+        elif self.path == "/":
             self._answer(self.server.page, "text/html; charset=utf-8")
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:
+        if self._is_of_another_site():
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
         size_bytes = int(self.headers.get("content-length", 0))
         # Pages of other sites can send other types unasked, but not JSON.
         if self.headers.get("content-type") != "application/json" or size_bytes > MAX_BODY_BYTES:
@@ -82,6 +87,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.BAD_GATEWAY)
         else:
             self._answer(json.dumps(found).encode(), "application/json")
+
+    def _is_of_another_site(self) -> bool:
+        """Whether a page came by a name of its own that leads here, too (DNS rebinding)."""
+        name, _, _ = self.headers.get("host", "").partition(":")
+        return name not in ("localhost", "127.0.0.1")
 
     def _answer(self, body: bytes, content_type: str) -> None:
         self.send_response(HTTPStatus.OK)

@@ -306,6 +306,9 @@ def test_the_server_of_maps_refuses_what_is_no_query(client: Client, body: str) 
                 assert reply.status_code == 400
             assert httpx.get(server.url).text == "<p>page"
             assert httpx.get(f"{server.url}etc/passwd").status_code == 404
+            for method in ("GET", "POST"):
+                reply = httpx.request(method, server.url, headers={"host": "rebound.example.com"})
+                assert reply.status_code == 403
         finally:
             server.shutdown()
             thread.join()
