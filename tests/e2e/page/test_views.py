@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +304,26 @@ def test_errors_are_in_plain_words(visit: Open, artifact: Path, start: object) -
     expect(page.locator("#error")).to_contain_text("The server does not answer")
     page.unroute("**/v1/embeddings")
     page.locator("#compared textarea").first.fill("something else")
+    expect(page.locator("#error")).to_be_hidden()
+
+
+def test_vectors_of_two_models_are_never_mixed(
+    visit: Open, artifact: Path, prompted_artifact: Path, start: object, tmp_path: Path
+) -> None:
+    """Where the model of a name is exchanged while the page has vectors of the old one."""
+    folder = tmp_path / "current"
+    folder.symlink_to(artifact)
+    server: Server = start("--model", f"current={folder}", "--http-port", "0")  # type: ignore[operator]
+    page = visit(server.url, may_fail=True)
+    page.wait_for_selector("#insights b")
+    folder.unlink()
+    folder.symlink_to(prompted_artifact)
+    server.process.send(signal.SIGHUP)
+    server.process.wait_for_log("model current: switched")
+    page.locator("#compared textarea").first.fill("something new")
+    expect(page.locator("#error")).to_contain_text("another model under that name")
+    page.reload()
+    page.wait_for_selector("#insights b")
     expect(page.locator("#error")).to_be_hidden()
 
 

@@ -134,6 +134,7 @@ def _describe(model: Model) -> dict[str, Any]:
         "max_tokens": manifest.max_seq_length,
         "prompts": manifest.prompts,
         "default_prompt_name": manifest.default_prompt_name,
+        "space": model.identity.space,
     }
 
 

@@ -10,6 +10,7 @@ const MOST_TRIES = 6;
 
 let token = ""; // Kept here only, and gone with the page.
 let mostTexts = BATCH_TEXTS;
+const spaces = new Map(); // By model: the vectors of another one are not to be mixed with those that are here.
 const cache = new Map(); // Vectors by model, prompt and text; the oldest goes first.
 
 // An error whose message is written for people.
@@ -28,6 +29,7 @@ export function useToken(given) {
 export async function loadFacts() {
   const facts = await call("page/facts");
   mostTexts = Math.min(BATCH_TEXTS, facts.max_texts_per_request);
+  facts.models.forEach(({ name, space }) => spaces.set(name, space));
   return facts;
 }
 
@@ -102,6 +104,8 @@ async function call(path, body, signal) {
 
 async function send(path, body, signal) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
+  const space = spaces.get(body?.model);
+  if (space) headers["x-unitvec-expected-space"] = space;
   const request = body === undefined ? { headers, signal }
     : { method: "POST", headers: { ...headers, "content-type": "application/json" }, body: JSON.stringify(body), signal };
   try {
@@ -115,6 +119,7 @@ async function send(path, body, signal) {
 const EXPLAINED = {
   401: "This server wants a token, and that one is not right.",
   404: "The server has no such model or path any more. Reload the page.",
+  412: "The server has another model under that name by now. Reload the page.",
   429: "The server is busy with the requests of others. Try again in a moment.",
   503: "The server is starting or shutting down. Try again in a moment.",
   504: "The server did not finish in time. Try again, or with fewer texts.",
