@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -116,16 +115,17 @@ def from_json(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         ) from exc
 
 
-_HALF_A_CHARACTER = re.compile(
-    rb"\\u[dD](?:[89aAbB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB]..\\u[dD])[c-fC-F])"
-)
-"""A surrogate without its other half. Programs in JavaScript write one where they cut a text
-inside an emoji, and the parser takes it for the end of the body."""
-
-
 def _explain(error: Exception, body: bytes) -> str:
+    """What is wrong with a body.
+
+    Programs in JavaScript write half a character where they cut a text inside an emoji. msgspec
+    takes that for the end of the body; orjson knows it.
+    """
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    if _HALF_A_CHARACTER.search(body.replace(b"\\\\", b"")):
-        return "a text has half a character (one of two surrogates); cut texts between characters"
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        if "surrogate in string" in str(exc):
+            return "a text has half a character; cut texts between characters"
     return str(error)
