@@ -211,6 +211,7 @@ def test_files_that_are_cut_are_refused(write: Write, tmp_path: Path, values: np
     [
         ("a.npy", b"no", "is no .npy file"),
         ("a.parquet", b"no", "is no Parquet file"),
+        ("a.parquet", b"PAR1" + b"\x15" * 99 + b"\x32\0\0\0PAR1", "is no Parquet file"),
         ("a.jsonl", b"no", "line 1 is no JSON"),
         ("a.jsonl", b'{"vector": [1, 2]}\n\n{"vector"', "line 3 is no JSON"),
         ("a.jsonl", b"\xff", "line 1 is no JSON"),
@@ -227,6 +228,26 @@ def test_what_is_no_file_of_vectors(tmp_path: Path, name: str, content: bytes, s
     path.write_bytes(content)
     with pytest.raises(uv.InputError, match=said):
         found(open_rows(path), np.ones(2, np.float32))
+
+
+def test_parquet_of_vectors_alone(tmp_path: Path) -> None:
+    """Without another column there is nothing to tell of a row but its index."""
+    path = tmp_path / "v.parquet"
+    vectors = np.eye(3, 4, dtype=np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 4)
+    pq.write_table(pa.table({"vector": column}), path)
+    [hits] = StoredSearch(open_rows(path)).run(vectors[1:2])
+    assert (hits[0].index, hits[0].text, hits[0].fields) == (1, None, {})
+
+
+@pytest.mark.parametrize("about", [b"[]", b"{bad", b"\xff"])
+def test_parquet_whose_metadata_are_of_others(tmp_path: Path, about: bytes) -> None:
+    path = tmp_path / "v.parquet"
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(4, np.float32)), 4)
+    table = pa.table({"vector": column}).replace_schema_metadata({"unitvec": about})
+    pq.write_table(table, path)
+    with pytest.raises(uv.InputError, match="the metadata unitvec are no JSON"):
+        open_rows(path)
 
 
 def test_arrays_that_are_no_vectors(tmp_path: Path) -> None:

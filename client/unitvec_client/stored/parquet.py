@@ -17,6 +17,7 @@ from unitvec_protos.installation import install_command
 _VECTOR = "vector"
 _SCALE = "scale"
 _ABOUT = b"unitvec"
+"""Key of the metadata that say how the vectors were made."""
 
 
 class ParquetRows:
@@ -36,13 +37,24 @@ class ParquetRows:
         path.open("rb").close()  # whether it is there is told as for any other file
         try:
             self._file = pq.ParquetFile(path, memory_map=True)
-        except self._pa.ArrowInvalid as exc:
+        except (self._pa.ArrowInvalid, OSError) as exc:  # OSError: its metadata are damaged
             raise InputError(f"{path} is no Parquet file: {exc}") from exc
         self._names = [name for name in self._file.schema_arrow.names if name != _VECTOR]
         if _VECTOR not in self._file.schema_arrow.names:
             raise InputError(f"{path} has no column {_VECTOR}; it has {', '.join(self._names)}")
+        self.about = self._read_about()
+
+    def _read_about(self) -> Mapping[str, Any]:
         metadata = self._file.schema_arrow.metadata or {}
-        self.about: Mapping[str, Any] = json.loads(metadata.get(_ABOUT, b"{}"))
+        try:
+            about = json.loads(metadata.get(_ABOUT, b"{}"))
+        except ValueError as exc:
+            raise InputError(
+                f"{self.name}: the metadata {_ABOUT.decode()} are no JSON: {exc}"
+            ) from exc
+        if not isinstance(about, dict):
+            raise InputError(f"{self.name}: the metadata {_ABOUT.decode()} are no JSON object")
+        return about
 
     def blocks(self, group_by: str | None, most_rows: int | None = None) -> Iterator[Block]:
         """Yield all rows in order."""
@@ -96,6 +108,8 @@ class ParquetRows:
 
     def describe(self, indices: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
         """Return the other columns of these rows, from the groups that hold them."""
+        if not self._names:  # a table of no columns has no rows, either
+            return {index: {} for index in indices}
         found: dict[int, Mapping[str, Any]] = {}
         wanted, first = sorted(indices), 0
         for group in range(self._file.num_row_groups):

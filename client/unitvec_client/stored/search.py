@@ -86,7 +86,7 @@ class StoredSearch:
         if queries.ndim != 2 or not np.isfinite(queries).all():
             raise InputError(f"queries must be finite vectors (n, D), not {queries.shape}")
         kept = self.rows.about.get("dimensions")
-        if not isinstance(kept, int) or kept >= queries.shape[1]:
+        if not isinstance(kept, int) or not 0 < kept < queries.shape[1]:
             return queries
         return normalize(queries[:, :kept])
 
