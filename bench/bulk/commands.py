@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bench.bulk.bare import BareEncoder
 from bench.bulk.corpora import glosses, mixed, write_corpus
 from bench.bulk.memory import MemoryWatch
-from bench.bulk.steps import pipeline_rows_per_s, steps
+from bench.bulk.steps import pipeline_pace, steps
 from bench.console import say
 from bench.harness.process import ROOT
 from unitvec_bulk.cluster import Cluster, connected, load_ray
@@ -42,6 +43,7 @@ def add_bulk_command(commands: Any) -> None:
     form("--nodes", action="store_true", help="one node of one core beside two")
     form("--sentence-transformers", action="store_true", help="the same step by the reference")
     form("--memory", action="store_true", help="memory of the processes over time, one round")
+    add("--minutes", type=float, help="with --memory: stop then, and tell what was seen so far")
     parser.set_defaults(command=_bulk)
 
 
@@ -99,23 +101,44 @@ def _cluster(nodes: int) -> Iterator[str]:
 
 def _reference(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     corpus = write_corpus(work / "corpus", glosses(args.rows))
-    ratios = []
+    ratios, of_cpu_time = [], []
     with connected(Cluster()) as ray:
         for number in range(args.rounds):
-            rates = {
-                name: pipeline_rows_per_s(ray, corpus, work / f"{name}-{number}", step)
+            paces = {
+                name: pipeline_pace(ray, corpus, work / f"{name}-{number}", step)
                 for name, step in steps(ray, args.artifact).items()
             }
-            ratios.append(rates["ours"] / rates["theirs"])
-            say(", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in rates.items()))
-    return _summary(ratios)
+            ours, theirs = paces["ours"], paces["theirs"]
+            ratios.append(ours.rows_per_s / theirs.rows_per_s)
+            of_cpu_time.append(ours.rows_per_cpu_s / theirs.rows_per_cpu_s)
+            say(
+                ", ".join(
+                    f"{name} {pace.rows_per_s:,.0f} rows/s, {pace.rows_per_cpu_s:,.0f} a second of "
+                    "processor time"
+                    for name, pace in paces.items()
+                )
+            )
+    return {**_summary(ratios), "processor_time": _summary(of_cpu_time)}
 
 
 def _memory(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     corpus = write_corpus(work / "corpus", mixed(args.rows))
-    with connected(Cluster()), MemoryWatch(work / "out") as watch:
-        rate = _job(args, corpus, work / "out", usable_cpus())
-    return {"rows_per_s": rate, "processes": watch.report()}
+    with connected(Cluster()), MemoryWatch(work / "out") as watch, _at_most(args.minutes):
+        _job(args, corpus, work / "out", usable_cpus())
+    return {"rows_done": watch.rows, "processes": watch.report()}
+
+
+@contextmanager
+def _at_most(minutes: float | None) -> Iterator[None]:
+    """Interrupts what it holds after so many minutes, as Ctrl-C does."""
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, (minutes or 0) * 60)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def _job(

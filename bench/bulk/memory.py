@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
 
 _KIB, _MIB = 1024, 2**20
 _EVERY_S = 0.25
@@ -21,21 +24,27 @@ _FEW = 8
 @dataclasses.dataclass
 class _Process:
     kind: str
-    times_s: list[float] = dataclasses.field(default_factory=list)
     sizes_bytes: list[int] = dataclasses.field(default_factory=list)
+    times_s: list[float] = dataclasses.field(default_factory=list)
+    rows: list[int] = dataclasses.field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
-        """Peak, and what the second half of its life gains or loses a minute."""
-        half = len(self.times_s) // 2
-        times_s, sizes = np.array(self.times_s[half:]), np.array(self.sizes_bytes[half:]) / _MIB
-        slope = np.polyfit(times_s - times_s[0], sizes, 1)[0] * 60 if len(sizes) >= _FEW else None
+        """Peak, and what the second half of its life gains or loses."""
         tenths = np.array_split(self.sizes_bytes, min(10, len(self.sizes_bytes)))
         return {
             "kind": self.kind,
             "peak_mib": round(max(self.sizes_bytes) / _MIB),
             "peak_mib_by_tenth": [round(int(part.max()) / _MIB) for part in tenths],
-            "slope_mib_per_minute": None if slope is None else round(float(slope), 2),
+            "slope_mib_per_minute": self._slope(np.array(self.times_s) / 60),
+            "slope_mib_per_million_rows": self._slope(np.array(self.rows) / 1e6),
         }
+
+    def _slope(self, along: npt.NDArray[np.float64]) -> float | None:
+        half = len(along) // 2
+        along, sizes = along[half:], np.array(self.sizes_bytes[half:]) / _MIB
+        if len(set(along)) < _FEW:
+            return None
+        return round(float(np.polyfit(along - along[0], sizes, 1)[0]), 2)
 
 
 class MemoryWatch:
@@ -46,9 +55,13 @@ class MemoryWatch:
 
     Args:
         output: Folder of the job.
+
+    Attributes:
+        rows: Vectors of those shards.
     """
 
     def __init__(self, output: Path) -> None:
+        self.rows = 0
         self._output = output
         self._processes: dict[str, _Process] = {}
         self._ended = threading.Event()
@@ -61,6 +74,7 @@ class MemoryWatch:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._sweep()
 
     def report(self) -> list[dict[str, Any]]:
         """Peak and slope of each process, the largest first."""
@@ -75,8 +89,13 @@ class MemoryWatch:
                     process = self._processes.setdefault(pid, _Process(kind))
                     process.times_s.append(time.monotonic())
                     process.sizes_bytes.append(size_bytes)
-            for shard in self._output.glob("part-*.parquet"):
-                shard.unlink(missing_ok=True)
+                    process.rows.append(self.rows)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        for shard in self._output.glob("part-*.parquet"):
+            self.rows += pq.read_metadata(shard).num_rows
+            shard.unlink()
 
 
 def _found() -> Iterator[tuple[str, str]]:
@@ -84,6 +103,8 @@ def _found() -> Iterator[tuple[str, str]]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes()
+            if os.getsid(int(path.parent.name)) != os.getsid(0):
+                continue  # of another job
         except OSError:  # it ended meanwhile
             continue
         yield from ((path.parent.name, kind) for part, kind in _KINDS.items() if part in command)

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.harness.procfs import processor_s_by_command
 from unitvec_bulk import embed
 from unitvec_server.model.cpus import usable_cpus
 
 _BATCH_ROWS = 1024
-_BLOCKS_PER_WORKER = 8
+_BLOCK_ROWS = 4096
+_EVERY_S = 0.25
 
-Step = Callable[[Any], Any]
+
+class Step(NamedTuple):
+    """One side.
+
+    Attributes:
+        apply: From dataset to dataset.
+        worker: What Ray writes into the command line of its workers.
+    """
+
+    apply: Callable[[Any], Any]
+    worker: bytes
+
+
+class Pace(NamedTuple):
+    """How fast a pipeline was, its start left out.
+
+    Attributes:
+        rows_per_s: Rows a second.
+        rows_per_cpu_s: Rows in a second of the workers' processor time, which other work on the
+            machine disturbs least.
+    """
+
+    rows_per_s: float
+    rows_per_cpu_s: float
 
 
 def steps(ray: Any, artifact: Path) -> Mapping[str, Step]:
-    """Both, from dataset to dataset, on as many cores."""
+    """Both, on as many cores."""
 
     def theirs(dataset: Any) -> Any:
-        return dataset.map_batches(
+        return dataset.repartition(target_num_rows_per_block=_BLOCK_ROWS).map_batches(
             _ReferenceStep,
             batch_size=_BATCH_ROWS,
             batch_format="pyarrow",
@@ -34,7 +60,7 @@ def steps(ray: Any, artifact: Path) -> Mapping[str, Step]:
     def ours(dataset: Any) -> Any:
         return embed(dataset, model=artifact, workers=_workers())
 
-    return {"ours": ours, "theirs": theirs}
+    return {"ours": Step(ours, b"(EmbedStep)"), "theirs": Step(theirs, b"(_ReferenceStep)")}
 
 
 def _workers() -> int:
@@ -42,22 +68,57 @@ def _workers() -> int:
     return max(1, usable_cpus() - 1)
 
 
-def pipeline_rows_per_s(ray: Any, corpus: Path, out: Path, step: Step) -> float:
-    """From Parquet to Parquet, from the moment at which each worker has done its first block.
+def pipeline_pace(ray: Any, corpus: Path, out: Path, step: Step) -> Pace:
+    """From Parquet to Parquet, from the moment at which as many files as workers are written.
 
-    That leaves out the start of the workers, which takes seconds. Of fewer rows than fill so many
-    blocks it is counted in.
+    That leaves out the start of the workers, which takes seconds.
+
+    Raises:
+        ValueError: There are too few rows for more files than those.
     """
-    workers = _workers()
-    blocks = workers * _BLOCKS_PER_WORKER
-    dataset = ray.data.read_parquet(str(corpus), override_num_blocks=blocks)
-    started_ns = time.time_ns()
-    step(dataset).write_parquet(str(out))
-    done = sorted((path.stat().st_mtime_ns, path) for path in out.glob("*.parquet"))
-    if len(done) > workers:
-        started_ns, done = done[workers - 1][0], done[workers:]
-    rows = sum(pq.read_metadata(path).num_rows for _, path in done)
-    return float(rows / (done[-1][0] - started_ns) * 1e9)
+    with _Follower(out, step.worker) as follower:
+        step.apply(ray.data.read_parquet(str(corpus))).write_parquet(str(out))
+    return follower.pace()
+
+
+class _Follower:
+    """Follows the files and the workers of a pipeline until the context ends."""
+
+    def __init__(self, out: Path, worker: bytes) -> None:
+        self._out = out
+        self._worker = worker
+        self._first: tuple[float, float, set[Path]] | None = None
+        self._cpu_s = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def pace(self) -> Pace:
+        first_s, first_cpu_s, first = self._first or (0.0, 0.0, set())
+        later = self._files() - first
+        if not first or not later:
+            raise ValueError(f"each worker takes {_BLOCK_ROWS} rows at once: give --rows many more")
+        rows = sum(pq.read_metadata(path).num_rows for path in later)
+        end_s = max(path.stat().st_mtime for path in later)
+        return Pace(rows / (end_s - first_s), rows / (self._cpu_s - first_cpu_s))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            # Workers end before the pipeline does, and then have none.
+            self._cpu_s = max(self._cpu_s, processor_s_by_command(self._worker))
+            found = self._files()
+            if self._first is None and len(found) >= _workers():
+                self._first = time.time(), self._cpu_s, found
+
+    def _files(self) -> set[Path]:
+        return set(self._out.glob("*.parquet"))
 
 
 class _ReferenceStep:

@@ -54,6 +54,12 @@ def peak_rss_bytes() -> int:
     return sum(_peak_kib(folder) for folder in _group(os.getpgid(0))) * 1024
 
 
+def processor_s_by_command(command: bytes) -> float:
+    """Processor seconds so far of all processes whose command line holds this."""
+    folders = [path.parent for path in _PROC.glob("[0-9]*/cmdline") if command in _read(path)]
+    return sum(map(_cpu_ticks, folders)) / _TICKS_PER_S
+
+
 def busy_ticks(stat: str) -> int:
     """Clock ticks that all CPUs were not idle, from the text of /proc/stat."""
     values = [int(word) for word in stat.partition("\n")[0].split()[1:]]
@@ -65,6 +71,13 @@ def _group(group_id: int) -> Iterator[Path]:
         fields = _fields(folder)
         if len(fields) > 2 and int(fields[2]) == group_id:
             yield folder
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""
 
 
 def _fields(folder: Path) -> list[str]:

@@ -20,6 +20,9 @@ from unitvec_bulk.writing.shards import as_lists
 ErrorsName = Literal["raise", "column"]
 
 _BATCH_ROWS = 1024
+_BLOCK_ROWS = 4096
+"""Rows that a worker is given at once, some seconds of work. Ray reads small files, or a large one
+of a single row group, as one block, which would leave all workers but one idle."""
 
 
 def embed(
@@ -47,7 +50,7 @@ def embed(
             leaves its vector empty and says why in a column ``error``.
         workers: Workers side by side, each with a CPU or GPU of its own; None for all GPUs, or all
             CPUs but one, which the steps before and after need: without any they would wait for
-            ever.
+            ever. A lone CPU is shared with them.
 
     Returns:
         The dataset with the new columns.
@@ -68,16 +71,19 @@ def embed(
     source: Fleet | ModelFiles = fleet or ModelFiles.put(
         ray, Path(str(artifact)), options.precision
     )
+    there = ray.cluster_resources()
+    cpus = int(there.get("CPU", 1))
     on_gpu = {"num_gpus": 1} if options.provider == "cuda" else {}
-    resource = "GPU" if on_gpu else "CPU"
-    count = int(workers or max(1, ray.cluster_resources().get(resource, 1)))
-    return dataset.map_batches(
+    count = workers or max(1, int(there.get("GPU", 1)) if on_gpu else cpus - 1)
+    has_none = fleet is not None or (workers is None and cpus == 1)
+    blocks = dataset.repartition(target_num_rows_per_block=_BLOCK_ROWS)
+    return blocks.map_batches(
         EmbedStep,
         fn_constructor_args=(source, options, text_column, vector_column, errors),
         batch_size=_BATCH_ROWS,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=count),
-        num_cpus=0 if fleet else 1,
+        num_cpus=0 if has_none else 1,
         **on_gpu,
     )
 

@@ -15,6 +15,7 @@ from unitvec_bulk.job import Request
 from unitvec_bulk.options import DTYPES, TRUNCATES, Columns, EmbedOptions
 from unitvec_bulk.reading.pieces import FORMATS
 from unitvec_bulk.run import RunOptions
+from unitvec_bulk.writing.stores import LanceDB, Qdrant, Store
 from unitvec_client.connection import ConnectionOptions
 from unitvec_protos import __version__
 from unitvec_server.config import PRECISIONS
@@ -25,7 +26,8 @@ gzip or zstd. Rows that fail are in DIR/_errors. A run that is cut short goes on
 command.
 
 environment:
-  UNITVEC_TOKEN  token for the servers of --target, unless --token-file names one
+  UNITVEC_TOKEN   token for the servers of --target, unless --token-file names one
+  QDRANT_API_KEY  key of the server of --qdrant
 
 exit codes:
   0    done
@@ -76,6 +78,7 @@ def read_flags(argv: Sequence[str], *, is_plan: bool = False) -> Flags:
         _options(args),
         args.format,
         args.shard_rows,
+        None if is_plan else _store(args),
     )
     if is_plan:
         return Flags(request, RunOptions(), args.json, args.cores, args.price)
@@ -117,6 +120,7 @@ def build_parser(*, is_plan: bool = False) -> argparse.ArgumentParser:
         parser.add_argument(
             "--max-errors", type=_number, metavar="N", help="stop once more rows failed"
         )
+        _add_store(parser.add_argument_group("store"))
         _add_engine(parser.add_argument_group("engine"))
     return parser
 
@@ -179,6 +183,13 @@ def _add_model(add: Callable[..., object], usual: EmbedOptions) -> None:
     add("--token-file", type=Path, metavar="FILE", help="holds the token")
 
 
+def _add_store(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--lancedb", metavar="URL", help="vectors go into this database; DIR has the rest")
+    add("--qdrant", metavar="URL", help="the same with this server")
+    add("--table", metavar="NAME", help="table, or collection; made unless it is there")
+
+
 def _add_engine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--address", default="", help="a Ray cluster's, or auto (default: one of its own)")
@@ -227,6 +238,27 @@ def _fleet(args: argparse.Namespace) -> Fleet | None:
         token=token or os.environ.get("UNITVEC_TOKEN"),
     )
     return Fleet(args.target, args.target_model, connection)
+
+
+def _store(args: argparse.Namespace) -> Store | None:
+    if not (args.lancedb or args.qdrant):
+        if args.table:
+            raise UsageError("--table is one of --lancedb or --qdrant: name one of them")
+        return None
+    if args.lancedb and args.qdrant:
+        raise UsageError("--lancedb and --qdrant exclude each other")
+    if not args.table:
+        raise UsageError("name the table with --table")
+    if args.lancedb:
+        return LanceDB(_database(args.lancedb), args.table)
+    if "://" not in args.qdrant and args.workers != 1:
+        raise UsageError("a folder of Qdrant's local mode takes one process: --workers 1")
+    return Qdrant(_database(args.qdrant), args.table, os.environ.get("QDRANT_API_KEY"))
+
+
+def _database(url: str) -> str:
+    """A URL, or a path that processes in other folders understand, too."""
+    return url if "://" in url else str(Path(url).expanduser().absolute())
 
 
 def _count(text: str) -> int:

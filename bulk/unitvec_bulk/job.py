@@ -22,6 +22,7 @@ from unitvec_bulk.reading.pieces import Format, InputFile, digest_of, find_files
 from unitvec_bulk.reading.rows import Layout, template_columns
 from unitvec_bulk.reading.storage import Place, find_place
 from unitvec_bulk.writing.shards import shard_schema
+from unitvec_bulk.writing.stores import Store
 from unitvec_client.errors import UnitvecError
 from unitvec_server.config import ModelSpec, ServerConfig
 from unitvec_server.engine.acquisition import acquire
@@ -48,6 +49,7 @@ class Request:
         options: How texts become vectors.
         format: Format of all inputs; None to tell by their suffixes.
         shard_rows: Most rows of a shard; 0 for a number that suits the input and the workers.
+        store: Takes the vectors in place of the output; None for none.
     """
 
     inputs: tuple[str, ...]
@@ -58,6 +60,7 @@ class Request:
     options: EmbedOptions = dataclasses.field(default_factory=EmbedOptions)
     format: Format | None = None
     shard_rows: int = 0
+    store: Store | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,11 @@ class Job:
         """The options, with the precision that auto has become."""
         return dataclasses.replace(self.request.options, precision=self.facts.precision)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the shards."""
+        return shard_schema(self.layout, self.options, self.facts)
+
     def limits(self, *, workers: int, recorded: dict[str, Any] | None) -> ChunkLimits:
         """Bounds of chunks: as they were, or what suits so many workers."""
         if recorded is not None:
@@ -103,7 +111,9 @@ class Job:
         facts = dataclasses.asdict(self.facts)
         if not self.facts.is_reproducible:
             del facts["bits"]  # they differ from machine to machine
+        store = self.request.store
         return {
+            **({"store": store.facts()} if store else {}),
             "inputs": digest_of(self.files),
             "input_files": len(self.files),
             "input_bytes": self.input_bytes,
@@ -132,7 +142,9 @@ def prepare(request: Request) -> Job:
         job = Job(request, output, files, layout, embedder.facts, artifact)
     finally:
         embedder.close()
-    shard_schema(layout, request.options, job.facts)
+    schema = job.schema
+    if request.store is not None:
+        request.store.check(schema)
     return job
 
 

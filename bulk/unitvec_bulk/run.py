@@ -54,11 +54,17 @@ def run(job: Job, options: RunOptions) -> dict[str, Any]:
             workers = options.workers or _count_workers(ray, job)
             limits = job.limits(workers=workers, recorded=recorded)
             folder.take_up(job.record(limits))
+            if job.request.store is not None:
+                job.request.store.prepare(job.schema)
             return _Run(job, options, folder, workers).carry_out(ray, limits)
 
 
 _WORKERS_PER_READER = 4
 """One reader feeds more, unless it waits for a storage that is far away."""
+
+
+_RELEASE_S = 600.0
+"""A chunk that a reader gives out too much in this time is at most 16 MiB, or one row."""
 
 
 class _Run:
@@ -92,8 +98,12 @@ class _Run:
         context.target_max_block_size = context.target_min_block_size = 1  # a block a chunk
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        # A reader that Ray holds back gives out a block all the same after 10 s, so it would be
+        # ahead by all of its input where a chunk takes longer. Nothing here waits for that block.
+        context.output_backpressure_guard_release_interval_s = _RELEASE_S
+        context.execution_no_progress_timeout_s = -1  # a chunk may take as long as it takes
         source = job.request.fleet or ModelFiles.put(ray, _artifact(job), job.facts.precision)
-        work = Work(source, job.options, job.facts, job.layout, job.output)
+        work = Work(source, job.options, job.facts, job.layout, job.output, job.request.store)
         read = functools.partial(read_chunks, layout=job.layout, limits=limits)
         rows = pickled(pieces)
         # They count as no CPU, so nothing else bounds how many the engine starts.

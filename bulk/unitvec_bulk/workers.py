@@ -23,9 +23,10 @@ from unitvec_bulk.embedding.remote import Fleet, RemoteEmbedder
 from unitvec_bulk.errors import JobFailed
 from unitvec_bulk.options import EmbedOptions
 from unitvec_bulk.reading.chunks import Chunk, ChunkLimits, read_piece
-from unitvec_bulk.reading.rows import Layout
+from unitvec_bulk.reading.rows import Layout, refuse_missing_ids
 from unitvec_bulk.reading.storage import Place
 from unitvec_bulk.writing.shards import Counts, Shard, read_counts, shard_name, shard_schema
+from unitvec_bulk.writing.stores import Store
 from unitvec_server.model.artifact import Artifact, load_artifact
 
 _SLICE_ROWS = 1024
@@ -92,6 +93,7 @@ class Work:
         facts: Model that they must come from.
         layout: Columns of the chunks.
         output: Folder of the output.
+        store: Takes the vectors in place of that folder, if there is one.
     """
 
     source: ModelFiles | Fleet
@@ -99,6 +101,7 @@ class Work:
     facts: ModelFacts
     layout: Layout
     output: Place
+    store: Store | None = None
 
     def open(self) -> Embedder:
         """Opens what embeds.
@@ -165,6 +168,7 @@ class ShardWorker:
         self._work = work
         self._embedder = work.open()
         self._schema = shard_schema(work.layout, work.options, self._embedder.facts)
+        self._store = work.store.open(work.layout) if work.store else None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Does the chunks of a batch: a row of counts for each."""
@@ -198,7 +202,9 @@ class ShardWorker:
         }
 
     def _write(self, name: str, rows: pa.Table) -> Counts:
-        shard = Shard(self._work.output, name, self._schema)
+        if self._store is not None:
+            rows = refuse_missing_ids(rows, self._work.layout)
+        shard = Shard(self._work.output, name, self._schema, self._store)
         try:
             for part in slices(rows):
                 shard.add(part, embed_rows(part, self._embedder), self._work.options)

@@ -185,3 +185,11 @@ def test_a_dataset_gets_a_column(ray_cluster: Any, fused_artifact: Path, tmp_pat
         by_text = dict(zip(TEXTS[:100], client.embed(TEXTS[:100]), strict=True))
     for text, vector in zip(found["text"][:100], found["vector"][:100], strict=True):
         assert np.array_equal(vector, by_text[text])
+
+
+def test_all_workers_have_a_part_of_one_block(ray_cluster: Any, fused_artifact: Path) -> None:
+    """Small files come as one block, which a single worker would take."""
+    texts = pa.table({"text": [f"text {n}" for n in range(5000)]})
+    found = embed(ray_cluster.data.from_arrow(texts), model=fused_artifact, workers=1)
+    blocks = [ray_cluster.get(block) for block in found.materialize().get_internal_block_refs()]
+    assert sorted(block.num_rows for block in blocks) == [904, 4096]

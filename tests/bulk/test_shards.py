@@ -103,7 +103,8 @@ def write(job: Job, folder: Path, *, chunks: int | None = None) -> list[dict[str
     output = OutputFolder(job.output)
     with output.held():
         output.take_up(job.record(limits))
-        work = Work(Local(folder), job.options, job.facts, job.layout, job.output)  # type: ignore[arg-type]
+        source, store = Local(folder), job.request.store
+        work = Work(source, job.options, job.facts, job.layout, job.output, store)  # type: ignore[arg-type]
         worker = ShardWorker(work)
         batch = pa.Table.from_pylist(pickled(make_pieces(job.files)))
         blocks = read_chunks(batch, layout=job.layout, limits=limits)

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unitvec_bulk.errors import UsageError
 from unitvec_bulk.options import Columns
@@ -109,6 +110,22 @@ class Layout:
         values = [row.copied or [None] * width for row in rows]
         copied = {name: [row[at] for row in values] for at, name in enumerate(self.copied.names)}
         return pa.table({**arrays, **copied}, schema=self.schema)
+
+
+def refuse_missing_ids(rows: pa.Table, layout: Layout) -> pa.Table:
+    """Makes problems of rows without an id: what names a row of a store must be there."""
+    name = layout.columns.id
+    if not name or not rows.column(name).null_count:
+        return rows
+    missing = rows.column(name).is_null()
+    problem = Problem("MISSING_ID", f"column {name} has no value, and the store needs one")
+    values = {"_text": None, "_reason": problem.reason, "_message": problem.message}
+    for column, value in values.items():
+        place = rows.schema.get_field_index(column)
+        field = rows.schema.field(column)
+        put = pc.if_else(missing, pa.scalar(value, field.type), rows.column(column))
+        rows = rows.set_column(place, field, put)
+    return rows
 
 
 def template_columns(template: str) -> list[str]:

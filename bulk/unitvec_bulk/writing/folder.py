@@ -5,6 +5,7 @@
     _unitvec/job.json            what the job is; written first, and never changed
     _unitvec/pieces/000003.json  piece 3 is done: its chunks and counts
     _unitvec/summary.json        the whole job is done
+    _unitvec/begun/part-...      rows of this chunk may be in a store already
     _unitvec/lock, tmp/          who runs; files that are not there yet
 
 Names that begin with ``_`` are no data to Spark, pyarrow and others, so they read the folder as it
@@ -52,7 +53,7 @@ class OutputFolder:
         """
         if not (self._exists("_unitvec") or self._is_empty()):
             raise JobConflict(f"{self.place.url} holds other files; name a new folder")
-        for name in ("_unitvec/tmp", "_unitvec/pieces", "_errors"):
+        for name in ("_unitvec/tmp", "_unitvec/pieces", "_unitvec/begun", "_errors"):
             self.place.filesystem.create_dir(self.place.child(name).path)
         with locked(self.place):
             self._tidy()

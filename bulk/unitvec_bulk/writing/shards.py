@@ -2,7 +2,8 @@
 
 A shard's name tells its piece and chunk, and what it holds depends on nothing else, so that an
 attempt that is repeated writes the same again. The file that appears last, that of the vectors, is
-the commit: its footer tells what came of the chunk.
+the commit: its footer tells what came of the chunk. Where a store takes the vectors, the file has
+the other columns, and the chunk is noted before the store has any row of it.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from unitvec_bulk.errors import UsageError
 from unitvec_bulk.options import DtypeName, EmbedOptions
 from unitvec_bulk.reading.rows import FIXED, Layout, Problem
 from unitvec_bulk.reading.storage import Place
+from unitvec_bulk.writing.stores import METADATA, Writer
 from unitvec_client.stored.encoding import ELEMENTS, vector_encoding
 
-METADATA = b"unitvec"
 _COUNTS = b"unitvec.counts"
 _GROUP_BYTES = 16 * 2**20
 _VALUES: Mapping[DtypeName, pa.DataType] = {
@@ -105,18 +106,29 @@ class Shard:
         folder: Folder of the output.
         name: Name of the file.
         schema: Schema of the vectors.
+        store: Takes the vectors, in place of the file.
     """
 
-    def __init__(self, folder: Place, name: str, schema: pa.Schema) -> None:
+    def __init__(
+        self, folder: Place, name: str, schema: pa.Schema, store: Writer | None = None
+    ) -> None:
         self._folder = folder
         self._name = name
         self._schema = schema
+        self._store = store
         self._sink = _open(folder)
         self._errors: list[dict[str, Any]] = []
         width = schema.field("vector").type
         row_bytes = width.list_size * width.value_type.bit_width // 8
         self._group_rows = max(1, _GROUP_BYTES // row_bytes)
-        self._writer = _writer(self._sink, schema)
+        self._kept = [name for name in schema.names if store is None or name != "vector"]
+        fields = [schema.field(name) for name in self._kept]
+        self._writer = _writer(self._sink, pa.schema(fields, schema.metadata))
+        self._note = folder.child(f"_unitvec/begun/{name}")
+        self._is_repeated = store is not None and _exists(self._note)
+        if store is not None:
+            with self._note.filesystem.open_output_stream(self._note.path):
+                pass
         self._held: list[pa.Table] = []
         self.counts = Counts()
 
@@ -149,6 +161,8 @@ class Shard:
         )
         self._writer.close()
         _appear(self._sink, self._folder.child(self._name))
+        if self._store is not None:
+            self._note.filesystem.delete_file(self._note.path)
 
     def abandon(self) -> None:
         """Leaves nothing behind."""
@@ -158,9 +172,12 @@ class Shard:
             self._sink.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        if self._held:
-            self._writer.write_table(pa.concat_tables(self._held))
-            self._held = []
+        if not self._held:
+            return
+        rows, self._held = pa.concat_tables(self._held), []
+        if self._store is not None and rows.num_rows:
+            self._store.add(rows, is_repeated=self._is_repeated)
+        self._writer.write_table(rows.select(self._kept))
 
     def _write_errors(self) -> None:
         sink = _open(self._folder)
@@ -177,11 +194,15 @@ def shard_name(piece: int, chunk: int) -> str:
 def read_counts(folder: Place, name: str) -> Counts | None:
     """What came of a chunk that was committed; None if it was not."""
     place = folder.child(name)
-    if place.filesystem.get_file_info(place.path).type == fs.FileType.NotFound:
+    if not _exists(place):
         return None
     with place.filesystem.open_input_file(place.path) as file:
         metadata = pq.read_metadata(file).metadata
     return Counts(**json.loads(metadata[_COUNTS]))
+
+
+def _exists(place: Place) -> bool:
+    return bool(place.filesystem.get_file_info(place.path).type != fs.FileType.NotFound)
 
 
 def _results(
