@@ -131,8 +131,8 @@ chaos: $(VENV)/.dev $(VENV)/.kernels $(ARTIFACT)/manifest.json  ## Inject faults
 SANITIZED := build/kernels-sanitized
 SANITIZERS = $(foreach name,asan ubsan stdc++,$(shell $(or $(CXX),c++) -print-file-name=lib$(name).so))
 fuzz-kernels: $(VENV)/.dev $(VENV)/.kernels  ## Run the fused operator on random texts under sanitizers; cases in ARGS
-	cmake -S kernels -B $(SANITIZED) -DUNITVEC_SANITIZE=ON
-	cmake --build $(SANITIZED)
+	cmake -S kernels -B $(SANITIZED) -DUNITVEC_SANITIZE=ON -DUNITVEC_TESTS=ON
+	cmake --build $(SANITIZED) --target unitvec_kernels
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UNITVEC_LIBRARY=$(SANITIZED)/libunitvec_kernels.so \
 		$(BIN)/python -m tests.kernels.fuzzing $(ARGS)
 
