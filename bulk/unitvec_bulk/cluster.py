@@ -80,7 +80,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
             ray.init(log_to_driver=False, configure_logging=False, **options)
         except (ConnectionError, RuntimeError, ValueError) as exc:
             where = cluster.address or "a local cluster"
-            raise JobFailed(f"Ray cannot connect to {where}: {exc}") from exc
+            hint = "; one with tokens wants RAY_AUTH_MODE=token" if cluster.address else ""
+            raise JobFailed(f"Ray cannot connect to {where}: {exc}{hint}") from exc
         stack.callback(ray.shutdown)
         yield ray
 
