@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from unitvec_protos import __version__
-from unitvec_server.config import ServerConfig
+from unitvec_server.config import HTTP_APIS, ServerConfig
 from unitvec_server.errors import ConfigError
 
 ENV_PREFIX = "UNITVEC_"
@@ -113,6 +113,8 @@ def _check_relations(config: ServerConfig) -> None:
         raise ConfigError("--tls-cert and --tls-key go together")
     if config.tls_client_ca and not config.tls_cert:
         raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key")
+    if config.http_apis != HTTP_APIS and config.http_port is None:
+        raise ConfigError("--http-apis needs --http-port")
     if config.max_text_bytes > config.max_message_bytes:
         raise ConfigError(
             f"--max-text-bytes ({config.max_text_bytes}) is more than --max-message-bytes "

@@ -50,6 +50,7 @@ SAMPLES: dict[str, tuple[str, Any, list[str]]] = {
 }
 NEEDS = {"tls_cert": {"tls_key": "/k"}, "tls_key": {"tls_cert": "/c"}}
 NEEDS["tls_client_ca"] = {"tls_cert": "/c", "tls_key": "/k"}
+NEEDS["http_apis"] = {"http_port": "0"}
 SECRET = "tokens"
 FLAGS = [name for name in SAMPLES if name != SECRET]
 WRONG = [(name, text) for name, (_, _, wrong) in SAMPLES.items() for text in wrong]
@@ -128,6 +129,7 @@ class TestWrongValues:
         (["--model=/m", "--tls-cert=/c"], "--tls-key"),
         (["--model=/m", "--tls-key=/k"], "--tls-cert"),
         (["--model=/m", "--tls-client-ca=/ca"], "--tls-cert"),
+        (["--model=/m", "--http-apis=tei"], "--http-port"),
         (["--model=/m", "--max-text-bytes=20000000"], "--max-message-bytes"),
         (["--model=/m", "--provider=cuda", "--workers=2"], "--workers"),
     ],
