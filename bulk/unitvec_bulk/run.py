@@ -93,40 +93,51 @@ class _Run:
         return summary
 
     def _results(self, ray: Any, pieces: Sequence[Piece], limits: Any) -> Iterator[dict[str, Any]]:
+        counted = self._counted(ray, pieces, limits)
+        for batch in counted.iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
+        ):
+            yield from batch.to_pylist()
+
+    def _counted(self, ray: Any, pieces: Sequence[Piece], limits: Any) -> Any:
+        """A dataset of the counts of chunks, which writes them."""
         job, ray_data = self._job, ray.data
-        context = ray_data.DataContext.get_current()
-        context.target_max_block_size = context.target_min_block_size = 1  # a block a chunk
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        # A reader that Ray holds back gives out a block all the same after 10 s, so it would be
-        # ahead by all of its input where a chunk takes longer. Nothing here waits for that block.
-        context.output_backpressure_guard_release_interval_s = _RELEASE_S
-        context.execution_no_progress_timeout_s = -1  # a chunk may take as long as it takes
         source = job.request.fleet or ModelFiles.put(ray, _artifact(job), job.facts.precision)
         work = Work(source, job.options, job.facts, job.layout, job.output, job.request.store)
         read = functools.partial(read_chunks, layout=job.layout, limits=limits)
         rows = pickled(pieces)
         # They count as no CPU, so nothing else bounds how many the engine starts.
         readers = min(len(pieces), max(2, self._workers // _WORKERS_PER_READER))
-        chunks = ray_data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            read,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ray_data.TaskPoolStrategy(size=readers),
-            num_cpus=0,
-        )
-        counted = chunks.map_batches(
-            ShardWorker,
-            fn_constructor_args=(work,),
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ray_data.ActorPoolStrategy(size=self._workers),
-            **_resources(job),
-        )
-        for batch in counted.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
-            yield from batch.to_pylist()
+        # A dataset keeps the settings that it was made under. Others of this process have theirs.
+        with ray_data.DataContext.current(_settings(ray_data.DataContext)):
+            chunks = ray_data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                read,
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray_data.TaskPoolStrategy(size=readers),
+                num_cpus=0,
+            )
+            return chunks.map_batches(
+                ShardWorker,
+                fn_constructor_args=(work,),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray_data.ActorPoolStrategy(size=self._workers),
+                **_resources(job),
+            )
+
+
+def _settings(kind: Any) -> Any:
+    """Ray Data's settings of a job, from those of this process."""
+    context = kind.get_current().copy()
+    context.target_max_block_size = context.target_min_block_size = 1  # a block a chunk
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A reader that Ray holds back gives out a block all the same after 10 s, so it would be
+    # ahead by all of its input where a chunk takes longer. Nothing here waits for that block.
+    context.output_backpressure_guard_release_interval_s = _RELEASE_S
+    context.execution_no_progress_timeout_s = -1  # a chunk may take as long as it takes
+    return context
 
 
 class _Ledger:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import NoReturn
 
 _MISSING_STATUS = 2
 """That of a configuration that cannot be served."""
 
 
-def main() -> int:
-    """Runs the server; `unitvec_server.signals` tells the exit statuses."""
+def main() -> NoReturn:
+    """Runs the server, and ends the process; `unitvec_server.signals` tells the exit statuses."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     signal.signal(signal.SIGHUP, _go_on)
@@ -30,8 +31,8 @@ def main() -> int:
         from unitvec_protos.installation import explain_missing
 
         sys.stderr.write(explain_missing("unitvec-serve", exc.name, extra="server"))
-        return _MISSING_STATUS
-    return server.main()
+        sys.exit(_MISSING_STATUS)
+    server.main()
 
 
 def _end(*_: object) -> None:
@@ -43,4 +44,4 @@ def _go_on(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

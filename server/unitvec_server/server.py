@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 
@@ -71,17 +71,18 @@ _FAULT_GRACE_S = 5.0
 """Grace after a fault: the other workers finish what they can, and callers should go elsewhere."""
 
 
-def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMITS) -> int:
-    """Runs the server until SIGTERM or SIGINT; `unitvec_server.signals` tells the exit statuses.
+def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMITS) -> NoReturn:
+    """Runs the server until SIGTERM or SIGINT, and ends the process.
+
+    `unitvec_server.signals` tells the exit statuses: 0 after a clean stop, 2 if the server could
+    not start.
 
     Args:
         argv: The flags; None takes those of the command line.
         limits: The limits that have no flag.
-
-    Returns:
-        The exit status: 0 after a clean stop, 2 if the server could not start.
     """
     logs = open_stderr()
+    reason = ""
     try:
         config = read_config(sys.argv[1:] if argv is None else argv)
         configure_logging(logs, log_format=config.log_format, level=config.log_level)
@@ -90,11 +91,12 @@ def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMIT
         reason = str(exc)
     except MemoryError:
         reason = "not enough memory to load and run the models"
-    else:
-        return 0
-    logs.put(f"unitvec-serve: {reason}")
-    logs.flush()
-    return 2
+    if reason:
+        logs.put(f"unitvec-serve: {reason}")
+        logs.flush()
+    # A thread may still load a model that nobody will use. Python before 3.14 ends such a thread
+    # when it comes back from C++, which aborts the process (SIGABRT) in place of its clean end.
+    leave(2 if reason else 0)
 
 
 async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> None:

@@ -187,6 +187,16 @@ def test_a_dataset_gets_a_column(ray_cluster: Any, fused_artifact: Path, tmp_pat
         assert np.array_equal(vector, by_text[text])
 
 
+def test_other_datasets_of_the_process_keep_their_settings(
+    ray_cluster: Any, request_: Request
+) -> None:
+    kind = ray_cluster.data.DataContext
+    before = vars(kind.get_current().copy())
+    run(prepare(request_), RunOptions(workers=1))
+    after = vars(kind.get_current())
+    assert {name for name in after if after[name] != before.get(name)} == set()
+
+
 def test_all_workers_have_a_part_of_one_block(ray_cluster: Any, fused_artifact: Path) -> None:
     """Small files come as one block, which a single worker would take."""
     texts = pa.table({"text": [f"text {n}" for n in range(5000)]})

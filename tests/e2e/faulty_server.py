@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ RELEASE = "FAULTY_RELEASE"  # variable: the file that lets go what is on hold, o
 HANG_TOKENIZER = "hang"  # the text
 S_PER_TEXT = "FAULTY_S_PER_TEXT"  # variable: how slow the model is
 NO_MEMORY = "FAULTY_NO_MEMORY"  # variable: the model does not fit
+LOADS = "FAULTY_LOADS"  # variable: while this file is there, models load without end
 
 
 def text(tokens: int) -> str:
@@ -55,6 +55,8 @@ class FaultyEncoder(Encoder):
         if os.environ.get(NO_MEMORY):
             raise MemoryError
         super().__init__(graph_path, options)
+        while os.environ.get(LOADS) and Path(os.environ[LOADS]).exists():
+            super().__init__(graph_path, options)
 
     def encode(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         lengths = {len(row) for row in rows}
@@ -87,4 +89,4 @@ if __name__ == "__main__":
     os.environ["UNITVEC_SELF_TEST"] = "false"
     vars(loading)["Encoder"] = FaultyEncoder
     vars(tokenizer)["Tokenizer"] = FaultyTokenizer
-    sys.exit(limited_server.main())
+    limited_server.main()

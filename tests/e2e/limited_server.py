@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from unitvec_server import server
 from unitvec_server.config import FixedLimits
@@ -18,10 +17,10 @@ def with_limits(module: str = __name__, **limits: float) -> dict[str, Any]:
     return {"variables": {VARIABLE: json.dumps(limits)}, "module": module}
 
 
-def main() -> int:
-    """Runs the server."""
-    return server.main(limits=FixedLimits(**json.loads(os.environ.get(VARIABLE, "{}"))))
+def main() -> NoReturn:
+    """Runs the server, and ends the process."""
+    server.main(limits=FixedLimits(**json.loads(os.environ.get(VARIABLE, "{}"))))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

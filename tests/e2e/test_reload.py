@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import unitvec_client as uv
+from tests.e2e.faulty_server import LOADS
 from tests.serving import Server
 from unitvec_protos.inference import inference_pb2 as oip
 from unitvec_protos.inference import inference_pb2_grpc as oip_grpc
@@ -218,10 +219,19 @@ def test_each_model_by_itself(
     server.process.wait_for_log("the old one is drained and gone")
 
 
-def test_a_stop_amid_a_reload_is_clean(start: Start, link: Link, minilm_artifact: Path) -> None:
-    """Nobody waits for a model that nobody will use."""
-    server = start("--model", f"current={link.path}")
-    link.set(minilm_artifact)
+def test_a_stop_amid_a_reload_is_clean(
+    start: Start, link: Link, prompted_artifact: Path, tmp_path: Path
+) -> None:
+    """Nobody waits for a model that nobody will use, nor does the runtime abort that loads it."""
+    endless = tmp_path / "endless"
+    server = start(
+        "--model",
+        f"current={link.path}",
+        module="tests.e2e.faulty_server",
+        variables={LOADS: str(endless)},
+    )
+    endless.touch()
+    link.set(prompted_artifact)
     reload(server, "loading ")
     assert server.process.stop() == 0
 

@@ -45,6 +45,9 @@ Input = str | Annotated[list[str | Id | Ids], described(minItems=1, anyOf=KINDS)
 Dimensions = Annotated[int, msgspec.Meta(ge=1)]
 """A number of leading dimensions."""
 
+Switch = bool | Annotated[int, msgspec.Meta(ge=0, le=1)]
+"""True or false: pydantic takes 1 and 0 for these."""
+
 _FINGERPRINT = re.compile(r"[sb][0-9]+-[0-9a-f]+")
 
 _LOOP_VALUES = 32_768

@@ -44,6 +44,13 @@ def test_numbers_are_taken_as_by_pydantic(http: httpx.Client, path: str, number:
     assert reply.status_code == 400 or dimensions(reply.json()) == 5
 
 
+@pytest.mark.parametrize(("given", "status"), [(True, 200), (1, 200), (False, 400), (0, 400)])
+def test_a_switch_may_be_a_number(http: httpx.Client, given: Any, status: int) -> None:
+    """Of two texts one is too long for any call."""
+    body = {"input": ["a cat", "x" * 100_001], "partial": given}
+    assert http.post("/v1/embeddings", json=body).status_code == status
+
+
 def test_token_ids_too(http: httpx.Client) -> None:
     [tokens] = http.post("/tokenize", json={"inputs": "a cat", "prompt_name": ""}).json()
     ids = [token["id"] for token in tokens]

@@ -18,6 +18,7 @@ from unitvec_server.http.exchange import Reply, Request, Route, from_json, to_js
 from unitvec_server.http.inputs import (
     Dimensions,
     Input,
+    Switch,
     find_model,
     read_input,
     to_base64,
@@ -34,7 +35,7 @@ class Windows(msgspec.Struct):
 
     tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     overlap_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
-    pooled: bool = False
+    pooled: Switch = False
 
 
 class EmbeddingsRequest(msgspec.Struct):
@@ -51,7 +52,7 @@ class EmbeddingsRequest(msgspec.Struct):
     user: str | None = None
     prompt_name: str | None = None
     windows: Windows | None = None
-    partial: bool | None = None
+    partial: Switch | None = None
 
 
 class Embedding(msgspec.Struct, omit_defaults=True):
@@ -183,7 +184,7 @@ class OpenAi:
         asked: EmbeddingsRequest = from_json(_REQUEST, request.body)
         model, expected = find_model(engine, asked.model or "", request.expected)
         wanted = read_input(asked.input, _options(asked, expected), field="input")
-        wanted = dataclasses.replace(wanted, is_partial=asked.partial is True)
+        wanted = dataclasses.replace(wanted, is_partial=bool(asked.partial))
         if isinstance(wanted, IdsList):
             _refuse_bare(wanted, model)
         [embedded] = await engine.embed(model, [wanted], caller=current_caller())
