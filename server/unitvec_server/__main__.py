@@ -24,7 +24,7 @@ def main() -> NoReturn:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     try:
-        from unitvec_server import server
+        from unitvec_server import server, signals
     except ModuleNotFoundError as exc:
         if (exc.name or "unitvec").startswith("unitvec"):
             raise  # that one comes with the server itself
@@ -32,7 +32,7 @@ def main() -> NoReturn:
 
         sys.stderr.write(explain_missing("unitvec-serve", exc.name, extra="server"))
         sys.exit(_MISSING_STATUS)
-    server.main()
+    signals.leave(server.main())
 
 
 def _end(*_: object) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -71,18 +71,19 @@ _FAULT_GRACE_S = 5.0
 """Grace after a fault: the other workers finish what they can, and callers should go elsewhere."""
 
 
-def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMITS) -> NoReturn:
-    """Runs the server until SIGTERM or SIGINT, and ends the process.
+def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMITS) -> int:
+    """Runs the server until SIGTERM or SIGINT; `unitvec_server.signals` tells the exit statuses.
 
-    `unitvec_server.signals` tells the exit statuses: 0 after a clean stop, 2 if the server could
-    not start.
+    A thread may still load a model then, which nobody will use: end the process by `leave`.
 
     Args:
         argv: The flags; None takes those of the command line.
         limits: The limits that have no flag.
+
+    Returns:
+        The exit status: 0 after a clean stop, 2 if the server could not start.
     """
     logs = open_stderr()
-    reason = ""
     try:
         config = read_config(sys.argv[1:] if argv is None else argv)
         configure_logging(logs, log_format=config.log_format, level=config.log_level)
@@ -91,12 +92,11 @@ def main(argv: Sequence[str] | None = None, *, limits: FixedLimits = FIXED_LIMIT
         reason = str(exc)
     except MemoryError:
         reason = "not enough memory to load and run the models"
-    if reason:
-        logs.put(f"unitvec-serve: {reason}")
-        logs.flush()
-    # A thread may still load a model that nobody will use. Python before 3.14 ends such a thread
-    # when it comes back from C++, which aborts the process (SIGABRT) in place of its clean end.
-    leave(2 if reason else 0)
+    else:
+        return 0
+    logs.put(f"unitvec-serve: {reason}")
+    logs.flush()
+    return 2
 
 
 async def serve(config: ServerConfig, limits: FixedLimits, logs: LogWriter) -> None:

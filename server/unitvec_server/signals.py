@@ -66,6 +66,10 @@ def _end_at_once(number: int, _: object) -> NoReturn:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process now. Threads are not waited for, since a run cannot be interrupted."""
+    """Ends the process now. Threads are not waited for, since a run cannot be interrupted.
+
+    Nor does Python end them: before 3.14 a thread that comes back from C++ after the end of Python
+    aborts the process (SIGABRT).
+    """
     logging.shutdown()
     os._exit(status)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from unitvec_server import server
 from unitvec_server.config import FixedLimits
+from unitvec_server.signals import leave
 
 VARIABLE = "FIXED_LIMITS"
 
@@ -19,7 +20,8 @@ def with_limits(module: str = __name__, **limits: float) -> dict[str, Any]:
 
 def main() -> NoReturn:
     """Runs the server, and ends the process."""
-    server.main(limits=FixedLimits(**json.loads(os.environ.get(VARIABLE, "{}"))))
+    limits = FixedLimits(**json.loads(os.environ.get(VARIABLE, "{}")))
+    leave(server.main(limits=limits))
 
 
 if __name__ == "__main__":
