@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from bench.bulk.watch import Watch
+
 _KIB, _MIB = 1024, 2**20
-_EVERY_S = 0.25
 _KINDS = {b"ShardWorker": "worker", b"read_chunks": "reader"}
 """What Ray writes into the command line of a process while it works."""
 _FEW = 8
@@ -47,7 +47,7 @@ class _Process:
         return round(float(np.polyfit(along - along[0], sizes, 1)[0]), 2)
 
 
-class MemoryWatch:
+class MemoryWatch(Watch):
     """Looks at the workers, readers and this process until the context ends.
 
     Memory is what a process holds for itself: what lies in Ray's store, which all share, is left
@@ -64,16 +64,10 @@ class MemoryWatch:
         self.rows = 0
         self._output = output
         self._processes: dict[str, _Process] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        super().__init__()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+    def __exit__(self, *details: object) -> None:
+        super().__exit__(*details)
         self._sweep()
 
     def report(self) -> list[dict[str, Any]]:
@@ -81,16 +75,16 @@ class MemoryWatch:
         found = [process.report() for process in self._processes.values()]
         return sorted(found, key=lambda entry: -int(entry["peak_mib"]))
 
-    def _watch(self) -> None:
-        while not self._ended.wait(_EVERY_S):
-            for pid, kind in _found():
-                size_bytes = _private_bytes(Path("/proc") / pid)
-                if size_bytes:
-                    process = self._processes.setdefault(pid, _Process(kind))
-                    process.times_s.append(time.monotonic())
-                    process.sizes_bytes.append(size_bytes)
-                    process.rows.append(self.rows)
-            self._sweep()
+    def look(self) -> None:
+        """Notes the size of each process, and takes away the shards that are whole."""
+        for pid, kind in _found():
+            size_bytes = _private_bytes(Path("/proc") / pid)
+            if size_bytes:
+                process = self._processes.setdefault(pid, _Process(kind))
+                process.times_s.append(time.monotonic())
+                process.sizes_bytes.append(size_bytes)
+                process.rows.append(self.rows)
+        self._sweep()
 
     def _sweep(self) -> None:
         for shard in self._output.glob("part-*.parquet"):

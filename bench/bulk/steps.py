@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.bulk.watch import Watch
 from bench.harness.procfs import processor_s_by_command
 from unitvec_bulk import embed
 from unitvec_server.model.cpus import usable_cpus
 
 _BATCH_ROWS = 1024
 _BLOCK_ROWS = 4096
-_EVERY_S = 0.25
 
 
 class Step(NamedTuple):
@@ -81,7 +80,7 @@ def pipeline_pace(ray: Any, corpus: Path, out: Path, step: Step) -> Pace:
     return follower.pace()
 
 
-class _Follower:
+class _Follower(Watch):
     """Follows the files and the workers of a pipeline until the context ends."""
 
     def __init__(self, out: Path, worker: bytes) -> None:
@@ -89,16 +88,7 @@ class _Follower:
         self._worker = worker
         self._first: tuple[float, float, set[Path]] | None = None
         self._cpu_s = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+        super().__init__()
 
     def pace(self) -> Pace:
         first_s, first_cpu_s, first = self._first or (0.0, 0.0, set())
@@ -109,13 +99,13 @@ class _Follower:
         end_s = max(path.stat().st_mtime for path in later)
         return Pace(rows / (end_s - first_s), rows / (self._cpu_s - first_cpu_s))
 
-    def _watch(self) -> None:
-        while not self._ended.wait(_EVERY_S):
-            # Workers end before the pipeline does, and then have none.
-            self._cpu_s = max(self._cpu_s, processor_s_by_command(self._worker))
-            found = self._files()
-            if self._first is None and len(found) >= _workers():
-                self._first = time.time(), self._cpu_s, found
+    def look(self) -> None:
+        """Notes what the workers took, and the first files."""
+        # Workers end before the pipeline does, and then have none.
+        self._cpu_s = max(self._cpu_s, processor_s_by_command(self._worker))
+        found = self._files()
+        if self._first is None and len(found) >= _workers():
+            self._first = time.time(), self._cpu_s, found
 
     def _files(self) -> set[Path]:
         return set(self._out.glob("*.parquet"))

@@ -147,6 +147,21 @@ class Watched(Protocol):
         """Fails the callers of a run that will never end."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sight:
+    """What was seen of a thread at the last look.
+
+    Attributes:
+        doing: What it did.
+        age_s: How long it was seen doing that, without the time that it waited for a CPU.
+        waited_s: How long it had waited for a CPU since it began.
+    """
+
+    doing: object
+    age_s: float
+    waited_s: float
+
+
 class Watchdog:
     """Looks at the workers and the threads of the pools from time to time.
 
@@ -174,9 +189,7 @@ class Watchdog:
         self._clock_s = clock_s
         self._waited_s = waited_s
         self._looked_s = clock_s()
-        self._ages_s: dict[str, float] = {}
-        self._waits_s: dict[str, float] = {}  # how long each thread had waited at the last look
-        self._seen: dict[str, object] = {}  # what each thread did at the last look
+        self._seen: dict[str, _Sight] = {}  # of each thread
         self._idle_s = 0.0
 
     async def wait_for_fault(self) -> str:
@@ -198,7 +211,7 @@ class Watchdog:
             return worker.fault or f"worker {worker.name} ended"
         run, thread = worker.run, worker.thread
         thread_id = thread.native_id if thread is not None else None
-        age_s = self._age_s(worker.name, run, self._active_s(worker.name, thread_id, elapsed_s))
+        age_s = self._age_s(worker.name, run, thread_id, elapsed_s)
         if run is None or age_s < self._limit_s(run):
             return ""
         self._watched.give_up(run)
@@ -206,25 +219,20 @@ class Watchdog:
 
     def _look_at_pool(self, pool: WatchedPool, elapsed_s: float) -> str:
         for name, task in pool.tasks.copy().items():
-            active_s = self._active_s(name, task.thread_id, elapsed_s)
-            if (age_s := self._age_s(name, task, active_s)) >= self._stuck_after_s:
+            age_s = self._age_s(name, task, task.thread_id, elapsed_s)
+            if age_s >= self._stuck_after_s:
                 task.give_up()
                 return f"thread {name} hangs: it takes {age_s:.0f} s"
         return ""
 
-    def _active_s(self, name: str, thread_id: int | None, elapsed_s: float) -> float:
-        """How much of the time since the last look a thread did not wait for a CPU."""
+    def _age_s(self, name: str, doing: object, thread_id: int | None, elapsed_s: float) -> float:
+        """How long a thread was seen doing the same, without the time that it waited for a CPU."""
         waited_s = self._waited_s(thread_id) if thread_id else 0.0
-        before_s, self._waits_s[name] = self._waits_s.get(name, waited_s), waited_s
-        return _counted_s(elapsed_s - (waited_s - before_s))
-
-    def _age_s(self, name: str, doing: object, active_s: float) -> float:
-        """How long a thread was seen doing the same."""
-        if name not in self._seen or self._seen[name] is not doing:
-            self._seen[name], self._ages_s[name] = doing, 0.0
-        else:
-            self._ages_s[name] += active_s
-        return self._ages_s[name]
+        before, age_s = self._seen.get(name), 0.0
+        if before is not None and before.doing is doing:
+            age_s = before.age_s + _counted_s(elapsed_s - (waited_s - before.waited_s))
+        self._seen[name] = _Sight(doing, age_s, waited_s)
+        return age_s
 
     def _limit_s(self, run: Run) -> float:
         return max(self._stuck_after_s, _STUCK_FACTOR * self._watched.expected_s(run))
